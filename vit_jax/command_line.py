@@ -1,0 +1,148 @@
+"""What the verbs share: absl's flags, `--config=FILE.py[:ARGUMENTS] --config.KEY=VALUE …`, and how a verb ends.
+
+The config's keys are parsed here and not by `ml_collections.config_flags`, whose errors are tracebacks; the syntax is
+the same.
+"""
+
+import ast
+import pathlib
+import re
+import runpy
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from absl import app, flags
+
+from vit_jax import config as config_lib
+from vit_jax.errors import UserError
+
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+_OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
+
+Override = tuple[str, str]  # (dotted key, text of the value)
+
+
+def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> None:
+    """Parses the command line, calls `main(positional arguments, overrides)` and exits with its code.
+
+    A `UserError` becomes one sentence on stderr and exit code 1; `--help` prints `doc` and the verb's flags.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        if any(re.fullmatch(r"--?help(full|short)?", arg) for arg in argv):
+            print(doc.strip(), flags.FLAGS.main_module_help(), sep="\n\nFlags:\n")
+            sys.exit(0)
+        try:
+            rest, found = _split(argv)
+            overrides.extend(found)
+            return flags.FLAGS(rest)
+        except flags.Error as error:
+            _end(UserError(f"{error}; --help lists the flags"))
+            raise
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            sys.exit(main(argv[1:], overrides))
+        except UserError as error:
+            _end(error)
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)
+            sys.exit(130)
+
+    overrides: list[Override] = []
+    try:
+        app.run(guarded, flags_parser=parse)
+    except UserError as error:
+        _end(error)
+
+
+def _end(error: UserError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[Override]]:
+    """Takes `--config.KEY=VALUE`, `--config.KEY VALUE`, `--config.KEY` and `--noconfig.KEY` out of `argv`."""
+    rest, overrides = [], []
+    args = iter(argv)
+    for arg in args:
+        match = _OVERRIDE.fullmatch(arg)
+        if not match:
+            rest.append(arg)
+            continue
+        negated, key, text = match.groups()
+        if not config_lib.is_key(key):
+            raise UserError(config_lib.unknown_key(key))
+        if text is None:
+            boolean = config_lib.kinds_of(key)[0] is bool
+            text = str(not negated) if boolean else next(args, None)
+            if text is None:
+                raise UserError(f"--config.{key} needs a value: --config.{key}=VALUE")
+        overrides.append((key, text))
+    return rest, overrides
+
+
+def load_config(path: str | None, overrides: list[Override]) -> config_lib.Config:
+    """Runs the config file `FILE.py[:ARGUMENTS]`, applies the overrides and checks the result.
+
+    Raises:
+        UserError: no such file, arguments it does not know, an unknown key, a value of the wrong type.
+    """
+    if path is None:
+        raise UserError(f"which config? add --config=FILE.py; installed are {_installed()}")
+    file, _, argument = path.partition(":")
+    try:
+        get_config = runpy.run_path(str(_find(file)))["get_config"]
+        config = get_config(*([argument] if argument else []))
+    except (KeyError, TypeError, ValueError, AttributeError, SyntaxError, ImportError) as error:
+        raise UserError(f"the config file {path} failed with {type(error).__name__}: {_one_line(error)}") from error
+    for key, text in overrides:
+        _set(config, key, text)
+    return config_lib.typed(config)
+
+
+def _find(file: str) -> pathlib.Path:
+    """Looked up in the working directory first, then in the installed copy (beside the package in a clone)."""
+    for place in (pathlib.Path(), _PACKAGE, _PACKAGE.parent):
+        if (place / file).is_file():
+            return place / file
+    raise UserError(f"no config file {file}, neither in {pathlib.Path.cwd()} nor installed; installed are {_installed()}")
+
+
+def _installed() -> str:
+    folders = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
+    return ", ".join(sorted({f"configs/{file.name}" for folder in folders for file in folder.glob("[!_]*.py")}))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _set(config: Any, key: str, text: str) -> None:
+    *parents, name = key.split(".")
+    section = config
+    for parent in parents:
+        if parent not in section:
+            raise UserError(f"there is no config.{key}: the config's evaluations are {', '.join(section) or 'none'}")
+        section = section[parent]
+    section[name] = _parsed(key, text)
+
+
+def _parsed(key: str, text: str) -> Any:
+    """`text` as the type of `key`; strings need no quotes, booleans are true, false, 1 or 0, in any case."""
+    kinds, optional = config_lib.kinds_of(key), config_lib.is_optional(key)
+    if optional and text.lower() == "none":
+        return None
+    if kinds == (str,):
+        return text
+    if kinds == (bool,) and text.lower() in ("true", "false", "1", "0"):
+        return text.lower() in ("true", "1")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if typing.get_origin(kinds[0]) is tuple and isinstance(value, str):
+        value = (value,)  # a single pattern
+    return config_lib.converted(key, value)

@@ -1,0 +1,514 @@
+"""The typed, strict config.
+
+The dataclasses below are the whole vocabulary of a config: names, types, defaults and what reads them. A config file
+starts from `default()`, an `ml_collections.ConfigDict` with the same keys, and changes it; `typed` turns that back into
+the frozen `Config` which the program works with, or says which key is wrong and which valid one is nearest.
+
+Durations are given in one of four units, `_steps`, `_epochs`, `_examples`, `_percent` (of the whole run); setting one
+unit clears the others, so that a flag in one unit replaces the file's in another. `in_steps` converts them all.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Union
+
+import ml_collections
+from ml_collections import config_dict
+
+from vit_jax.errors import UserError
+
+UNITS = ("steps", "epochs", "examples", "percent")
+
+
+def _only(key: str, *values: str, default: Any) -> Any:
+    """A field that is read only where `key`, in the same section, has one of `values`."""
+    return dataclasses.field(default=default, metadata={"only": (key, values)})
+
+
+def _choice(*values: str, default: str | None = None) -> Any:
+    """A string field with one of `values`, the first by default."""
+    return dataclasses.field(default=default or values[0], metadata={"choices": values})
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The keywords of `vit_jax.create`. What is None comes from the variant, and `num_classes` from the data set."""
+
+    name: str = "B/16"
+    image_size: int | tuple[int, int] = 224  # pixels, (height, width) when not square
+    num_classes: int | None = None
+    patch_size: int | tuple[int, int] | None = None
+    width: int | None = None
+    depth: int | None = None
+    mlp_dim: int | None = None
+    num_heads: int | None = None
+    pool: str = _choice("tok", "gap", "map")
+    posemb: str = _choice("learned", "sincos2d", "none")
+    posemb_std: float = _only("posemb", "learned", default=0.02)
+    patchify: str = _choice("conv", "matmul")
+    pre_logits: int = 0  # width of a dense layer and tanh before the head; 0 for none
+    head_bias: float = 0.0
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0  # stochastic depth: the rate of the last block, growing linearly from 0
+    scan: bool = True
+    remat: str = _choice("none", "dots", "full")
+    dtype: str = _choice("float32", "bfloat16")  # of the computation; parameters are float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The training images, and what the host does to them."""
+
+    name: str = "digits"  # digits, mnist5k, folder, synthetic, or any name in TensorFlow Datasets
+    split: str = "train"
+    data_dir: str | None = None  # of `folder`: DIR/{train,test}/CLASS/*; else where TFDS keeps its data sets
+    labels_per_class: int | None = None  # train on so many images of each class, drawn with `seed`
+    crop: str = _choice("resize", "inception")  # plain resize, or a random box of random area and aspect
+    crop_area_min: float = _only("crop", "inception", default=0.05)  # share of the image
+    corrupt: str = _choice("replace", "fail")
+    threads: int = 4
+    workers: int = 0  # decoding processes; 0 decodes in threads of this one
+    num_examples: int = _only("name", "synthetic", default=1024)
+    num_classes: int = _only("name", "synthetic", default=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What the device does to training images inside the step."""
+
+    flip: bool = False  # left-right, half of the images
+    rotate_degrees: float = 0.0  # up to so much either way
+    shift_pixels: float = 0.0  # up to so much either way, along each side
+    mixup: float = 0.0  # alpha of the Beta distribution; 0 for none
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is learned."""
+
+    name: str = _choice("classification")
+    loss: str = _choice("softmax", "sigmoid")
+    label_smoothing: float = _only("loss", "softmax", default=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """Patterns are regular expressions, searched in the published names, such as `Transformer/encoderblock_3/…`."""
+
+    name: str = _choice("adam", "sgd")
+    learning_rate: float = 1e-3  # the peak
+    weight_decay: float = 0.0  # decoupled, multiplied by the learning rate (the paper's convention), on kernels only
+    b1: float = _only("name", "adam", default=0.9)
+    b2: float = _only("name", "adam", default=0.999)
+    eps: float = _only("name", "adam", default=1e-8)
+    momentum: float = _only("name", "sgd", default=0.9)
+    moment_dtype: str = _choice("float32", "bfloat16")  # of the first moment, or of the momentum
+    grad_clip_norm: float = 0.0  # of the global norm; 0 for none
+    freeze: tuple[str, ...] = ()  # patterns of parameters that stay as they are
+    learning_rate_scale: tuple[tuple[str, float], ...] = ()  # (pattern, factor); the first that matches counts
+    average: float = 0.0  # decay of the Polyak average; 0 for none
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """The learning rate: linear warm-up from 0, then a decay over the rest of the run. The first step counts as 0."""
+
+    name: str = _choice("cosine", "linear", "constant")
+    warmup_steps: int | None = 0
+    warmup_epochs: float | None = None
+    warmup_examples: int | None = None
+    warmup_percent: float | None = None
+    end_learning_rate: float = _only("name", "cosine", "linear", default=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Accuracy and loss on a split; always after the last step, and every so often where a duration is given."""
+
+    split: str = "test"
+    name: str | None = None  # the data set; the training one by default
+    data_dir: str | None = None
+    exclude_train: bool = False  # leave out the images that `data.labels_per_class` drew from this split
+    shorter_side: int | None = None  # resize it to so many pixels and crop the centre; else a plain resize
+    batch_size: int | None = None  # the training one by default
+    every_steps: int | None = None
+    every_epochs: float | None = None
+    every_examples: int | None = None
+    every_percent: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """The sizes of the mesh's axes; -1 takes all remaining devices."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint is also saved at the last step and on SIGTERM."""
+
+    every_steps: int | None = 1000
+    every_epochs: float | None = None
+    every_examples: int | None = None
+    every_percent: float | None = None
+    keep: int = 2  # the newest so many stay
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """Beside metrics.jsonl, which is always written."""
+
+    tensorboard: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    total_steps: int | None = None
+    total_epochs: float | None = None
+    total_examples: int | None = None
+    global_batch_size: int = 512  # images a step, over all devices and processes
+    accumulation_steps: int = 1  # micro-batches that a step adds up
+    init_from: str | None = None  # a run's folder or a checkpoint file to fine-tune
+    log_steps: int = 50
+    model: Model = Model()
+    data: Data = Data()
+    augmentation: Augmentation = Augmentation()
+    task: Task = Task()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    evaluations: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
+    mesh: Mesh = Mesh()
+    checkpoint: Checkpoint = Checkpoint()
+    log: Log = Log()
+
+
+# What may differ when a run goes on: nothing here changes the mathematics.
+FREE_ON_RESUME = (
+    "accumulation_steps",
+    "checkpoint",
+    "data.threads",
+    "data.workers",
+    "evaluations",
+    "log",
+    "log_steps",
+    "mesh",
+    "model.remat",
+    "model.scan",
+)
+
+
+class Section(ml_collections.ConfigDict):
+    """A ConfigDict in which setting a duration in one unit clears the other units."""
+
+    def __setitem__(self, key, value):
+        if self.is_locked and key not in self:
+            raise UserError(unknown_key(key))
+        super().__setitem__(key, value)
+        stem, _, unit = key.rpartition("_")
+        given = value.get() if isinstance(value, config_dict.FieldReference) else value
+        if stem and unit in UNITS and given is not None:
+            for other in UNITS:
+                sibling = f"{stem}_{other}"
+                if other != unit and sibling in self._fields:
+                    super().__setitem__(sibling, None)
+
+
+def default() -> Section:
+    """A ConfigDict with every key at its default; optional keys are typed placeholders."""
+    section = _section(Config())
+    section.evaluations.unlock()
+    return section
+
+
+def evaluation(**changes: Any) -> Section:
+    """The section of one evaluation, for `config.evaluations.NAME`."""
+    section = _section(Evaluation())
+    for key, value in changes.items():
+        section[key] = value
+    return section
+
+
+def _section(value: Any) -> Section:
+    section = Section()
+    for field in dataclasses.fields(value):
+        item, kinds = getattr(value, field.name), _kinds(type(value), field.name)
+        if dataclasses.is_dataclass(item):
+            section[field.name] = _section(item)
+        elif isinstance(item, Mapping):
+            section[field.name] = Section()
+        elif type(None) in kinds or len(kinds) > 1 or typing.get_origin(kinds[0]) is tuple:
+            # ConfigDict knows no unions and no tuples of tuples; `typed` checks what goes in.
+            kind, *more = [k for k in kinds if k is not type(None)]
+            kind = object if more or typing.get_origin(kind) else kind
+            section[field.name] = config_dict.FieldReference(item, field_type=kind)
+        else:
+            section[field.name] = item
+    return section.lock()
+
+
+def _kinds(cls: type, name: str) -> tuple[Any, ...]:
+    """The types that field `name` of `cls` accepts."""
+    hint = typing.get_type_hints(cls)[name]
+    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _kinds_at(key: str) -> tuple[Any, ...]:
+    cls: type = Config
+    *parents, name = key.split(".")
+    if parents[:1] == ["evaluations"]:
+        cls = Evaluation
+    elif parents:
+        cls = type(getattr(Config(), parents[0]))
+    return _kinds(cls, name)
+
+
+def kinds_of(key: str) -> tuple[Any, ...]:
+    """The types that the dotted `key` accepts, None left out."""
+    return tuple(kind for kind in _kinds_at(key) if kind is not type(None))
+
+
+def is_optional(key: str) -> bool:
+    return type(None) in _kinds_at(key)
+
+
+def typed(config: Config | Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
+    """Checks a ConfigDict (or a nested dict) and returns it as the frozen `Config`; a `Config` is returned as it is.
+
+    Raises:
+        UserError: an unknown key, a wrong type, a value out of range, or a key that the chosen parts do not read.
+    """
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, ml_collections.ConfigDict):
+        config = config.to_dict()
+    checked = _checked(Config, dict(config), "")
+    _check_ranges(checked)
+    return checked
+
+
+def _checked(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            raise UserError(unknown_key(prefix + key))
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        key, default_value = prefix + name, _default_of(fields[name])
+        if name == "evaluations" and cls is Config:
+            result[name] = {k: _checked(Evaluation, v, f"{key}.{k}.") for k, v in value.items()}
+        elif dataclasses.is_dataclass(default_value):
+            if not isinstance(value, Mapping):
+                raise UserError(f"config.{key} is a section, with keys such as {_example_key(default_value, key)}")
+            result[name] = _checked(type(default_value), value, key + ".")
+        else:
+            result[name] = converted(key, value)
+    section = cls(**result)
+    for stem in {name.rpartition("_")[0] for name in fields if name.rpartition("_")[2] in UNITS[1:]}:
+        given = [f"{prefix}{stem}_{u}" for u in UNITS if getattr(section, f"{stem}_{u}", None) is not None]
+        if len(given) > 1:
+            raise UserError(f"config.{given[0]} and config.{given[1]} are both set; keep one")
+    for field in fields.values():
+        value = getattr(section, field.name)
+        choices = field.metadata.get("choices")
+        if choices and value not in choices:
+            raise UserError(f"config.{prefix}{field.name} is {value!r}; it can be {_or(choices)}{_nearest(value, choices)}")
+        if "only" in field.metadata and value != _default_of(field):
+            other, allowed = field.metadata["only"]
+            if getattr(section, other) not in allowed:
+                raise UserError(
+                    f"nothing reads config.{prefix}{field.name}={value!r}: it needs config.{prefix}{other} to be "
+                    f"{_or(allowed)}, and that is {getattr(section, other)!r}; leave it out or change one of the two"
+                )
+    return section
+
+
+def _default_of(field: dataclasses.Field) -> Any:
+    return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+
+
+def _example_key(section: Any, key: str) -> str:
+    return f"config.{key}.{dataclasses.fields(section)[0].name}"
+
+
+def converted(key: str, value: Any) -> Any:
+    """`value` as the type of the dotted `key`: int to float and list to tuple, nothing else.
+
+    Raises:
+        UserError: another type.
+    """
+    if value is None and is_optional(key):
+        return None
+    for kind in kinds_of(key):
+        try:
+            return _as(kind, value)
+        except TypeError:
+            pass
+    wanted = " or ".join("a tuple" if typing.get_origin(k) else f"{k.__name__}" for k in kinds_of(key))
+    raise UserError(f"config.{key} is {value!r} ({type(value).__name__}); it takes {wanted}")
+
+
+def _as(kind: Any, value: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise TypeError
+        kinds = typing.get_args(kind)
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(value)
+        if len(kinds) != len(value):
+            raise TypeError
+        return tuple(_as(k, v) for k, v in zip(kinds, value, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError
+    return value
+
+
+_POSITIVE = ("global_batch_size", "accumulation_steps", "log_steps", "checkpoint.keep", "data.threads")
+_RATES = ("model.dropout", "model.attention_dropout", "model.drop_path", "optimizer.average", "task.label_smoothing")
+
+
+def _check_ranges(config: Config) -> None:
+    flat = flatten(config)
+    for key, value in flat.items():
+        unit = key.rpartition("_")[2]
+        if key.startswith("total_") or ".every_" in key or key in _POSITIVE:
+            if value is not None and value <= 0:
+                raise UserError(f"config.{key} is {value}; it must be above 0")
+        elif unit in UNITS[1:] + ("degrees", "pixels", "decay", "norm", "rate") and isinstance(value, (int, float)):
+            if value < 0 or not math.isfinite(value):
+                raise UserError(f"config.{key} is {value}; it can't be below 0")
+        if key in _RATES and not 0 <= value < 1:
+            raise UserError(f"config.{key} is {value}; it must be at least 0 and below 1")
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"config.seed is {config.seed}; it must be at least 0 and below 2**32")
+    if config.global_batch_size % config.accumulation_steps:
+        raise UserError(
+            f"config.global_batch_size={config.global_batch_size} can't be split into "
+            f"config.accumulation_steps={config.accumulation_steps} equal micro-batches"
+        )
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"model.width": 192, …}`: the leaves of a config by their dotted keys."""
+    items = config.items() if isinstance(config, Mapping) else ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
+    flat: dict[str, Any] = {}
+    for name, value in items:
+        if dataclasses.is_dataclass(value) or isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def valid_keys() -> list[str]:
+    """Every dotted key; `NAME` stands for that of an evaluation."""
+    keys = list(flatten(Config()))
+    return keys + list(flatten(Evaluation(), "evaluations.NAME."))
+
+
+def is_key(key: str) -> bool:
+    parts = key.split(".")
+    if len(parts) == 3 and parts[0] == "evaluations":
+        parts[1] = "NAME"
+    return ".".join(parts) in valid_keys()
+
+
+def unknown_key(key: str) -> str:
+    """The sentence for an unknown key."""
+    section, _, name = key.rpartition(".")
+    valid = [k.replace("NAME", key.split(".")[1]) for k in valid_keys()] if key.count(".") == 2 else valid_keys()
+    # First a key of that name in another section, then a near name in the same section, then anything near.
+    near = [k for k in valid if k.rpartition(".")[2] == name]
+    near = near or difflib.get_close_matches(key, [k for k in valid if k.rpartition(".")[0] == section], 1, 0.0)
+    near = near or difflib.get_close_matches(key, valid, 1, 0.0)
+    return f"there is no config.{key}; the nearest valid key is config.{near[0]}"
+
+
+def _or(values: tuple[str, ...]) -> str:
+    return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]
+
+
+def _nearest(value: str, choices: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(str(value), choices, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def total_steps(config: Config, num_examples: int | None) -> int:
+    """The length of the run. `num_examples`, those of the training split, is needed for epochs only.
+
+    Raises:
+        UserError: no length is given.
+    """
+    steps = _steps(config, "total", config.global_batch_size, num_examples, None)
+    if steps is None:
+        raise UserError("the config says nowhere how long to train; set config.total_steps or config.total_epochs")
+    return steps
+
+
+def in_steps(config: Config, num_examples: int | None) -> Config:
+    """`config` with every duration given in steps."""
+    total = total_steps(config, num_examples)
+
+    def convert(section: Any, stem: str) -> Any:
+        steps = _steps(section, stem, config.global_batch_size, num_examples, total)
+        cleared = {f"{stem}_{u}": None for u in UNITS[1:] if hasattr(section, f"{stem}_{u}")}
+        return dataclasses.replace(section, **cleared, **{f"{stem}_steps": steps})
+
+    return dataclasses.replace(
+        convert(config, "total"),
+        schedule=convert(config.schedule, "warmup"),
+        checkpoint=convert(config.checkpoint, "every"),
+        evaluations={name: convert(section, "every") for name, section in config.evaluations.items()},
+    )
+
+
+def needs_num_examples(config: Config) -> bool:
+    """Whether some duration is given in epochs."""
+    return any(key.endswith("_epochs") and value is not None for key, value in flatten(config).items())
+
+
+def _steps(section: Any, stem: str, batch_size: int, num_examples: int | None, total: int | None) -> int | None:
+    for unit in UNITS:
+        value = getattr(section, f"{stem}_{unit}", None)
+        if value is None:
+            continue
+        if unit == "steps":
+            return value
+        if unit == "epochs":
+            assert num_examples is not None, "epochs need the number of training examples"
+            steps = value * num_examples / batch_size
+        elif unit == "examples":
+            steps = value / batch_size
+        else:
+            assert total is not None
+            steps = value / 100 * total
+        least = 0 if stem == "warmup" else 1
+        return max(least, round(steps))
+    return None
+
+
+def differences(old: Mapping[str, Any], new: Config) -> list[str]:
+    """What differs between a run's recorded config (nested, from JSON) and a new one, where that forbids going on."""
+    before = {k: _plain(v) for k, v in flatten(old).items()}
+    after = {k: _plain(v) for k, v in flatten(new).items()}
+    free = tuple(f"{key}." for key in FREE_ON_RESUME)
+    return [
+        f"config.{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not f"{key}.".startswith(free)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
