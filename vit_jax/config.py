@@ -67,6 +67,7 @@ class Data:
     name: str = "digits"  # digits, mnist5k, folder, synthetic, or any name in TensorFlow Datasets
     split: str = "train"
     data_dir: str | None = None  # of `folder`: DIR/{train,test}/CLASS/*; else where TFDS keeps its data sets
+    classes: tuple[int, ...] = ()  # these classes only, renumbered from 0 in this order, in evaluations too; () for all
     labels_per_class: int | None = None  # train on so many images of each class, drawn with `seed`
     crop: str = _choice("resize", "inception")  # plain resize, or a random box of random area and aspect
     crop_area_min: float = _only("crop", "inception", default=0.05)  # share of the image
