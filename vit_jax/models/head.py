@@ -1,0 +1,26 @@
+"""From tokens to features: attention pooling. (Pooling by class token or average needs no module.)"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from vit_jax.models.architecture import Architecture
+from vit_jax.models.attention import Attention, dense
+from vit_jax.models.encoder import Mlp, layer_norm
+
+
+class AttentionPool(nnx.Module):
+    """Multi-head attention pooling (2106.04560): a learned probe attends to all tokens, then a residual MLP."""
+
+    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
+        self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, 1, arch.width), jnp.float32))
+        # Without dropout, as in big_vision.
+        arch = arch.replace(dropout=0.0, attention_dropout=0.0)
+        self.attention = Attention(arch, rngs=rngs)
+        self.norm = layer_norm(arch, rngs)
+        self.mlp = Mlp(arch, rngs=rngs)
+
+    def __call__(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch width"]:
+        probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], 1, tokens.shape[-1]))
+        x, _ = self.attention(probe, tokens)
+        return (x + self.mlp(dense(self.norm, x)))[:, 0]
