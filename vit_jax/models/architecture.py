@@ -31,7 +31,10 @@ class Architecture:
     posemb: str = "learned"  # learned, sincos2d, none
     posemb_std: float = 0.02
     patchify: str = "conv"  # conv, matmul: the same numbers
-    pre_logits: int = 0
+    pre_logits: int = 0  # width of a dense layer and tanh before the head; 0 for none
+    parallel: bool = False  # attention and MLP side by side on one norm (2302.05442)
+    qk_norm: bool = False  # a norm over head_dim on queries and keys
+    qkv_bias: bool = True
     head_bias: float = 0.0
     dropout: float = 0.0
     attention_dropout: float = 0.0

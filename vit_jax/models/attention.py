@@ -22,7 +22,13 @@ def dense(layer: nnx.LinearGeneral | nnx.Linear, x: Array, in_axes: int = 1) -> 
 
 
 def linear(
-    inputs: int | Sequence[int], outputs: int | Sequence[int], dtype: str, rngs: nnx.Rngs, bias_std: float = 0.0
+    inputs: int | Sequence[int],
+    outputs: int | Sequence[int],
+    dtype: str,
+    rngs: nnx.Rngs,
+    *,
+    bias: bool = True,
+    bias_std: float = 0.0,
 ) -> nnx.LinearGeneral:
     """A dense layer, Xavier-uniform over its flattened inputs and outputs, from the last axes to new ones."""
     axes = 1 if isinstance(inputs, int) else len(inputs)
@@ -30,6 +36,7 @@ def linear(
         inputs,
         outputs,
         axis=tuple(range(-axes, 0)),
+        use_bias=bias,
         dtype=jnp.dtype(dtype),
         param_dtype=jnp.float32,
         kernel_init=nnx.initializers.xavier_uniform(),
@@ -38,16 +45,24 @@ def linear(
     )
 
 
+def layer_norm(features: int, dtype: str, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Over the last axis, with its statistics in float32 whatever the dtype of the computation."""
+    return nnx.LayerNorm(features, epsilon=1e-6, dtype=jnp.dtype(dtype), param_dtype=jnp.float32, rngs=rngs)
+
+
 class Attention(nnx.Module):
     """Multi-head dot-product attention; kernels are (width, heads, head_dim) and (heads, head_dim, width)."""
 
     def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
         self.arch = arch
         heads = (arch.num_heads, arch.width // arch.num_heads)
-        self.query = linear(arch.width, heads, arch.dtype, rngs)
-        self.key = linear(arch.width, heads, arch.dtype, rngs)
-        self.value = linear(arch.width, heads, arch.dtype, rngs)
+        self.query = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
+        self.key = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
+        self.value = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
         self.out = linear(heads, arch.width, arch.dtype, rngs)
+        if arch.qk_norm:
+            self.query_norm = layer_norm(heads[1], arch.dtype, rngs)
+            self.key_norm = layer_norm(heads[1], arch.dtype, rngs)
 
     def __call__(
         self,
@@ -59,6 +74,8 @@ class Attention(nnx.Module):
     ) -> tuple[Float[Array, "batch queries width"], Float[Array, "batch heads queries tokens"]]:
         """Returns the output and the attention weights, before dropout. Tokens whose `mask` is False are not seen."""
         q, k, v = dense(self.query, queries), dense(self.key, tokens), dense(self.value, tokens)
+        if self.arch.qk_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
         scores = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
         if mask is not None:
             scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)

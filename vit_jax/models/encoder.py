@@ -8,13 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from vit_jax.models.architecture import Architecture
-from vit_jax.models.attention import Attention, dense, linear
+from vit_jax.models.attention import Attention, dense, layer_norm, linear
 from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
-
-
-def layer_norm(arch: Architecture, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Statistics in float32 whatever the computation's dtype."""
-    return nnx.LayerNorm(arch.width, epsilon=1e-6, dtype=jnp.dtype(arch.dtype), param_dtype=jnp.float32, rngs=rngs)
 
 
 class Mlp(nnx.Module):
@@ -32,13 +27,14 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and MLP, each with dropout and stochastic depth on its residual branch."""
+    """Pre-norm attention and MLP, one after the other or in parallel, each with dropout and stochastic depth."""
 
     def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
         self.arch = arch
-        self.norm1 = layer_norm(arch, rngs)
+        self.norm1 = layer_norm(arch.width, arch.dtype, rngs)
         self.attention = Attention(arch, rngs=rngs)
-        self.norm2 = layer_norm(arch, rngs)
+        if not arch.parallel:
+            self.norm2 = layer_norm(arch.width, arch.dtype, rngs)
         self.mlp = Mlp(arch, rngs=rngs)
 
     def __call__(
@@ -48,12 +44,12 @@ class Block(nnx.Module):
         keys = fold_in(keys, layer)
         rate = self.arch.drop_path * layer / max(self.arch.depth - 1, 1)
         path_keys = keys if self.arch.drop_path else None
-        y = dense(self.norm1, x)
-        y, weights = self.attention(y, y, mask=mask, keys=fold_in(keys, 0))
+        normed = dense(self.norm1, x)
+        y, weights = self.attention(normed, normed, mask=mask, keys=fold_in(keys, 0))
         y = dropout(y, self.arch.dropout, fold_in(keys, 1))
-        x = x + drop_path(y, rate, fold_in(path_keys, 2))
-        y = self.mlp(dense(self.norm2, x), fold_in(keys, 3))
-        return x + drop_path(y, rate, fold_in(path_keys, 4)), weights
+        attended = x + drop_path(y, rate, fold_in(path_keys, 2))
+        y = self.mlp(normed if self.arch.parallel else dense(self.norm2, attended), fold_in(keys, 3))
+        return attended + drop_path(y, rate, fold_in(path_keys, 4)), weights
 
 
 class Encoded(NamedTuple):
@@ -78,7 +74,7 @@ class Encoder(nnx.Module):
         self.arch = arch
         keys = jax.random.split(rngs.params(), arch.depth)
         self.blocks = jax.vmap(lambda key: Block(arch, rngs=nnx.Rngs(key)))(keys)
-        self.norm = layer_norm(arch, rngs)
+        self.norm = layer_norm(arch.width, arch.dtype, rngs)
 
     def __call__(
         self,

@@ -5,8 +5,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vit_jax.models.architecture import Architecture
-from vit_jax.models.attention import Attention, dense
-from vit_jax.models.encoder import Mlp, layer_norm
+from vit_jax.models.attention import Attention, dense, layer_norm
+from vit_jax.models.encoder import Mlp
 
 
 class AttentionPool(nnx.Module):
@@ -14,10 +14,10 @@ class AttentionPool(nnx.Module):
 
     def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
         self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, 1, arch.width), jnp.float32))
-        # Without dropout, as in big_vision.
-        arch = arch.replace(dropout=0.0, attention_dropout=0.0)
+        # A plain block's parts, without dropout, as in big_vision.
+        arch = arch.replace(dropout=0.0, attention_dropout=0.0, qk_norm=False, qkv_bias=True)
         self.attention = Attention(arch, rngs=rngs)
-        self.norm = layer_norm(arch, rngs)
+        self.norm = layer_norm(arch.width, arch.dtype, rngs)
         self.mlp = Mlp(arch, rngs=rngs)
 
     def __call__(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch width"]:

@@ -12,6 +12,9 @@ class Size(NamedTuple):
     depth: int
     mlp_dim: int
     num_heads: int
+    parallel: bool = False
+    qk_norm: bool = False
+    qkv_bias: bool = True
 
 
 SIZES = {
@@ -24,6 +27,7 @@ SIZES = {
     "g": Size(1408, 40, 6144, 16),  # 2106.04560, Table 2
     "G": Size(1664, 48, 8192, 16),
     "e": Size(1792, 56, 15360, 16),  # 2209.06794 (PaLI)
+    "22B": Size(6144, 48, 24576, 48, parallel=True, qk_norm=True, qkv_bias=False),  # 2302.05442
 }
 
 

@@ -1,0 +1,97 @@
+"""A run's own checkpoints: Orbax, asynchronous, `checkpoints/STEP/{params,opt_state,average}`.
+
+The step is the folder's name: with the seed it is all that data order and randomness depend on.
+"""
+
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+
+from vit_jax.errors import UserError
+from vit_jax.models.functional import Params
+
+FOLDER = "checkpoints"
+
+
+class Store:
+    """The checkpoints in a folder; `state` is a dict of pytrees, of which None ones are left out."""
+
+    def __init__(self, folder: epath.PathLike, keep: int):
+        self._folder = epath.Path(folder)
+        self._manager = _manager(self._folder, keep)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Starts to save; the arrays are copied before it returns, the files are written behind."""
+        items = {name: ocp.args.StandardSave(tree) for name, tree in state.items() if tree is not None}
+        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def latest_step(self) -> int | None:
+        return self._manager.latest_step()
+
+    def restore(self, abstract: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        """The newest whole checkpoint, and its step; None where there is none.
+
+        One that can't be read is set aside as `STEP.broken`, with a warning, and the one before is taken.
+
+        Args:
+            abstract: as the state, of shapes with shardings.
+
+        Raises:
+            UserError: there are checkpoints and none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items() if tree is not None}
+        broken = []
+        for step in steps:
+            try:
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            except Exception as error:  # whatever the storage layers raise for a damaged file
+                broken.append(step)
+                logging.warning("checkpoint %s/%d can't be read (%s)", self._folder, step, _line(error))
+                continue
+            self._set_aside(broken)
+            for bad in broken:
+                logging.warning("went back from checkpoint %d to the one before, %d", bad, step)
+            return step, {name: restored[name] if name in items else None for name in abstract}
+        if steps:
+            raise UserError(
+                f"none of the checkpoints {', '.join(map(str, steps))} in {self._folder} can be read; "
+                "restore them, or move the folder away to start over"
+            )
+        return None
+
+    def _set_aside(self, steps: list[int]) -> None:
+        if jax.process_index() == 0:
+            for step in steps:
+                (self._folder / str(step)).rename(self._folder / f"{step}.broken")
+        self._manager.reload()
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def newest_params(folder: epath.PathLike) -> Params | None:
+    """The averaged weights where there are some, else the parameters, of the newest readable checkpoint in a folder."""
+    manager = _manager(epath.Path(folder), None)
+    for step in sorted(manager.all_steps(), reverse=True):
+        for item in ("average", "params"):
+            if (epath.Path(folder) / str(step) / item).exists():
+                try:
+                    return manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore()}))[item]
+                except Exception as error:
+                    logging.warning("checkpoint %s/%d can't be read (%s)", folder, step, _line(error))
+    return None
+
+
+def _manager(folder: epath.Path, keep: int | None) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=keep is not None)
+    return ocp.CheckpointManager(folder.resolve() if "://" not in str(folder) else folder, options=options)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
