@@ -1,3 +1,35 @@
-"""Vision Transformers in JAX: train, transfer and use them."""
+"""Vision Transformers in JAX: create, load, save and train them.
+
+    model = vit_jax.create("B/16", num_classes=1000, image_size=224)
+    logits = model(images)
+
+Names are imported when first used, so that the command line answers fast.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "create": "vit_jax.models",
+    "load": "vit_jax.checkpoints",
+    "save": "vit_jax.checkpoints",
+    "train": "vit_jax.training",
+    "UserError": "vit_jax.errors",
+}
+_FOLDERS = ("checkpoints", "config", "data", "evaluation", "models", "sharding", "training")
+
+__all__ = [*_PUBLIC, *_FOLDERS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _FOLDERS:
+        return importlib.import_module(f"vit_jax.{name}")
+    raise AttributeError(f"module 'vit_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

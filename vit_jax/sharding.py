@@ -1,0 +1,116 @@
+"""The mesh, and one table: which parameter is split over which of its axes.
+
+`data` splits the batch; `fsdp` splits the batch and, over the same devices, parameters and optimizer state; `tensor`
+splits heads and the MLP. Everything here is computed from names and shapes; nothing holds state.
+"""
+
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vit_jax import config as config_lib
+from vit_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = PartitionSpec(("data", "fsdp"))
+
+# The first pattern found in a parameter's path counts. The axes are those of its last dimensions, so that stacked
+# blocks (leading axis depth) and single ones share a row. Optimizer state and averages carry their parameter's path.
+RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"attention/(query|key|value)/kernel$", ("fsdp", "tensor", None)),  # width, heads, head_dim
+    (r"attention/out/kernel$", ("tensor", None, "fsdp")),  # heads, head_dim, width
+    (r"mlp/dense1/kernel$", ("fsdp", "tensor")),  # width, mlp
+    (r"mlp/dense2/kernel$", ("tensor", "fsdp")),  # mlp, width
+    (r"embedding/kernel$", (None, None, None, "fsdp")),  # patch height, patch width, 3, width
+    (r"(pre_logits|head)/kernel$", ("fsdp", "tensor")),  # width, classes
+    (r"", ()),  # small ones stay whole
+)
+
+
+def make_mesh(mesh: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh of all devices with the config's axes; one of them may be -1, which takes what remains.
+
+    Raises:
+        UserError: the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [getattr(mesh, axis) for axis in AXES]
+    written = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise UserError(f"config.mesh has {written}; axes are at least 1, and only one can be -1")
+    if -1 in sizes:
+        rest = math.prod(size for size in sizes if size != -1)
+        sizes[sizes.index(-1)] = len(devices) // rest
+    if math.prod(sizes) != len(devices):
+        raise UserError(f"config.mesh with {written} does not multiply to the {len(devices)} devices there are")
+    grid = jax.make_mesh(sizes, AXES, devices=devices).devices
+    return Mesh(grid, AXES)
+
+
+def check_batch(mesh: Mesh, batch_size: int, key: str, accumulation_steps: int = 1) -> None:
+    """Raises UserError where a batch, or a micro-batch of it, does not divide over the mesh's data and fsdp axes."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % (shards * accumulation_steps):
+        parts = f" in {accumulation_steps} micro-batches" if accumulation_steps > 1 else ""
+        unit = shards * accumulation_steps
+        raise UserError(
+            f"config.{key}={batch_size} does not divide over {shards} devices{parts}; "
+            f"take {max(1, round(batch_size / unit)) * unit} say, or change config.mesh"
+        )
+
+
+def path_of(path: tuple[Any, ...]) -> str:
+    """`params/encoder/norm/scale`, of a path as `jax.tree_util` gives it."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """The first rule's axes, on the last dimensions; one that an axis does not divide stays whole."""
+    axes = next(axes for pattern, axes in RULES if re.search(pattern, path))
+    if len(shape) < len(axes):
+        return PartitionSpec()
+    dims: list[str | None] = [None] * (len(shape) - len(axes)) + list(axes)
+    return PartitionSpec(*(a if a and n % mesh.shape[a] == 0 else None for a, n in zip(dims, shape, strict=True)))
+
+
+def state_shardings(abstract: Any, mesh: Mesh) -> Any:
+    """The sharding of every leaf of a training state, from its path and shape."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, spec_of(path_of(path), leaf.shape, mesh)), abstract
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over data and fsdp."""
+    return NamedSharding(mesh, BATCH)
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> list[int]:
+    """The rows of a global batch that this process's devices hold."""
+    indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return sorted({row for (part,) in indices for row in range(*part.indices(batch_size))})
+
+
+def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
+    """This process's rows of a batch as arrays of the global batch."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
+        for name, rows in batch.items()
+    }
+
+
+def table(params: Any) -> str:
+    """Names, shapes, sizes and sharding of parameters (arrays, or shapes with a sharding), one a line, and the sum."""
+    rows, total = [("parameter", "shape", "size", "sharded over")], 0
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        axes = ", ".join(str(axis or "-") for axis in leaf.sharding.spec) or "-"
+        rows.append((path_of(path), "x".join(map(str, leaf.shape)), f"{leaf.size:,}", axes))
+        total += leaf.size
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}" for a, b, c, d in rows]
+    return "\n".join([*lines, f"{total:,} parameters"])

@@ -1,0 +1,285 @@
+"""The training loop: the edge where a run reads, writes, evaluates, saves and ends.
+
+The order at start, in one place: the folder's newest whole checkpoint, else `config.init_from`, else scratch.
+"""
+
+import contextlib
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from absl import logging
+from etils import epath
+from flax import nnx
+from jax.experimental import multihost_utils
+
+import vit_jax
+from vit_jax import config as config_lib
+from vit_jax import data, sharding
+from vit_jax.checkpoints import files, model_file, published
+from vit_jax.checkpoints.store import FOLDER, Store
+from vit_jax.errors import UserError
+from vit_jax.evaluation import make_evaluations
+from vit_jax.models.architecture import Architecture, Preprocessing
+from vit_jax.models.functional import Params
+from vit_jax.models.vit import VisionTransformer
+from vit_jax.training import metrics
+from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
+from vit_jax.training.step import make_step
+
+FORMAT_VERSION = 1
+
+
+def train(config: Any, workdir: epath.PathLike) -> dict[str, float]:
+    """Trains a model, or continues to, and leaves it in `workdir` as `model.npz` with `model.json`.
+
+    Args:
+        config: as a config file gives it.
+        workdir: the run's folder, local or `gs://`; made after the first step.
+
+    Returns:
+        The last step's metrics; empty where the run was complete before.
+
+    Raises:
+        UserError: what is wrong with the config, the data, the folder or the numbers.
+        SystemExit: code 143, after SIGTERM and a clean save.
+    """
+    config = resolve(config)
+    mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
+    folder = _checked_folder(workdir, config)
+    model = _abstract_model(config)
+    if (folder / "model.npz").exists():
+        logging.info("this run is complete: %s holds its model.npz", folder)
+        return {}
+    with _sigterm() as terminated:
+        return _Run(config, mesh, folder, model).run(terminated)
+
+
+def _abstract_model(config: config_lib.Config) -> VisionTransformer:
+    """The config's model without its parameters."""
+    names = data.class_names(config)
+    keywords = {**dataclasses.asdict(config.model), "num_classes": config.model.num_classes or len(names)}
+    arch = Architecture.named(keywords.pop("name"), **keywords)
+    sides = [section.shorter_side for section in config.evaluations.values()]
+    preprocessing = Preprocessing(arch.image_size, shorter_side=sides[0] if sides else None)
+    return nnx.eval_shape(lambda: VisionTransformer(arch, preprocessing, names, rngs=nnx.Rngs(0)))
+
+
+def _checked_folder(workdir: epath.PathLike, config: config_lib.Config) -> epath.Path:
+    """The run's folder. Raises UserError where it holds a run of another config, or can't be one."""
+    folder = epath.Path(workdir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"the workdir {folder} is a file; name a folder")
+    path = folder / "config.json"
+    if not path.exists():
+        if (folder / FOLDER).exists():
+            raise UserError(f"{folder} has checkpoints but no config.json; take another --workdir")
+        return folder
+    recorded = files.read_json(path)
+    if recorded.get("format_version", 0) > FORMAT_VERSION:
+        raise UserError(f"{path} was written by a newer vit_jax; update this one or take another --workdir")
+    if different := config_lib.differences(recorded["config"], config):
+        raise UserError(f"{folder} holds a run of another config, take another --workdir: {'; '.join(different)}")
+    return folder
+
+
+def _initial_params(config: config_lib.Config, model: VisionTransformer) -> Params | None:
+    """Those of `config.init_from`, under a new head and with positions at the new grid; None from scratch."""
+    if config.init_from is None:
+        return None
+    target = model.arch
+    file = model_file.read(config.init_from, posemb=target.posemb, image_size=target.image_size)
+    source = file.architecture
+    keys = ("patch_size", "width", "depth", "mlp_dim", "num_heads", "pool", "posemb")
+    if different := [k for k in keys if getattr(source, k) != getattr(target, k)]:
+        listed = "; ".join(f"{k} is {getattr(source, k)} there and {getattr(target, k)} here" for k in different)
+        raise UserError(f"config.init_from={config.init_from} has another architecture: {listed}; change config.model")
+    logging.info("starting from %s, with a new head", file.name)
+    return published.adapt(file.arrays, source, target, new_head=True, name=file.name)
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets; several processes leave the signal to JAX's preemption service."""
+    event = threading.Event()
+    alone = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set()) if alone else None
+    try:
+        yield event
+    finally:
+        if alone:
+            signal.signal(signal.SIGTERM, before)
+
+
+class _Run:
+    """One run from its start or its newest checkpoint to its end."""
+
+    def __init__(self, config: config_lib.Config, mesh: jax.sharding.Mesh, folder: epath.Path, model: VisionTransformer):
+        self.config, self.mesh, self.folder, self.model = config, mesh, folder, model
+        self.first_process = jax.process_index() == 0
+        self.evaluations = make_evaluations(config, model, mesh)
+        self.step = make_step(config, model)
+        self.store: Store | None = None
+        self.writer: metrics.Writer | None = None
+        self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # metrics still on the devices
+
+    def run(self, terminated: threading.Event) -> dict[str, float]:
+        state, start = self._start()
+        logging.info("parameters:\n%s", sharding.table(state.params))
+        total, size = self.config.total_steps, self.config.global_batch_size
+        assert total is not None
+        progress = metrics.Progress(start, total)
+        values: dict[str, float] = {}
+        rows = sharding.local_rows(self.mesh, size)
+        batches = data.batches(self.config, start_step=start, rows=rows)
+        logged_step, logged_time = start, time.monotonic()
+        try:
+            for done in range(start + 1, total + 1):
+                try:
+                    state, outputs = self.step(state, sharding.to_devices(next(batches), self.mesh, size))
+                    self.pending.append((done, outputs))
+                    if self.writer is None:
+                        self._check_finite()  # waits for the first step
+                        self._open(start)
+                except jax.errors.JaxRuntimeError as error:
+                    raise _out_of_memory(error) from error
+                progress.step()
+                stop = self._preempted(terminated, done)
+                last = done == total
+                log = done % self.config.log_steps == 0 or last
+                save = stop or last or _due(self.config.checkpoint.every_steps, done)
+                due = [n for n, s in self.config.evaluations.items() if last or _due(s.every_steps, done)]
+                if not (log or save or due):
+                    continue
+                values = self._check_finite()
+                if log:
+                    now = time.monotonic()
+                    values["train/images_per_second"] = (done - logged_step) * size / (now - logged_time)
+                    progress.report(done, values)
+                for name in due:
+                    result = self.evaluations[name](state.average or state.params)
+                    values.update({f"{name}/{key}": value for key, value in result.items()})
+                    shown = ", ".join(f"{name}/{key} {value:.4f}" for key, value in result.items())
+                    progress.say(f"step {done}: {shown}")
+                if log:
+                    # Evaluations and the first step's compilation are not training.
+                    logged_step, logged_time = done, time.monotonic()
+                if log or due:
+                    self.writer.write(done, values)
+                if save:
+                    self.writer.flush()  # so that a checkpoint never is ahead of the metrics
+                    self.store.save(done, _items(state))
+                if stop and not last:
+                    self.store.close()
+                    progress.say(f"SIGTERM: saved step {done}; the same command goes on from there")
+                    raise SystemExit(143)
+            self._finish(state)
+            return values
+        finally:
+            progress.close()
+            batches.close()
+            if self.writer:
+                self.writer.close()
+            if self.store:
+                self.store.close()
+
+    def _start(self) -> tuple[TrainState, int]:
+        """The state to go on from, and its step."""
+        if (self.folder / FOLDER).exists():
+            self.store = Store(self.folder / FOLDER, self.config.checkpoint.keep)
+            abstract = abstract_state(self.config, self.model, self.mesh)
+            if restored := self.store.restore(_items(abstract)):
+                step, items = restored
+                logging.info("going on from the checkpoint of step %d in %s", step, self.folder)
+                whole = abstract.step.sharding
+                return TrainState(step=jax.device_put(jax.numpy.int32(step), whole), **items), step
+        params = _initial_params(self.config, self.model)
+        return create_state(self.config, self.model, params), 0
+
+    def _open(self, start: int) -> None:
+        """Makes the folder and what it holds from the beginning; the first step has succeeded."""
+        try:
+            if self.first_process:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._write_descriptions()
+            multihost_utils.sync_global_devices("the run's folder")
+            self.store = self.store or Store(self.folder / FOLDER, self.config.checkpoint.keep)
+            tensorboard = self.config.log.tensorboard
+            self.writer = metrics.Writer(
+                self.folder, start, tensorboard=tensorboard, first_process=self.first_process
+            )
+        except OSError as error:
+            raise UserError(f"the workdir {self.folder} can't be written ({error}); name another one") from error
+
+    def _write_descriptions(self) -> None:
+        devices = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()}
+        record = {
+            "format_version": FORMAT_VERSION,
+            "version": vit_jax.__version__,
+            "devices": {**devices, "processes": jax.process_count()},
+            "config": dataclasses.asdict(self.config),
+        }
+        files.write_json(self.folder / "config.json", record)
+        model = self.model
+        description = model_file.description(model.arch, model.preprocessing, model.class_names)
+        files.write_json(self.folder / "model.json", description)
+
+    def _check_finite(self) -> dict[str, float]:
+        """Fetches the metrics of the steps since the last time and returns the newest.
+
+        Raises:
+            UserError: a loss or a gradient is not finite.
+        """
+        values: dict[str, float] = {}
+        for step, outputs in self.pending:
+            values = {f"train/{name}": float(value) for name, value in outputs.items()}
+            for name in ("train/loss", "train/gradient_norm"):
+                if not math.isfinite(values[name]):
+                    kept = self.store.latest_step() if self.store else None
+                    where = f"the checkpoint of step {kept} is kept" if kept else "there is no checkpoint yet"
+                    raise UserError(
+                        f"{name} is {values[name]} at step {step}, and {where}; lower config.optimizer.learning_rate, "
+                        "warm up for longer or clip gradients with config.optimizer.grad_clip_norm"
+                    )
+        self.pending.clear()
+        return values
+
+    def _preempted(self, terminated: threading.Event, step: int) -> bool:
+        """Whether to save and end; all processes agree."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return terminated.is_set()
+
+    def _finish(self, state: TrainState) -> None:
+        """Waits for the last checkpoint and writes the model."""
+        self.store.close()
+        params = multihost_utils.process_allgather(state.average or state.params, tiled=True)
+        if self.first_process:
+            model = self.model
+            path = self.folder / "model.npz"
+            model_file.write(path, params, model.arch, model.preprocessing, model.class_names)
+            logging.info("wrote %s", path)
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds of a state; the step is its name."""
+    return {"params": state.params, "opt_state": state.opt_state, "average": state.average}
+
+
+def _due(every: int | None, step: int) -> bool:
+    return every is not None and step % every == 0
+
+
+def _out_of_memory(error: Exception) -> Exception:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        return error
+    return UserError(
+        "the devices ran out of memory; lower config.global_batch_size, raise config.accumulation_steps or "
+        "config.mesh.fsdp, or set config.model.remat=full"
+    )

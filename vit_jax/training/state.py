@@ -1,0 +1,80 @@
+"""The training state: a plain pytree, created on the devices as it will be sharded."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from vit_jax import config as config_lib
+from vit_jax import data, sharding
+from vit_jax.models.functional import Params, split
+from vit_jax.models.vit import VisionTransformer
+from vit_jax.training.optimizer import make_optimizer
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["step", "params", "opt_state", "average"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a step changes."""
+
+    step: jax.Array  # int32: steps done, which is the index of the next
+    params: Params
+    opt_state: Any
+    average: Params | None  # the Polyak average, where it is on
+
+
+def resolve(config: Any) -> config_lib.Config:
+    """The typed config with every duration in steps."""
+    config = config_lib.typed(config)
+    num_examples = data.info(config).num_examples if config_lib.needs_num_examples(config) else None
+    return config_lib.in_steps(config, num_examples)
+
+
+def initial(config: config_lib.Config, params: Params) -> TrainState:
+    """The state before the first step."""
+    opt_state = make_optimizer(config.optimizer, params).init(params)
+    # A copy: two leaves of a donated state can't share a buffer.
+    average = jax.tree.map(jnp.copy, params) if config.optimizer.average else None
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)
+
+
+def abstract_state(config: config_lib.Config, model: VisionTransformer, mesh: Mesh) -> TrainState:
+    """Shapes and shardings of the state."""
+    shapes = jax.eval_shape(functools.partial(initial, config), split(model)[1])
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, sharding.state_shardings(shapes, mesh)
+    )
+
+
+def create_state(config: Any, model: VisionTransformer, params: Params | None = None) -> TrainState:
+    """The state before the first step, sharded over all devices as `config.mesh` says.
+
+    Args:
+        config: a config as a file gives it.
+        model: its parameters are the initial ones; of an abstract model (from `nnx.eval_shape`) they are drawn with
+            `config.seed`, each device drawing its own shards.
+        params: initial parameters to take instead of the model's, on the host.
+
+    Raises:
+        UserError: what is wrong with the config.
+    """
+    config = resolve(config)
+    mesh = sharding.make_mesh(config.mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, model, mesh))
+    params = split(model)[1] if params is None else params
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+
+        def draw(key):
+            drawn = VisionTransformer(model.arch, rngs=nnx.Rngs(key))
+            return initial(config, split(drawn)[1])
+
+        return jax.jit(draw, out_shardings=shardings)(jax.random.key(config.seed))
+    params = jax.device_put(params, shardings.params)
+    # Copied inside, so that the model's own arrays are not donated with the state.
+    return jax.jit(lambda p: initial(config, jax.tree.map(jnp.copy, p)), out_shardings=shardings)(params)

@@ -1,0 +1,89 @@
+"""One training step, a pure function of the state and a batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vit_jax import sharding
+from vit_jax.data.augment import augment
+from vit_jax.models.functional import split
+from vit_jax.models.randomness import fold_in, row_keys
+from vit_jax.models.vit import VisionTransformer
+from vit_jax.training.optimizer import make_optimizer, trained_norm
+from vit_jax.training.schedule import make_schedule
+from vit_jax.training.state import TrainState, abstract_state, resolve
+from vit_jax.training.tasks import Batch, make_task
+
+Metrics = dict[str, jax.Array]
+
+
+def make_step(config: Any, model: VisionTransformer) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The jitted step: `state, metrics = step(state, batch)`; the state given is used up.
+
+    `batch` has `image` (batch, height, width, 3), uint8 or floats in the model's range, `label` (batch, classes) and
+    `mask` (batch,). `metrics` has `loss`, `gradient_norm` (before clipping) and `learning_rate`, in float32.
+    Augmentation and dropout depend on `config.seed`, the step and the row of the global batch alone.
+
+    Raises:
+        UserError: what is wrong with the config.
+    """
+    config = resolve(config)
+    mesh = sharding.make_mesh(config.mesh)
+    bind, params = split(model)
+    optimizer, schedule = make_optimizer(config.optimizer, params), make_schedule(config)
+    task, micro_batches = make_task(config.task), config.accumulation_steps
+    state_shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, model, mesh))
+    rows = sharding.batch_sharding(mesh)
+
+    def prepare(batch: Batch, keys: jax.Array) -> Batch:
+        """The whole batch normalised and augmented, before it is split."""
+        images = model.preprocessing.normalize(batch["image"])
+        labels = jnp.asarray(batch["label"], jnp.float32)
+        images, labels = augment(images, labels, fold_in(keys, 0), config.augmentation)
+        mask = jnp.asarray(batch["mask"], jnp.float32)
+        batch = {"image": images, "label": labels, "mask": mask, "key": fold_in(keys, 1)}
+        return jax.lax.with_sharding_constraint(batch, rows)
+
+    def loss_and_gradients(params, batch: Batch):
+        """Summed over micro-batches, each weighted by its share of the rows that count."""
+
+        def weighted(params, part: Batch):
+            weight = part["mask"].sum() / jnp.maximum(batch["mask"].sum(), 1)
+            loss, _ = task.loss(bind(params), part, part["key"])
+            return loss * weight
+
+        if micro_batches == 1:
+            return jax.value_and_grad(weighted)(params, batch)
+
+        def add(total, part):
+            part = jax.lax.with_sharding_constraint(part, rows)
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(weighted)(params, part)), None
+
+        # Row r goes to micro-batch r % micro_batches: a stride, so that each device splits its own rows.
+        parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, micro_batches, *x.shape[1:]), 1, 0), batch)
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+        return jax.lax.scan(add, zeros, parts)[0]
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        keys = row_keys(jax.random.fold_in(jax.random.key(config.seed), state.step), len(batch["image"]))
+        loss, gradients = loss_and_gradients(state.params, prepare(batch, keys))
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        learning_rate = schedule(state.step)
+        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+        average = state.average
+        if average is not None:
+            average = optax.incremental_update(params, average, 1 - config.optimizer.average)
+        metrics = {
+            "loss": loss,
+            "gradient_norm": trained_norm(config.optimizer, gradients),
+            "learning_rate": jnp.asarray(learning_rate, jnp.float32),
+        }
+        return TrainState(state.step + 1, params, opt_state, average), metrics
+
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.jit(
+        step, in_shardings=(state_shardings, rows), out_shardings=(state_shardings, whole), donate_argnums=0
+    )
