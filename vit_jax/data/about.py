@@ -1,0 +1,53 @@
+"""What is known of the training set: how many examples, how many classes, and their names."""
+
+import dataclasses
+from typing import Any
+
+from vit_jax import config as config_lib
+from vit_jax.data import catalog, sources, splits
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """Of the training set, after slicing and `labels_per_class`; `class_names` may be unknown before a download."""
+
+    num_examples: int
+    num_classes: int
+    class_names: tuple[str, ...] | None
+
+
+def info(config: Any) -> Info:
+    """The training set of `config`: from the catalog, without reading anything, where that knows it, else opened.
+
+    Raises:
+        UserError: no such split; for a data set that isn't in the catalog, also what opening it raises.
+    """
+    config = config_lib.typed(config)
+    known = from_catalog(config)
+    if known:
+        return known
+    source = sources.training(config)
+    return Info(len(source), len(source.class_names), source.class_names)
+
+
+def class_names(config: Any) -> tuple[str, ...]:
+    """The names of the classes, by label; opens the training set unless the catalog knows them.
+
+    Raises:
+        UserError: the data set is missing.
+    """
+    config = config_lib.typed(config)
+    known = from_catalog(config)
+    return (known and known.class_names) or sources.class_names(config)
+
+
+def from_catalog(config: config_lib.Config) -> Info | None:
+    """`info` of a data set in the catalog, else None."""
+    entry = catalog.find(config.data.name)
+    if entry is None:
+        return None
+    resolved = splits.resolve(config.data.split, lambda split: entry.count(config.data.name, split))
+    num_examples = sum(len(positions) for _, positions in resolved)
+    if config.data.labels_per_class is not None:
+        num_examples = config.data.labels_per_class * entry.num_classes
+    return Info(num_examples, entry.num_classes, entry.class_names)

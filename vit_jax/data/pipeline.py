@@ -1,0 +1,309 @@
+"""Batches, made whole on the host: read, decode, crop; in threads of this process, or in worker processes.
+
+The data position is the step: row r of global batch k is position k * B + r of one endless shuffled order (order.py),
+and everything that is random about an example depends on the seed and this position only. So there is no iterator to
+save, and the number of processes, workers and threads changes nothing.
+"""
+
+import contextlib
+import functools
+import gc
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags, logging
+
+from vit_jax import config as config_lib
+from vit_jax.data import about, decode, order, sources
+from vit_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+Finish = Callable[[bytes | np.ndarray, int], np.ndarray]  # (image, position) -> uint8 (height, width_px, 3)
+
+_REMEMBER_BYTES = 64 * 2**20
+_REPLACEMENTS = 1000  # so many unreadable images in a row are no accident
+
+
+def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = None) -> Iterator[Batch]:
+    """Endless training batches, from global batch `start_step` on: this process's share of each.
+
+    Args:
+        config: a `Config` or a ConfigDict.
+        start_step: the first batch to yield; batch k is the same whatever it is.
+        rows: numbers of the rows of the global batch to yield, sorted; by default an equal contiguous share for each
+            JAX process.
+
+    Yields:
+        `image` uint8 (batch, height, width_px, 3); `label` float32 (batch, classes), one-hot; `mask` float32 (batch,),
+        all 1; `index` int64 (batch,), the number of the example in the training set.
+
+    Raises:
+        UserError: the data set is missing or doesn't fit the config; later, with `config.data.corrupt="fail"`, an image
+            can't be read.
+    """
+    config = config_lib.typed(config)
+    source = sources.training(config)
+    expected = about.from_catalog(config)
+    if expected and expected.num_examples != len(source):
+        logging.warning(
+            "%s has %d training examples where %d are known; epochs are counted with the latter",
+            config.data.name,
+            len(source),
+            expected.num_examples,
+        )
+    size, data, seed = sources.image_size(config), config.data, config.seed
+    if data.crop == "inception":
+        finish: Finish = functools.partial(_random_crop, size=size, area_min=data.crop_area_min, seed=seed)
+    else:
+        finish = functools.partial(_whole, size=size, shorter_side=None)
+    make = _TrainingBatch(
+        _Reader(source, size, finish, remember=data.crop == "resize"),
+        rows=_rows(config.global_batch_size, rows),
+        batch_size=config.global_batch_size,
+        classes=_num_classes(config, source),
+        seed=seed,
+        replace=data.corrupt == "replace",
+    )
+    return _run(make, range(start_step, sys.maxsize), config, source, "replaced by another")
+
+
+def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None) -> Iterator[Batch]:
+    """The examples of `config.evaluations[name]`, each exactly once, in order: this process's share of each batch.
+
+    Every process yields equally many batches. What is left over in the last one, and images that can't be read, have
+    `mask` 0, zeros as `image` and `label`, and the former -1 as `index`.
+
+    Args:
+        config: a `Config` or a ConfigDict.
+        name: of the evaluation.
+        rows: as of `batches`.
+
+    Yields:
+        The same keys as `batches`.
+
+    Raises:
+        UserError: as `batches`, or there is no such evaluation.
+    """
+    config = config_lib.typed(config)
+    section = sources.section_of(config, name)
+    size = sources.image_size(config)
+    decode.check_shorter_side(size, section.shorter_side)
+    source = sources.evaluation(config, name)
+    batch_size = section.batch_size or config.global_batch_size
+    finish = functools.partial(_whole, size=size, shorter_side=section.shorter_side)
+    make = _EvaluationBatch(
+        _Reader(source, size, finish, remember=False),
+        rows=_rows(batch_size, rows),
+        batch_size=batch_size,
+        classes=_num_classes(config, source),
+        masked=config.data.corrupt == "replace",
+    )
+    return _run(make, range(-(-len(source) // batch_size)), config, source, "left out")
+
+
+def evaluation_examples(config: Any, name: str) -> int:
+    """How many examples `config.evaluations[name]` has."""
+    return len(sources.evaluation(config_lib.typed(config), name))
+
+
+class _Reader:
+    """Finished examples of a source; where they are few and don't depend on the position, they are remembered."""
+
+    def __init__(self, source: sources.Source, size: decode.Size, finish: Finish, remember: bool) -> None:
+        self.source, self.size, self._finish = source, size, finish
+        fits = len(source) * size[0] * size[1] * 3 <= _REMEMBER_BYTES
+        self._memory: dict[int, tuple[np.ndarray, int] | _Unreadable] | None = {} if remember and fits else None
+
+    def __call__(self, index: int, position: int) -> tuple[np.ndarray, int]:
+        """The image and the label.
+
+        Raises:
+            _Unreadable: the example is corrupt.
+        """
+        found = self._memory.get(index) if self._memory is not None else None
+        if found is None:
+            found = self._read(index, position)
+            if self._memory is not None:
+                self._memory[index] = found
+        if isinstance(found, _Unreadable):
+            raise found
+        return found
+
+    def _read(self, index: int, position: int) -> "tuple[np.ndarray, int] | _Unreadable":
+        try:
+            example = self.source[index]
+            return self._finish(example["image"], position), example["label"]
+        except UserError:
+            raise
+        except Exception as error:  # decoders raise all kinds
+            return _Unreadable(f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+class _Unreadable(Exception):
+    """Why an image can't be read."""
+
+
+class _TrainingBatch:
+    """Makes the batch of a step."""
+
+    def __init__(
+        self, reader: _Reader, rows: np.ndarray, batch_size: int, classes: int, seed: int, replace: bool
+    ) -> None:
+        self._reader, self._rows, self._batch_size, self._classes = reader, rows, batch_size, classes
+        self._order = order.shuffled(len(reader.source), seed)
+        self._replace = replace
+
+    def __call__(self, step: int) -> dict:
+        batch, corrupt = _empty(len(self._rows), self._reader.size, self._classes), []
+        for row, global_row in enumerate(self._rows):
+            position = step * self._batch_size + int(global_row)
+            index, image, label, unreadable = self._readable(self._order[position], position)
+            corrupt.extend(unreadable)
+            _fill(batch, row, index, image, label)
+        return {**batch, "corrupt": tuple(corrupt)}
+
+    def _readable(self, index: int, position: int) -> tuple[int, np.ndarray, int, list[tuple[int, str]]]:
+        """The example `index`, or else the next one in the source that can be read."""
+        length = len(self._reader.source)
+        unreadable: list[tuple[int, str]] = []
+        for offset in range(min(length, _REPLACEMENTS)):
+            candidate = (index + offset) % length
+            try:
+                return candidate, *self._reader(candidate, position), unreadable
+            except _Unreadable as error:
+                if not self._replace:
+                    raise _unreadable(self._reader.source, candidate, str(error)) from error
+                unreadable.append((candidate, str(error)))
+        raise UserError(
+            f"none of {len(unreadable)} images in a row can be read, the last "
+            f"{self._reader.source.describe(candidate)} ({unreadable[-1][1]}); check the data set"
+        )
+
+
+class _EvaluationBatch:
+    """Makes the batch of a number."""
+
+    def __init__(self, reader: _Reader, rows: np.ndarray, batch_size: int, classes: int, masked: bool) -> None:
+        self._reader, self._rows, self._batch_size, self._classes = reader, rows, batch_size, classes
+        self._masked = masked
+
+    def __call__(self, number: int) -> dict:
+        batch, corrupt = _empty(len(self._rows), self._reader.size, self._classes), []
+        for row, global_row in enumerate(self._rows):
+            index = number * self._batch_size + int(global_row)
+            if index >= len(self._reader.source):
+                continue
+            try:
+                _fill(batch, row, index, *self._reader(index, index))
+            except _Unreadable as error:
+                if not self._masked:
+                    raise _unreadable(self._reader.source, index, str(error)) from error
+                batch["index"][row] = index
+                corrupt.append((index, str(error)))
+        return {**batch, "corrupt": tuple(corrupt)}
+
+
+def _empty(rows: int, size: decode.Size, classes: int) -> Batch:
+    """All padding."""
+    return {
+        "image": np.zeros((rows, *size, 3), np.uint8),
+        "label": np.zeros((rows, classes), np.float32),
+        "mask": np.zeros(rows, np.float32),
+        "index": np.full(rows, -1, np.int64),
+    }
+
+
+def _fill(batch: Batch, row: int, index: int, image: np.ndarray, label: int) -> None:
+    batch["image"][row] = image
+    batch["label"][row, label] = 1
+    batch["mask"][row] = 1
+    batch["index"][row] = index
+
+
+def _whole(image: bytes | np.ndarray, position: int, *, size: decode.Size, shorter_side: int | None) -> np.ndarray:
+    return decode.for_evaluation(image, size, shorter_side)
+
+
+def _random_crop(
+    image: bytes | np.ndarray, position: int, *, size: decode.Size, area_min: float, seed: int
+) -> np.ndarray:
+    return decode.random_crop(image, size, area_min, order.generator(seed, order.CROP, position))
+
+
+def _unreadable(source: sources.Source, index: int, reason: str) -> UserError:
+    return UserError(
+        f"{source.describe(index)} can't be read ({reason}); mend or remove it, or set config.data.corrupt to replace"
+    )
+
+
+def _run(
+    make: Callable[[int], dict], numbers: range, config: config_lib.Config, source: sources.Source, fate: str
+) -> Iterator[Batch]:
+    """Runs `make` ahead of time over `numbers`, in order, and reports each corrupt example once."""
+    import grain
+
+    threads, workers = config.data.threads, min(config.data.workers, len(numbers))
+    dataset = grain.MapDataset.range(numbers.start, numbers.stop).map(make)
+    # Each thread makes a batch; a longer buffer would only cost memory.
+    ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain reads flags of its own where it starts processes
+            flags.FLAGS.mark_as_parsed()
+        ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1))
+    iterator = iter(ahead)
+    reported = _reported(iterator, source, fate)
+    # Also where the generator was never started, and at exit, before the modules that closing needs are gone.
+    weakref.finalize(reported, _close, iterator)
+    return reported
+
+
+def _close(iterator: Any) -> None:
+    """Ends threads and processes."""
+    iterator.close()
+    # A worker of which nothing was asked yet isn't closed by this, only once it is collected.
+    gc.collect()
+
+
+def _reported(iterator: Any, source: sources.Source, fate: str) -> Iterator[Batch]:
+    seen: set[int] = set()
+    with contextlib.closing(iterator):
+        for batch in iterator:
+            for index, reason in batch.pop("corrupt"):
+                if index not in seen:
+                    seen.add(index)
+                    logging.warning(
+                        "%s can't be read (%s) and is %s; corrupt so far: %d",
+                        source.describe(index),
+                        reason,
+                        fate,
+                        len(seen),
+                    )
+            # From a worker an array comes in shared memory; a copy spares the caller from minding that.
+            yield {key: value if type(value) is np.ndarray else np.array(value) for key, value in batch.items()}
+
+
+def _rows(batch_size: int, rows: Sequence[int] | None) -> np.ndarray:
+    if rows is not None:
+        return np.asarray(rows, np.int64)
+    import jax
+
+    count = jax.process_count()
+    if batch_size % count:
+        raise UserError(
+            f"a batch of {batch_size} images can't be shared equally by {count} processes; choose a multiple of {count}"
+        )
+    share = batch_size // count
+    return np.arange(share, dtype=np.int64) + jax.process_index() * share
+
+
+def _num_classes(config: config_lib.Config, source: sources.Source) -> int:
+    classes, found = config.model.num_classes, len(source.class_names)
+    if classes is not None and classes < found:
+        raise UserError(
+            f"config.model.num_classes is {classes}, and the data set {config.data.name} has {found} classes; set it "
+            f"to {found} or more, or leave it out"
+        )
+    return classes or found

@@ -1,0 +1,57 @@
+"""Images made on the spot: a pattern for each class under noise, the same for the same index."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from PIL import Image
+
+from vit_jax.data import decode
+from vit_jax.errors import UserError
+
+_SPLITS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticSource:
+    """`num_examples` in the training split, a quarter as many in the test split; classes take turns."""
+
+    split: str
+    size: decode.Size
+    num_examples: int
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.split not in _SPLITS:
+            raise UserError(f"synthetic images have no split {self.split!r}; they have {' and '.join(_SPLITS)}")
+        if self.num_examples < 1 or self.num_classes < 1:
+            raise UserError("config.data.num_examples and config.data.num_classes must be at least 1")
+
+    @property
+    def identity(self) -> str:
+        return f"synthetic/{self.split}"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(str(label) for label in range(self.num_classes))
+
+    def __len__(self) -> int:
+        return self.num_examples if self.split == "train" else max(1, self.num_examples // 4)
+
+    def __getitem__(self, index: int) -> dict:
+        noise = np.random.default_rng((_SPLITS.index(self.split), index)).integers(0, 128, (*self.size, 3), np.uint8)
+        label = self.label(index)
+        return {"image": _pattern(label, self.size) + noise, "label": label}
+
+    def label(self, index: int) -> int:
+        return index % self.num_classes
+
+    def describe(self, index: int) -> str:
+        return f"synthetic image {self.split}[{index}]"
+
+
+@functools.lru_cache(maxsize=1024)
+def _pattern(label: int, size: decode.Size) -> np.ndarray:
+    """Soft blobs of colour, uint8 below 128."""
+    coarse = np.random.default_rng((len(_SPLITS), label)).integers(0, 128, (4, 4, 3), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BILINEAR))

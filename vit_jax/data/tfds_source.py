@@ -1,0 +1,137 @@
+"""Any data set of TensorFlow Datasets that was prepared as array_record, read without TensorFlow."""
+
+import difflib
+import functools
+from typing import Any
+
+from etils import epath
+
+from vit_jax.data import catalog, embedded
+from vit_jax.errors import UserError
+
+_DEFAULT_DIR = "~/tensorflow_datasets"
+_BY_HAND = {
+    "imagenet2012": "; ImageNet's tar files must be downloaded by hand first, to {dir}/downloads/manual",
+}
+_IMAGENET21K = (
+    "there is no imagenet21k in {dir}, and TFDS has no builder for it: write one yourself, a TFDS data set of the name "
+    "imagenet21k with the features image (Image) and label (ClassLabel), and prepare it there as array_record"
+)
+
+
+class TfdsSource:
+    """One base split of a prepared data set with the features `image` and `label`; images come encoded.
+
+    Worker processes receive the data set's folder and open it again.
+    """
+
+    def __init__(self, name: str, data_dir: str | None, split: str) -> None:
+        """`name` is NAME, NAME/CONFIG or NAME:VERSION; the data sets that ship with the package prepare themselves.
+
+        Raises:
+            UserError: no such data set or split, or it isn't prepared as array_record in `data_dir`.
+        """
+        self._name, self._split = name, split
+        self._folder = _find(name, data_dir)
+        builder = _builder(self._folder)
+        if split not in builder.info.splits:
+            raise UserError(f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
+        features = builder.info.features
+        if "image" not in features or "label" not in features or not hasattr(features["label"], "num_classes"):
+            raise UserError(
+                f"the data set {name} can't be classified: it needs the features image and label (of classes), and has "
+                f"{', '.join(features)}"
+            )
+        # A ClassLabel may know its number only.
+        names = features["label"].names or map(str, range(features["label"].num_classes))
+        self.class_names = tuple(names)
+        self.identity = f"{self._folder}/{split}"
+        self._records  # noqa: B018  (raises here and not in a thread where the format is another)
+
+    @functools.cached_property
+    def _records(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        builder = _builder(self._folder)
+        encoded = isinstance(builder.info.features["image"], tfds.features.Image)
+        try:
+            decoders = {"image": tfds.decode.SkipDecoding()} if encoded else None
+            return builder.as_data_source(self._split, decoders=decoders)
+        except NotImplementedError as error:
+            raise UserError(
+                f"{self._name} was prepared in {self._folder} in the format {builder.info.file_format.value}, which "
+                f"has no random access; {_recipe(self._name, self._folder, ' --overwrite')}"
+            ) from error
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_records"}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        example = self._records[index]
+        return {"image": example["image"], "label": int(example["label"])}
+
+    def label(self, index: int) -> int:
+        return self[index]["label"]
+
+    def describe(self, index: int) -> str:
+        return f"{self._name} {self._split}[{index}]"
+
+
+@functools.lru_cache(maxsize=16)
+def _builder(folder: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(folder)
+
+
+def _find(name: str, data_dir: str | None) -> str:
+    """The folder of the prepared data set."""
+    folder = _prepared(name, data_dir)
+    if folder is None and name in embedded.NAMES:
+        embedded.prepare(name, data_dir or _default_dir())
+        folder = _prepared(name, data_dir)
+    if folder is None:
+        raise UserError(_missing(name, data_dir or _default_dir()))
+    return folder
+
+
+def _prepared(name: str, data_dir: str | None) -> str | None:
+    from tensorflow_datasets.core import read_only_builder
+
+    try:
+        builder = read_only_builder.builder_from_files(name, data_dir=data_dir and epath.Path(data_dir).expanduser())
+    except ValueError:  # not found, or no valid name
+        return None
+    return str(builder.data_path)
+
+
+def _default_dir() -> str:
+    from tensorflow_datasets.core import constants
+
+    return constants.DATA_DIR or _DEFAULT_DIR
+
+
+def _missing(name: str, data_dir: str) -> str:
+    import tensorflow_datasets as tfds
+
+    base = name.partition(":")[0].partition("/")[0]
+    if base == "imagenet21k":
+        return _IMAGENET21K.format(dir=data_dir)
+    known = ["folder", "synthetic", *catalog.ENTRIES, *tfds.list_builders(with_community_datasets=False)]
+    if base not in known:
+        near = difflib.get_close_matches(base, known, 3, 0.5)
+        return (
+            f"there is no data set {name!r}, neither in {data_dir} nor known to TFDS"
+            + (f"; near are {', '.join(dict.fromkeys(near))}" if near else "")
+            + "; images of your own are read with the name folder"
+        )
+    return f"the data set {name} isn't prepared in {data_dir}; {_recipe(name, data_dir)}" + _BY_HAND.get(
+        base, ""
+    ).format(dir=data_dir)
+
+
+def _recipe(name: str, data_dir: str, more: str = "") -> str:
+    return f"prepare it with: tfds build {name} --file_format=array_record --data_dir={data_dir}{more}"
