@@ -5,19 +5,16 @@ and everything that is random about an example depends on the seed and this posi
 save, and the number of processes, workers and threads changes nothing.
 """
 
-import contextlib
 import functools
-import gc
 import sys
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags, logging
+from absl import logging
 
 from vit_jax import config as config_lib
-from vit_jax.data import about, decode, order, sources
+from vit_jax.data import about, decode, order, prefetch, sources
 from vit_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -242,47 +239,25 @@ def _unreadable(source: sources.Source, index: int, reason: str) -> UserError:
 def _run(
     make: Callable[[int], dict], numbers: range, config: config_lib.Config, source: sources.Source, fate: str
 ) -> Iterator[Batch]:
-    """Runs `make` ahead of time over `numbers`, in order, and reports each corrupt example once."""
-    import grain
-
-    threads, workers = config.data.threads, min(config.data.workers, len(numbers))
-    dataset = grain.MapDataset.range(numbers.start, numbers.stop).map(make)
-    # Each thread makes a batch; a longer buffer would only cost memory.
-    ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
-    if workers:
-        if not flags.FLAGS.is_parsed():  # Grain reads flags of its own where it starts processes
-            flags.FLAGS.mark_as_parsed()
-        ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1))
-    iterator = iter(ahead)
-    reported = _reported(iterator, source, fate)
-    # Also where the generator was never started, and at exit, before the modules that closing needs are gone.
-    weakref.finalize(reported, _close, iterator)
-    return reported
+    """Makes the batches ahead of time and reports each corrupt example once."""
+    made = prefetch.Prefetched(make, numbers, config.data.threads, min(config.data.workers, len(numbers)))
+    return _reported(made, source, fate)
 
 
-def _close(iterator: Any) -> None:
-    """Ends threads and processes."""
-    iterator.close()
-    # A worker of which nothing was asked yet isn't closed by this, only once it is collected.
-    gc.collect()
-
-
-def _reported(iterator: Any, source: sources.Source, fate: str) -> Iterator[Batch]:
+def _reported(made: Iterator[dict], source: sources.Source, fate: str) -> Iterator[Batch]:
     seen: set[int] = set()
-    with contextlib.closing(iterator):
-        for batch in iterator:
-            for index, reason in batch.pop("corrupt"):
-                if index not in seen:
-                    seen.add(index)
-                    logging.warning(
-                        "%s can't be read (%s) and is %s; corrupt so far: %d",
-                        source.describe(index),
-                        reason,
-                        fate,
-                        len(seen),
-                    )
-            # From a worker an array comes in shared memory; a copy spares the caller from minding that.
-            yield {key: value if type(value) is np.ndarray else np.array(value) for key, value in batch.items()}
+    for batch in made:
+        for index, reason in batch.pop("corrupt"):
+            if index not in seen:
+                seen.add(index)
+                logging.warning(
+                    "%s can't be read (%s) and is %s; corrupt so far: %d",
+                    source.describe(index),
+                    reason,
+                    fate,
+                    len(seen),
+                )
+        yield batch
 
 
 def _rows(batch_size: int, rows: Sequence[int] | None) -> np.ndarray:
