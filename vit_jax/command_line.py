@@ -5,6 +5,7 @@ the same.
 """
 
 import ast
+import logging
 import pathlib
 import re
 import runpy
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
@@ -43,6 +45,7 @@ def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> No
             raise
 
     def guarded(argv: list[str]) -> None:
+        _log_to_stderr()
         try:
             sys.exit(main(argv[1:], overrides))
         except UserError as error:
@@ -56,6 +59,18 @@ def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> No
         app.run(guarded, flags_parser=parse)
     except UserError as error:
         _end(error)
+
+
+def _log_to_stderr() -> None:
+    """Shows this package's messages, and of other libraries what is wrong only."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("vit_jax")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if flags.FLAGS["verbosity"].using_default_value:
+        absl_logging.set_verbosity(absl_logging.WARNING)
 
 
 def _end(error: UserError) -> None:

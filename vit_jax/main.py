@@ -18,7 +18,7 @@ Exit codes: 0 the training is complete; 143 saved after SIGTERM, to be started a
 
 import sys
 
-from absl import flags, logging
+from absl import flags
 
 from vit_jax import command_line
 from vit_jax.errors import UserError
@@ -33,7 +33,6 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     config = command_line.load_config(_CONFIG.value, overrides)
     if _WORKDIR.value is None:
         raise UserError("where to? add --workdir=FOLDER")
-    logging.set_verbosity(logging.INFO)
     from vit_jax import training  # imports JAX: after the config is known to be right
 
     training.train(config, _WORKDIR.value)

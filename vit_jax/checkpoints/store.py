@@ -3,17 +3,18 @@
 The step is the folder's name: with the seed it is all that data order and randomness depend on.
 """
 
+import logging
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
 
 from vit_jax.errors import UserError
 from vit_jax.models.functional import Params
 
 FOLDER = "checkpoints"
+_LOG = logging.getLogger(__name__)
 
 
 class Store:
@@ -50,11 +51,11 @@ class Store:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
             except Exception as error:  # whatever the storage layers raise for a damaged file
                 broken.append(step)
-                logging.warning("checkpoint %s/%d can't be read (%s)", self._folder, step, _line(error))
+                _LOG.warning("checkpoint %s/%d can't be read (%s)", self._folder, step, _line(error))
                 continue
             self._set_aside(broken)
             for bad in broken:
-                logging.warning("went back from checkpoint %d to the one before, %d", bad, step)
+                _LOG.warning("went back from checkpoint %d to the one before, %d", bad, step)
             return step, {name: restored[name] if name in items else None for name in abstract}
         if steps:
             raise UserError(
@@ -84,7 +85,7 @@ def newest_params(folder: epath.PathLike) -> Params | None:
                 try:
                     return manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore()}))[item]
                 except Exception as error:
-                    logging.warning("checkpoint %s/%d can't be read (%s)", folder, step, _line(error))
+                    _LOG.warning("checkpoint %s/%d can't be read (%s)", folder, step, _line(error))
     return None
 
 

@@ -5,6 +5,7 @@ The order at start, in one place: the folder's newest whole checkpoint, else `co
 
 import contextlib
 import dataclasses
+import logging
 import math
 import signal
 import threading
@@ -13,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from absl import logging
 from etils import epath
 from flax import nnx
 from jax.experimental import multihost_utils
@@ -33,6 +33,7 @@ from vit_jax.training.state import TrainState, abstract_state, create_state, res
 from vit_jax.training.step import make_step
 
 FORMAT_VERSION = 1
+_LOG = logging.getLogger(__name__)
 
 
 def train(config: Any, workdir: epath.PathLike) -> dict[str, float]:
@@ -55,7 +56,7 @@ def train(config: Any, workdir: epath.PathLike) -> dict[str, float]:
     folder = _checked_folder(workdir, config)
     model = _abstract_model(config)
     if (folder / "model.npz").exists():
-        logging.info("this run is complete: %s holds its model.npz", folder)
+        _LOG.info("this run is complete: %s holds its model.npz", folder)
         return {}
     with _sigterm() as terminated:
         return _Run(config, mesh, folder, model).run(terminated)
@@ -100,7 +101,7 @@ def _initial_params(config: config_lib.Config, model: VisionTransformer) -> Para
     if different := [k for k in keys if getattr(source, k) != getattr(target, k)]:
         listed = "; ".join(f"{k} is {getattr(source, k)} there and {getattr(target, k)} here" for k in different)
         raise UserError(f"config.init_from={config.init_from} has another architecture: {listed}; change config.model")
-    logging.info("starting from %s, with a new head", file.name)
+    _LOG.info("starting from %s, with a new head", file.name)
     return published.adapt(file.arrays, source, target, new_head=True, name=file.name)
 
 
@@ -131,7 +132,7 @@ class _Run:
 
     def run(self, terminated: threading.Event) -> dict[str, float]:
         state, start = self._start()
-        logging.info("parameters:\n%s", sharding.table(state.params))
+        _LOG.info("parameters:\n%s", sharding.table(state.params))
         total, size = self.config.total_steps, self.config.global_batch_size
         assert total is not None
         progress = metrics.Progress(start, total)
@@ -196,7 +197,7 @@ class _Run:
             abstract = abstract_state(self.config, self.model, self.mesh)
             if restored := self.store.restore(_items(abstract)):
                 step, items = restored
-                logging.info("going on from the checkpoint of step %d in %s", step, self.folder)
+                _LOG.info("going on from the checkpoint of step %d in %s", step, self.folder)
                 whole = abstract.step.sharding
                 return TrainState(step=jax.device_put(jax.numpy.int32(step), whole), **items), step
         params = _initial_params(self.config, self.model)
@@ -264,7 +265,7 @@ class _Run:
             model = self.model
             path = self.folder / "model.npz"
             model_file.write(path, params, model.arch, model.preprocessing, model.class_names)
-            logging.info("wrote %s", path)
+            _LOG.info("wrote %s", path)
 
 
 def _items(state: TrainState) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """Where a run's numbers go: `metrics.jsonl`, TensorBoard, and the terminal."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Mapping
 
-from absl import logging
 from etils import epath
 
 FILE = "metrics.jsonl"
+_LOG = logging.getLogger(__name__)
 
 
 class MetricsFile:
@@ -109,14 +110,14 @@ class Progress:
         left = (time.monotonic() - self._start_time) / max(step - self._start, 1) * (self._total - step)
         minutes, seconds = divmod(round(left), 60)
         text = ", ".join(f"{name} {value}" for name, value in shown.items())
-        logging.info("step %d of %d: %s, %d:%02d left", step, self._total, text, minutes, seconds)
+        _LOG.info("step %d of %d: %s, %d:%02d left", step, self._total, text, minutes, seconds)
 
     def say(self, text: str) -> None:
         """A line of its own."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
-            logging.info("%s", text)
+            _LOG.info("%s", text)
 
     def close(self) -> None:
         if self._bar is not None:
