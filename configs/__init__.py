@@ -1,0 +1,1 @@
+"""What to train: one short file a recipe."""
