@@ -112,7 +112,7 @@ class _Reader:
     def __init__(self, source: sources.Source, size: decode.Size, finish: Finish, remember: bool) -> None:
         self.source, self.size, self._finish = source, size, finish
         fits = len(source) * size[0] * size[1] * 3 <= _REMEMBER_BYTES
-        self._memory: dict[int, tuple[np.ndarray, int] | _Unreadable] | None = {} if remember and fits else None
+        self._memory: dict[int, tuple[np.ndarray, int] | str] | None = {} if remember and fits else None
 
     def __call__(self, index: int, position: int) -> tuple[np.ndarray, int]:
         """The image and the label.
@@ -125,18 +125,19 @@ class _Reader:
             found = self._read(index, position)
             if self._memory is not None:
                 self._memory[index] = found
-        if isinstance(found, _Unreadable):
-            raise found
+        if isinstance(found, str):
+            raise _Unreadable(found)
         return found
 
-    def _read(self, index: int, position: int) -> "tuple[np.ndarray, int] | _Unreadable":
+    def _read(self, index: int, position: int) -> tuple[np.ndarray, int] | str:
+        """The image and the label, or why the example can't be read."""
         try:
             example = self.source[index]
             return self._finish(example["image"], position), example["label"]
         except UserError:
             raise
         except Exception as error:  # decoders raise all kinds
-            return _Unreadable(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class _Unreadable(Exception):
@@ -147,20 +148,20 @@ class _TrainingBatch:
     """Makes the batch of a step."""
 
     def __init__(
-        self, reader: _Reader, rows: np.ndarray, batch_size: int, classes: int, seed: int, replace: bool
+        self, reader: _Reader, rows: list[int], batch_size: int, classes: int, seed: int, replace: bool
     ) -> None:
         self._reader, self._rows, self._batch_size, self._classes = reader, rows, batch_size, classes
         self._order = order.shuffled(len(reader.source), seed)
         self._replace = replace
 
     def __call__(self, step: int) -> dict:
-        batch, corrupt = _empty(len(self._rows), self._reader.size, self._classes), []
-        for row, global_row in enumerate(self._rows):
-            position = step * self._batch_size + int(global_row)
-            index, image, label, unreadable = self._readable(self._order[position], position)
+        rows, corrupt = [], []
+        for global_row in self._rows:
+            position = step * self._batch_size + global_row
+            *row, unreadable = self._readable(self._order[position], position)
+            rows.append(row)
             corrupt.extend(unreadable)
-            _fill(batch, row, index, image, label)
-        return {**batch, "corrupt": tuple(corrupt)}
+        return {**_collated(rows, self._classes), "corrupt": tuple(corrupt)}
 
     def _readable(self, index: int, position: int) -> tuple[int, np.ndarray, int, list[tuple[int, str]]]:
         """The example `index`, or else the next one in the source that can be read."""
@@ -183,41 +184,38 @@ class _TrainingBatch:
 class _EvaluationBatch:
     """Makes the batch of a number."""
 
-    def __init__(self, reader: _Reader, rows: np.ndarray, batch_size: int, classes: int, masked: bool) -> None:
+    def __init__(self, reader: _Reader, rows: list[int], batch_size: int, classes: int, masked: bool) -> None:
         self._reader, self._rows, self._batch_size, self._classes = reader, rows, batch_size, classes
         self._masked = masked
 
     def __call__(self, number: int) -> dict:
-        batch, corrupt = _empty(len(self._rows), self._reader.size, self._classes), []
-        for row, global_row in enumerate(self._rows):
-            index = number * self._batch_size + int(global_row)
+        rows, corrupt = [], []
+        nothing = np.zeros((*self._reader.size, 3), np.uint8)
+        for global_row in self._rows:
+            index = number * self._batch_size + global_row
             if index >= len(self._reader.source):
+                rows.append((-1, nothing, -1))
                 continue
             try:
-                _fill(batch, row, index, *self._reader(index, index))
+                rows.append((index, *self._reader(index, index)))
             except _Unreadable as error:
                 if not self._masked:
                     raise _unreadable(self._reader.source, index, str(error)) from error
-                batch["index"][row] = index
+                rows.append((index, nothing, -1))
                 corrupt.append((index, str(error)))
-        return {**batch, "corrupt": tuple(corrupt)}
+        return {**_collated(rows, self._classes), "corrupt": tuple(corrupt)}
 
 
-def _empty(rows: int, size: decode.Size, classes: int) -> Batch:
-    """All padding."""
+def _collated(rows: Sequence[Sequence[Any]], classes: int) -> Batch:
+    """A batch of (index, image, label); the label -1 is masked."""
+    indices, images, labels = zip(*rows, strict=True)
+    numbers = np.array(labels)
     return {
-        "image": np.zeros((rows, *size, 3), np.uint8),
-        "label": np.zeros((rows, classes), np.float32),
-        "mask": np.zeros(rows, np.float32),
-        "index": np.full(rows, -1, np.int64),
+        "image": np.stack(images),
+        "label": (numbers[:, None] == np.arange(classes)).astype(np.float32),
+        "mask": (numbers >= 0).astype(np.float32),
+        "index": np.array(indices, np.int64),
     }
-
-
-def _fill(batch: Batch, row: int, index: int, image: np.ndarray, label: int) -> None:
-    batch["image"][row] = image
-    batch["label"][row, label] = 1
-    batch["mask"][row] = 1
-    batch["index"][row] = index
 
 
 def _whole(image: bytes | np.ndarray, position: int, *, size: decode.Size, shorter_side: int | None) -> np.ndarray:
@@ -260,9 +258,9 @@ def _reported(made: Iterator[dict], source: sources.Source, fate: str) -> Iterat
         yield batch
 
 
-def _rows(batch_size: int, rows: Sequence[int] | None) -> np.ndarray:
+def _rows(batch_size: int, rows: Sequence[int] | None) -> list[int]:
     if rows is not None:
-        return np.asarray(rows, np.int64)
+        return [int(row) for row in rows]
     import jax
 
     count = jax.process_count()
@@ -271,7 +269,8 @@ def _rows(batch_size: int, rows: Sequence[int] | None) -> np.ndarray:
             f"a batch of {batch_size} images can't be shared equally by {count} processes; choose a multiple of {count}"
         )
     share = batch_size // count
-    return np.arange(share, dtype=np.int64) + jax.process_index() * share
+    first = jax.process_index() * share
+    return list(range(first, first + share))
 
 
 def _num_classes(config: config_lib.Config, source: sources.Source) -> int:

@@ -19,19 +19,20 @@ class Prefetched(Iterator[Any]):
     """Yields `make(number)` for each of `numbers`, in order; what `make` raises is raised here.
 
     Work starts at once, before the first item is asked for. With `workers`, `make` is sent once to each of so many
-    spawned processes; else it runs in `threads` threads. They end when the iterator is closed or forgotten, and at exit.
+    spawned processes; else it runs in `threads` threads. Both end when the iterator is closed or forgotten.
     """
 
     def __init__(self, make: Callable[[int], Any], numbers: Iterable[int], threads: int, workers: int) -> None:
         self._rest = iter(numbers)
         self._pool: futures.Executor
+        self._make = make
         if workers:
             context = multiprocessing.get_context("spawn")
             self._pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (make,))
             self._make, ahead = _make_in_worker, 2 * workers  # one is made while the one before it travels
         else:
             self._pool = futures.ThreadPoolExecutor(threads, "data")
-            self._make, ahead = make, threads
+            ahead = threads
         # Not __del__, which at exit comes after the modules that it needs are gone.
         self.close = weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
         self._pending: collections.deque[futures.Future] = collections.deque()

@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax import config as config_lib
+from vit_jax.data import augment as augment_lib
+from vit_jax.data.augment import augment
+
+BATCH, HEIGHT, WIDTH_PX, CLASSES = 16, 9, 7, 6
+IMAGES = jax.random.uniform(jax.random.key(1), (BATCH, HEIGHT, WIDTH_PX, 3))
+LABELS = jax.nn.one_hot(jnp.arange(BATCH) % CLASSES, CLASSES)
+KEYS = jax.random.split(jax.random.key(2), BATCH)
+ALL = config_lib.Augmentation(flip=True, rotate_degrees=20.0, shift_pixels=2.0, mixup=0.5)
+jitted = jax.jit(augment, static_argnums=3)
+
+
+def test_off_is_nothing():
+    images, labels = augment(IMAGES, LABELS, KEYS, config_lib.Augmentation())
+    assert images is IMAGES
+    assert labels is LABELS
+
+
+@pytest.mark.parametrize("config", [ALL, config_lib.Augmentation(flip=True, rotate_degrees=20.0, shift_pixels=2.0)])
+def test_rows_depend_on_their_keys_alone(config):
+    whole = jitted(IMAGES, LABELS, KEYS, config)
+    half = jitted(IMAGES[:8], LABELS[:8], KEYS[:8], config)
+    rows = 7 if config.mixup else 8  # the partner of the last row is another one
+    for one, other in zip(whole, half, strict=True):
+        np.testing.assert_allclose(one[:rows], other[:rows], atol=1e-6)
+    others = jitted(IMAGES, LABELS, jax.random.split(jax.random.key(3), BATCH), config)
+    assert (np.abs(whole[0] - others[0]).max((1, 2, 3)) > 1e-3).sum() > BATCH / 2
+
+
+def test_half_of_the_images_are_flipped():
+    keys = jax.random.split(jax.random.key(0), 400)
+    images = jnp.broadcast_to(IMAGES[:1], (400, *IMAGES.shape[1:]))
+    result, _ = jitted(images, jnp.zeros((400, 1)), keys, config_lib.Augmentation(flip=True))
+    flipped = np.array((result == images[:, :, ::-1]).all((1, 2, 3)))
+    kept = np.array((result == images).all((1, 2, 3)))
+    assert (flipped ^ kept).all()
+    assert 150 < flipped.sum() < 250
+
+
+def warped(images, angle, down, right, monkeypatch):
+    """What rotating and shifting by exactly so much gives."""
+    drawn = jnp.array([angle, down, right], jnp.float32)
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype, low, high: drawn)
+    return augment_lib._rotate_and_shift(images, KEYS[: len(images)], 90.0, 1.0)
+
+
+def test_shift_of_a_known_pattern(monkeypatch):
+    image = jnp.arange(20.0).reshape(1, 4, 5, 1)
+    moved = warped(image, 0, 1, 2, monkeypatch)[0, ..., 0]
+    np.testing.assert_allclose(moved[1:, 2:], image[0, :-1, :-2, 0], atol=1e-5)
+    np.testing.assert_allclose(moved[0], jnp.array([0.0, 0, 0, 1, 2]), atol=1e-5)  # edges are repeated
+    half = warped(image, 0, 0, 0.5, monkeypatch)[0, ..., 0]
+    np.testing.assert_allclose(half[:, 1:], (image[0, :, 1:, 0] + image[0, :, :-1, 0]) / 2, atol=1e-5)
+
+
+def test_rotation_of_a_known_pattern(monkeypatch):
+    image = jax.random.uniform(jax.random.key(5), (1, 6, 6, 3))
+    quarter = warped(image, 1.0, 0, 0, monkeypatch)
+    turns = [np.abs(np.rot90(image[0], k) - quarter[0]).max() < 1e-4 for k in (1, 3)]
+    assert sorted(turns) == [False, True]
+
+
+def test_mixup():
+    images, labels = jitted(IMAGES, LABELS, KEYS, config_lib.Augmentation(mixup=1.0))
+    np.testing.assert_allclose(labels.sum(-1), 1, atol=1e-6)
+    share = (labels * LABELS).sum(-1)
+    assert share.min() >= 0.5
+    assert np.ptp(share) > 0.2
+    np.testing.assert_allclose((labels * jnp.roll(LABELS, -1, 0)).sum(-1), 1 - share, atol=1e-6)
+    mixed = IMAGES * share[:, None, None, None] + jnp.roll(IMAGES, -1, 0) * (1 - share[:, None, None, None])
+    np.testing.assert_allclose(images, mixed, atol=1e-5)
+
+
+def test_stays_in_range_and_float32():
+    images, labels = jitted(IMAGES, LABELS, KEYS, ALL)
+    assert images.dtype == labels.dtype == jnp.float32
+    assert images.shape == IMAGES.shape
+    assert images.min() >= 0
+    assert images.max() <= 1
