@@ -50,7 +50,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
             except UserError:
                 raise
             except Exception as error:  # decoders raise all kinds
-                raise UserError(f"{path} can't be read as an image ({type(error).__name__}: {error})") from error
+                raise UserError(f"{path} can't be read as an image ({type(error).__name__})") from error
         for path, probabilities in zip(paths, np.asarray(predict(np.stack(images))), strict=True):
             print(path)
             for index in np.argsort(-probabilities)[: _TOP.value]:

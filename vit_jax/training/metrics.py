@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -61,6 +62,7 @@ class Writer:
         self._file = MetricsFile(folder, step) if first_process else None
         self._tensorboard = None
         if tensorboard and first_process:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else TensorFlow greets on stderr
             from clu import metric_writers  # imports TensorFlow
 
             self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
