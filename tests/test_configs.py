@@ -1,0 +1,208 @@
+"""The recipes load with what their docstrings document, and refuse anything else in one sentence."""
+
+import ast
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from vit_jax import command_line
+from vit_jax import config as config_lib
+from vit_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FILES = sorted(file.name for file in (ROOT / "configs").glob("[!_]*.py"))
+
+# Training images, to turn epochs into steps.
+EXAMPLES = {
+    "digits": 1_500,
+    "imagenet2012": 1_281_167,
+    "imagenet21k": 14_197_122 - 51_200,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "oxford_iiit_pet": 3_680,
+    "oxford_flowers102": 1_020,
+}
+TRANSFER = ["imagenet2012", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102"]
+PRETRAIN = [*TRANSFER, "imagenet21k"]
+
+
+def load(path: str, *overrides: tuple[str, str], num_examples: int | None = None) -> config_lib.Config:
+    """As the verbs do, with every duration in steps."""
+    config = command_line.load_config(f"configs/{path}", list(overrides))
+    return config_lib.in_steps(config, num_examples or EXAMPLES[config.data.name])
+
+
+def commands(file: str) -> list[list[str]]:
+    """The command lines in the file's docstring, continuation lines joined."""
+    doc = ast.get_docstring(ast.parse((ROOT / "configs" / file).read_text())) or ""
+    joined = re.sub(r"\\?\n\s+(?=--)", " ", doc)
+    return [shlex.split(line) for line in joined.splitlines() if line.strip().startswith("python -m vit_jax.")]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """The files are found from any working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_documented_commands_load(file):
+    lines = commands(file)
+    assert lines, "the docstring says no command"
+    for line in lines:
+        flags = dict(arg.split("=", 1) for arg in line[3:])
+        config, _ = flags.pop("--config"), flags.pop("--workdir")
+        assert re.match(rf"configs/{re.escape(file)}(:|$)", config)
+        overrides = [(key.removeprefix("--config."), value) for key, value in flags.items()]
+        load(config.removeprefix("configs/"), *overrides)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_docstring_says_what_to_expect(file):
+    doc = ast.get_docstring(ast.parse((ROOT / "configs" / file).read_text())) or ""
+    for word in ("hardware", "time", "expect|published", "%"):
+        assert re.search(word, doc, re.IGNORECASE), f"nothing about {word}"
+
+
+@pytest.mark.parametrize("arguments", ["", ":", ":Ti/2", ":,0-4", ":,5-9", ":,,10", ":S/4,1-3,5", ":Ti/2,,"])
+def test_digits(arguments):
+    config = load(f"digits.py{arguments}")
+    assert config.data.name == "digits"
+    assert config.evaluations["test"].split == "test"
+    assert config.log_steps <= 10
+    assert config.global_batch_size % 8 == 0
+    assert config.model.image_size == 8
+    assert 0 < config.schedule.warmup_steps < config.total_steps
+
+
+def test_digits_default_fits_a_minute():
+    config = load("digits.py")
+    model = config.model
+    assert (model.name, model.width, model.depth, model.mlp_dim, model.num_heads) == ("Ti/2", 64, 4, 128, 4)
+    assert config.total_steps == 703
+    assert config.evaluations["test"].every_steps == 141
+
+
+def test_digits_arguments():
+    config = load("digits.py:S/4,5-9,10")
+    assert config.model.name == "S/4"
+    assert config.model.width is config.model.depth is config.model.patch_size is None
+    assert config.data.classes == (5, 6, 7, 8, 9)
+    assert config.data.labels_per_class == 10
+    assert load("digits.py").data.classes == ()
+
+
+def test_digits_with_few_labels_stay_as_long():
+    assert load("digits.py:,,3", num_examples=30).total_steps == load("digits.py").total_steps
+    assert load("digits.py:,,3", ("total_epochs", "128"), num_examples=30).total_steps == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("0-4", "leave that blank"),
+        ("10", "leave that blank"),
+        (",4-0", "the classes '4-0'"),
+        (",4", "the classes '4'"),
+        (",0-10", "the classes '0-10'"),
+        (",low", "the classes 'low'"),
+        (",,0", "'0' as the labels"),
+        (",,-3", "'-3' as the labels"),
+        (",,few", "'few' as the labels"),
+        ("Ti/2,0-4,10,5", "too many arguments"),
+    ],
+)
+def test_digits_refuses(arguments, said):
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        load(f"digits.py:{arguments}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dataset", PRETRAIN)
+@pytest.mark.parametrize("variant", ["B/16", "L/32"])
+def test_pretrain(variant, dataset):
+    config = load(f"pretrain.py:{variant},{dataset}")
+    assert config.model.name == variant
+    assert config.model.image_size == 224
+    assert config.model.dropout == 0.1
+    assert config.optimizer.name == "adam"
+    assert config.data.crop == "inception"
+    assert config.augmentation.flip
+    assert 0 < config.schedule.warmup_steps < config.total_steps
+    assert len(config.evaluations) == 1
+
+
+def test_pretrain_is_table_3():
+    imagenet, imagenet21k = load("pretrain.py:B/16,imagenet2012"), load("pretrain.py:L/16,imagenet21k")
+    for config in (imagenet, imagenet21k):
+        assert config.global_batch_size == 4096
+        assert config.schedule.warmup_steps == 10_000
+        assert (config.optimizer.b1, config.optimizer.b2) == (0.9, 0.999)
+    assert imagenet.total_steps == round(300 * 1_281_167 / 4096)
+    assert (imagenet.optimizer.learning_rate, imagenet.optimizer.weight_decay) == (3e-3, 0.3)
+    assert (imagenet.schedule.name, imagenet.optimizer.grad_clip_norm) == ("cosine", 1.0)
+    assert imagenet.evaluations["validation"].split == "validation"
+
+    assert imagenet21k.total_steps == round(90 * (14_197_122 - 51_200) / 4096)
+    assert (imagenet21k.optimizer.learning_rate, imagenet21k.optimizer.weight_decay) == (1e-3, 0.03)
+    assert (imagenet21k.schedule.name, imagenet21k.schedule.end_learning_rate) == ("linear", 1e-5)
+    assert (imagenet21k.task.loss, imagenet21k.model.head_bias) == ("sigmoid", -10.0)
+    assert imagenet21k.model.pre_logits == 1024
+    assert load("pretrain.py:B/16,imagenet21k").model.pre_logits == 768
+    assert imagenet21k.data.split == "full[51200:]"
+    assert imagenet21k.evaluations["validation"].split == "full[:51200]"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "steps", "warmup_steps", "learning_rate", "evaluated"),
+    [
+        ("imagenet2012", 20_000, 500, 0.03, "validation"),
+        ("cifar10", 10_000, 500, 0.01, "test"),
+        ("cifar100", 10_000, 500, 0.01, "test"),
+        ("oxford_iiit_pet", 500, 100, 0.01, "test"),
+        ("oxford_flowers102", 500, 100, 0.01, "test"),
+    ],
+)
+def test_transfer_is_table_4(dataset, steps, warmup_steps, learning_rate, evaluated):
+    config = load(f"transfer.py:B/16,{dataset}")
+    assert (config.total_steps, config.schedule.warmup_steps) == (steps, warmup_steps)
+    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (learning_rate, 0.0)
+    assert (config.optimizer.name, config.optimizer.momentum) == ("sgd", 0.9)
+    assert (config.optimizer.moment_dtype, config.optimizer.grad_clip_norm) == ("bfloat16", 1.0)
+    assert (config.global_batch_size, config.model.image_size, config.model.dropout) == (512, 384, 0.0)
+    assert (config.data.crop, config.data.crop_area_min, config.augmentation.flip) == ("inception", 0.05, True)
+    assert config.evaluations[evaluated].split == evaluated
+    assert config.init_from is None
+
+
+@pytest.mark.parametrize(
+    ("file", "valid"), [("pretrain.py", PRETRAIN), ("transfer.py", TRANSFER)], ids=["pretrain", "transfer"]
+)
+@pytest.mark.parametrize("arguments", ["", ":B/16", ":B/16,", ":,cifar10", ":B/16,cifar", ":cifar10,B/16", ":B/16,jft"])
+def test_model_and_data_set_are_needed(file, valid, arguments):
+    with pytest.raises(UserError, match="takes a model and a data set") as error:
+        load(f"{file}{arguments}")
+    assert "\n" not in str(error.value)
+    assert all(name in str(error.value) for name in valid)
+
+
+def test_imagenet21k_is_no_transfer_target():
+    with pytest.raises(UserError, match="the data sets are imagenet2012, cifar10"):
+        load("transfer.py:B/16,imagenet21k")
+
+
+def test_loading_brings_no_tensorflow_and_no_jax():
+    arguments = ["digits.py", "pretrain.py:B/16,cifar10", "transfer.py:B/16,cifar10"]
+    code = f"""
+import sys
+from vit_jax import command_line
+for argument in {arguments}:
+    command_line.load_config("configs/" + argument, [])
+print(sorted({{"jax", "flax", "tensorflow"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
