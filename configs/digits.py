@@ -13,9 +13,6 @@ Arguments, all optional, in this order, blanks allowed: `digits.py:VARIANT,CLASS
     python -m vit_jax.main --config=configs/digits.py:Ti/2 --workdir=/tmp/digits_ti
     python -m vit_jax.main --config=configs/digits.py:,0-4 --workdir=/tmp/low
     python -m vit_jax.main --config=configs/digits.py:,5-9,10 --config.init_from=/tmp/low --workdir=/tmp/high
-
-The last, ten labels a class from the weights of the one before it: 94.6 % on the digits 5 to 9; from scratch 88.9 %
-(measured, seed 0).
 """
 
 import re
