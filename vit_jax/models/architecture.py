@@ -1,8 +1,8 @@
 """What a model is: its architecture and the preprocessing of its images, as plain values that a file can hold."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -12,7 +12,7 @@ from vit_jax.errors import UserError
 from vit_jax.models import variants
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
@@ -44,7 +44,7 @@ class Architecture:
     dtype: str = "float32"
 
     @classmethod
-    def named(cls, name: str, **keywords: Any) -> Self:
+    def named(cls, name: str, **keywords: Any) -> "Architecture":
         """The architecture of a variant such as `B/16`; a keyword that is not None replaces the variant's value.
 
         Raises:
@@ -54,15 +54,15 @@ class Architecture:
         return cls.of(**{**size._asdict(), "patch_size": patch_size, **_given(keywords)})
 
     @classmethod
-    def of(cls, **keywords: Any) -> Self:
+    def of(cls, **keywords: Any) -> "Architecture":
         """The architecture with these fields; image and patch sizes may be one number.
 
         Raises:
             UserError: an unknown keyword, or sizes that do not fit together.
         """
-        return dataclasses.replace(_ANY, **_checked_keywords(keywords))._checked()  # type: ignore[return-value]
+        return dataclasses.replace(_ANY, **_checked_keywords(keywords))._checked()
 
-    def replace(self, **keywords: Any) -> Self:
+    def replace(self, **keywords: Any) -> "Architecture":
         """A copy with the keywords that are not None.
 
         Raises:
@@ -70,7 +70,7 @@ class Architecture:
         """
         return dataclasses.replace(self, **_checked_keywords(_given(keywords)))._checked()
 
-    def _checked(self) -> Self:
+    def _checked(self) -> "Architecture":
         for image, patch, side in zip(self.image_size, self.patch_size, ("height", "width"), strict=True):
             if patch <= 0 or image <= 0 or image % patch:
                 raise UserError(

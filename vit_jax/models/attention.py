@@ -1,6 +1,6 @@
 """Multi-head attention, with the softmax in float32 and the weights returned when asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from vit_jax.models.architecture import Architecture
 from vit_jax.models.randomness import Keys, dropout
 
 
-def dense(layer: nnx.LinearGeneral | nnx.Linear, x: Array, in_axes: int = 1) -> Array:
+def flattened(layer: Callable[[Array], Array], x: Array, in_axes: int = 1) -> Array:
     """`layer` on the last `in_axes` axes of `x`, all leading ones flattened.
 
     XLA's CPU back end is a third faster on two axes than on three; elsewhere it makes no difference.
@@ -73,7 +73,7 @@ class Attention(nnx.Module):
         keys: Keys | None = None,
     ) -> tuple[Float[Array, "batch queries width"], Float[Array, "batch heads queries tokens"]]:
         """Returns the output and the attention weights, before dropout. Tokens whose `mask` is False are not seen."""
-        q, k, v = dense(self.query, queries), dense(self.key, tokens), dense(self.value, tokens)
+        q, k, v = flattened(self.query, queries), flattened(self.key, tokens), flattened(self.value, tokens)
         if self.arch.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         scores = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
@@ -82,4 +82,4 @@ class Attention(nnx.Module):
         weights = jax.nn.softmax(scores)
         dropped = dropout(weights.astype(v.dtype), self.arch.attention_dropout, keys)
         x = jnp.einsum("bhqk,bkhd->bqhd", dropped, v)
-        return dense(self.out, x, in_axes=2), weights
+        return flattened(self.out, x, in_axes=2), weights

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from vit_jax.models.architecture import Architecture
-from vit_jax.models.attention import Attention, dense, layer_norm, linear
+from vit_jax.models.attention import Attention, flattened, layer_norm, linear
 from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
 
 
@@ -21,9 +21,9 @@ class Mlp(nnx.Module):
         self.dense2 = linear(arch.mlp_dim, arch.width, arch.dtype, rngs, bias_std=1e-6)
 
     def __call__(self, x: Float[Array, "batch tokens width"], keys: Keys | None = None) -> Float[Array, "batch tokens width"]:
-        x = nnx.gelu(dense(self.dense1, x), approximate=True)  # (batch, tokens, mlp)
+        x = nnx.gelu(flattened(self.dense1, x), approximate=True)  # (batch, tokens, mlp)
         x = dropout(x, self.rate, fold_in(keys, 0))
-        return dropout(dense(self.dense2, x), self.rate, fold_in(keys, 1))
+        return dropout(flattened(self.dense2, x), self.rate, fold_in(keys, 1))
 
 
 class Block(nnx.Module):
@@ -44,11 +44,11 @@ class Block(nnx.Module):
         keys = fold_in(keys, layer)
         rate = self.arch.drop_path * layer / max(self.arch.depth - 1, 1)
         path_keys = keys if self.arch.drop_path else None
-        normed = dense(self.norm1, x)
+        normed = flattened(self.norm1, x)
         y, weights = self.attention(normed, normed, mask=mask, keys=fold_in(keys, 0))
         y = dropout(y, self.arch.dropout, fold_in(keys, 1))
         attended = x + drop_path(y, rate, fold_in(path_keys, 2))
-        y = self.mlp(normed if self.arch.parallel else dense(self.norm2, attended), fold_in(keys, 3))
+        y = self.mlp(normed if self.arch.parallel else flattened(self.norm2, attended), fold_in(keys, 3))
         return attended + drop_path(y, rate, fold_in(path_keys, 4)), weights
 
 
@@ -99,4 +99,4 @@ class Encoder(nnx.Module):
                 x, w = body(x, (jax.tree.map(lambda p, i=layer: p[i], self.blocks), layer))
                 weights.append(w)
             attention = jnp.stack(weights) if return_attention else None
-        return Encoded(dense(self.norm, x), attention)
+        return Encoded(flattened(self.norm, x), attention)

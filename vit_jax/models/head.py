@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vit_jax.models.architecture import Architecture
-from vit_jax.models.attention import Attention, dense, layer_norm
+from vit_jax.models.attention import Attention, flattened, layer_norm
 from vit_jax.models.encoder import Mlp
 
 
@@ -23,4 +23,4 @@ class AttentionPool(nnx.Module):
     def __call__(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch width"]:
         probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], 1, tokens.shape[-1]))
         x, _ = self.attention(probe, tokens)
-        return (x + self.mlp(dense(self.norm, x)))[:, 0]
+        return (x + self.mlp(flattened(self.norm, x)))[:, 0]

@@ -1,0 +1,176 @@
+"""The Vision Transformer: published sizes, and pairs of options that must agree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import vit_jax
+from vit_jax.models import randomness
+from vit_jax.models.functional import split
+from vit_jax.models.variants import SIZES
+
+SMALL = {
+    "width": 32, "depth": 3, "mlp_dim": 64, "num_heads": 4, "image_size": (32, 16), "num_classes": 5,
+    "dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.3,
+}  # fmt: skip
+
+
+def small(name="Ti/8", **keywords):
+    """A small model with a head that is not zero."""
+    model = vit_jax.create(name, **{**SMALL, **keywords})
+    if model.arch.num_classes:
+        model.head.kernel[...] = jax.random.normal(jax.random.key(5), model.head.kernel.shape)
+    return model
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).uniform(-1, 1, (4, 32, 16, 3)).astype(np.float32)
+
+
+def count(name, **keywords):
+    abstract = nnx.eval_shape(lambda: vit_jax.create(name, **keywords))
+    return sum(leaf.size for leaf in jax.tree.leaves(split(abstract)[1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    {
+        "Ti/16": 5_717_416, "S/16": 22_050_664, "S/32": 22_878_952, "B/8": 86_576_872, "B/16": 86_567_656,
+        "B/32": 88_224_232, "L/16": 304_326_632, "L/32": 306_535_400, "H/14": 632_045_800, "g/14": 1_012_611_432,
+        "G/14": 1_844_440_680,
+    }.items(),
+)  # fmt: skip
+def test_parameter_counts(name, parameters):
+    assert count(name) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    {"S/16": 22_049_896, "S/32": 22_878_184, "B/16": 86_566_120, "B/32": 88_222_696}.items(),
+)
+def test_parameter_counts_with_average_pooling(name, parameters):
+    assert count(name, pool="gap") == parameters
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_parameter_counts_by_formula(size):
+    """All of the registry, those included that have no published count."""
+    w, depth, mlp, heads, parallel, qk_norm, qkv_bias = SIZES[size]
+    attention = 4 * w * w + w + (3 * w if qkv_bias else 0) + (4 * (w // heads) if qk_norm else 0)
+    block = attention + 2 * w * mlp + mlp + w + (2 * w if parallel else 4 * w)
+    expected = depth * block + 2 * w + 14 * 14 * 3 * w + w + w + 257 * w + 1000 * w + 1000
+    assert count(f"{size}/14") == expected
+
+
+def test_no_key_no_dropout(images):
+    model = small()
+    np.testing.assert_array_equal(model(images), model(images))
+    assert not np.allclose(model(images), model(images, key=jax.random.key(0)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"scan": False}, {"remat": "full"}, {"remat": "dots"}, {"scan": False, "remat": "full"}, {"patchify": "matmul"}],
+    ids=str,
+)
+@pytest.mark.parametrize("more", [{}, {"pool": "map", "pre_logits": 20}, {"parallel": True, "qk_norm": True}], ids=str)
+def test_same_numbers_and_gradients(images, changes, more):
+    """Whether scanned or unrolled, stored or recomputed, convolved or multiplied; with dropout and drop path."""
+    bind, params = split(small(**more))
+    other, _ = split(small(**more, **changes))
+    key = jax.random.key(1)
+
+    def loss(bind, params):
+        return (bind(params)(images, key=key) ** 2).mean()
+
+    for a, b in zip(*(jax.tree.leaves(jax.value_and_grad(loss, 1)(f, params)) for f in (bind, other)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", ["tok", "gap", "map"])
+@pytest.mark.parametrize("posemb", ["learned", "sincos2d", "none"])
+def test_shapes(images, pool, posemb):
+    model = small(pool=pool, posemb=posemb, pre_logits=20)
+    tokens = 8 + (pool == "tok")
+    assert model(images).shape == (4, 5)
+    assert model.encode(images).shape == (4, tokens, 32)
+    assert model.features(images).shape == (4, 20)
+    assert model.encode_with_attention(images).attention.shape == (3, 4, 4, tokens, tokens)
+    assert small(pool=pool, posemb=posemb, num_classes=0)(images).shape == (4, 32)
+
+
+def test_positions_follow_the_images():
+    """At another size the table is resampled, which a model loaded at that size has done before."""
+    model = small(posemb_std=1.0)
+    assert model(np.zeros((2, 64, 48, 3), np.uint8)).shape == (2, 5)
+    assert not np.allclose(model(np.ones((1, 64, 16, 3))), model(np.ones((1, 32, 16, 3))))
+    with pytest.raises(vit_jax.UserError, match="do not divide images of 33x16"):
+        model(np.zeros((1, 33, 16, 3)))
+
+
+def test_uint8_is_normalised(images):
+    pixels = np.round((images + 1) / 2 * 255).astype(np.uint8)
+    model = small()
+    np.testing.assert_allclose(model(pixels), model(pixels / np.float32(127.5) - 1), atol=1e-4)
+
+
+def test_masked_patches_are_not_seen(images):
+    model = small(pool="tok", image_size=(32, 16))
+    mask = np.arange(8)[None].repeat(4, 0) < 6
+    changed = images.copy()
+    changed[:, 24:, :] = 7  # the last row of two patches
+    before, after = (model.encode_with_attention(x, mask=jnp.asarray(mask)).tokens[:, :7] for x in (images, changed))
+    np.testing.assert_allclose(before, after, atol=1e-5)
+    assert not np.allclose(model.encode(images)[:, :7], model.encode(changed)[:, :7], atol=1e-3)
+
+
+def test_attention_weights_sum_to_one(images):
+    np.testing.assert_allclose(small().encode_with_attention(images).attention.sum(-1), 1, atol=1e-5)
+
+
+def test_zero_head_with_its_bias(images):
+    np.testing.assert_array_equal(vit_jax.create("Ti/8", **{**SMALL, "head_bias": -6.9})(images), np.float32(-6.9))
+
+
+def test_randomness_is_the_rows(images):
+    """A row is dropped out by its own key, whatever batch it stands in; one key is folded with the row's number."""
+    model = small()
+    keys = randomness.row_keys(jax.random.key(3), 4)
+    whole = model(images, key=keys)
+    np.testing.assert_allclose(whole[2:], model(images[2:], key=keys[2:]), atol=1e-4)
+    np.testing.assert_allclose(whole, model(images, key=jax.random.key(3)), atol=1e-4)
+
+
+def test_drop_path_keeps_the_mean():
+    x, keys = jnp.ones((20_000, 1)), randomness.row_keys(jax.random.key(0), 20_000)
+    dropped = randomness.drop_path(x, 0.3, keys)
+    assert set(np.unique(dropped).round(4)) == {0.0, np.float32(1 / 0.7).round(4)}
+    assert abs(dropped.mean() - 1) < 0.02
+
+
+def test_bfloat16_computes_near_float32(images):
+    model, half = small(), small(dtype="bfloat16")
+    assert half(images).dtype == jnp.float32
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(split(half)[1]))
+    np.testing.assert_allclose(model(images), half(images), atol=0.3)
+    assert not np.array_equal(model(images), half(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "message"),
+    [
+        ("X/16", {}, "unknown variant 'X/16'"),
+        ("B16", {}, "unknown variant 'B16'.*B/16"),
+        ("B/16", {"image_size": 225}, "patch of 16 pixels does not divide the image's height of 225.*224"),
+        ("B/16", {"num_heads": 7}, "width=768 can't be split over num_heads=7"),
+        ("B/16", {"pool": "cls"}, "pool is 'cls'; it can be tok, gap, map"),
+        ("B/16", {"widht": 3}, "no keyword 'widht'"),
+        ("B/16", {"width": 30, "num_heads": 3, "posemb": "sincos2d"}, "sincos2d needs a width divisible by 4"),
+    ],
+)
+def test_errors(name, keywords, message):
+    with pytest.raises(vit_jax.UserError, match=message):
+        vit_jax.create(name, **keywords)
