@@ -72,8 +72,8 @@ class Data:
     crop: str = _choice("resize", "inception")  # plain resize, or a random box of random area and aspect
     crop_area_min: float = _only("crop", "inception", default=0.05)  # share of the image
     corrupt: str = _choice("replace", "fail")
-    threads: int = 4
-    workers: int = 0  # decoding processes; 0 decodes in threads of this one
+    threads: int = 4  # that make batches where workers is 0
+    workers: int = 0  # processes that make batches; 0 makes them in threads of this one
     num_examples: int = _only("name", "synthetic", default=1024)
     num_classes: int = _only("name", "synthetic", default=10)
 
@@ -134,7 +134,7 @@ class Evaluation:
     split: str = "test"
     name: str | None = None  # the data set; the training one by default
     data_dir: str | None = None
-    exclude_train: bool = False  # leave out the images that `data.labels_per_class` drew from this split
+    exclude_train: bool = False  # leave out the images that training takes from this split
     shorter_side: int | None = None  # resize it to so many pixels and crop the centre; else a plain resize
     batch_size: int | None = None  # the training one by default
     every_steps: int | None = None
@@ -321,7 +321,9 @@ def _checked(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         value = getattr(section, field.name)
         choices = field.metadata.get("choices")
         if choices and value not in choices:
-            raise UserError(f"config.{prefix}{field.name} is {value!r}; it can be {_or(choices)}{_nearest(value, choices)}")
+            raise UserError(
+                f"config.{prefix}{field.name} is {value!r}; it can be {_or(choices)}{_nearest(value, choices)}"
+            )
         if "only" in field.metadata and value != _default_of(field):
             other, allowed = field.metadata["only"]
             if getattr(section, other) not in allowed:
@@ -374,7 +376,16 @@ def _as(kind: Any, value: Any) -> Any:
     return value
 
 
-_POSITIVE = ("global_batch_size", "accumulation_steps", "log_steps", "checkpoint.keep", "data.threads")
+_POSITIVE = (
+    "data.labels_per_class",
+    "data.num_examples",
+    "data.num_classes",
+    "global_batch_size",
+    "accumulation_steps",
+    "log_steps",
+    "checkpoint.keep",
+    "data.threads",
+)
 _RATES = ("model.dropout", "model.attention_dropout", "model.drop_path", "optimizer.average", "task.label_smoothing")
 
 
@@ -401,7 +412,11 @@ def _check_ranges(config: Config) -> None:
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """`{"model.width": 192, …}`: the leaves of a config by their dotted keys."""
-    items = config.items() if isinstance(config, Mapping) else ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
+    items = (
+        config.items()
+        if isinstance(config, Mapping)
+        else ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
+    )
     flat: dict[str, Any] = {}
     for name, value in items:
         if dataclasses.is_dataclass(value) or isinstance(value, Mapping):

@@ -50,6 +50,30 @@ def test_embedded_data_sets_hold_what_the_catalog_says(tfds_dir, name):
     assert pixels.max() == 255
 
 
+def test_some_classes_only(digits):
+    digits.evaluations.rest = config_lib.evaluation(split="train", exclude_train=True)
+    every = {split: training_labels(digits, split) for split in ("train", "test")}
+    digits.data.split, digits.data.classes = "train", (7, 2)
+    assert data.class_names(digits) == training(digits).class_names == ("7", "2")
+    assert data.info(digits).num_examples == every["train"].count(7) + every["train"].count(2)
+    assert training_labels(digits, "train").count(0) == every["train"].count(7)
+    held_out = evaluation(digits)
+    assert [held_out.label(i) for i in range(len(held_out))].count(1) == every["test"].count(2)
+    digits.data.labels_per_class = 3
+    assert len(training(digits)) == 6
+    assert len(evaluation(digits, "rest")) == every["train"].count(7) + every["train"].count(2) - 6
+    for wrong in ((3, 3), (10,), (-1,)):
+        digits.data.classes = wrong
+        with pytest.raises(UserError, match="config.data.classes has .*each of 0 to 9 once"):
+            training(digits)
+
+
+def training_labels(config, split):
+    config.data.split = split
+    source = training(config)
+    return [source.label(i) for i in range(len(source))]
+
+
 def test_embedded_data_sets_need_no_tensorflow(tmp_path):
     code = (
         "import sys; from vit_jax import config, data; assert 'jax' not in sys.modules\n"

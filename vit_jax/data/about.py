@@ -42,9 +42,9 @@ def class_names(config: Any) -> tuple[str, ...]:
 
 
 def from_catalog(config: config_lib.Config) -> Info | None:
-    """`info` of a data set in the catalog, else None."""
+    """`info` of a data set in the catalog, else None; nor does the catalog know how many examples some classes have."""
     entry = catalog.find(config.data.name)
-    if entry is None:
+    if entry is None or config.data.classes:
         return None
     resolved = splits.resolve(config.data.split, lambda split: entry.count(config.data.name, split))
     num_examples = sum(len(positions) for _, positions in resolved)

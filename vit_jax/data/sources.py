@@ -92,19 +92,19 @@ class Selection:
 
     @functools.cached_property
     def _tables(self) -> list[list[int]]:
-        """For each part, its labels as numbers in `class_names`."""
+        """For each part, its labels as numbers in `class_names`; -1 for a class that isn't taken."""
         numbers = {name: number for number, name in enumerate(self.class_names)}
-        return [[numbers[name] for name in part.class_names] for part in self.parts]
+        return [[numbers.get(name, -1) for name in part.class_names] for part in self.parts]
 
 
 def training(config: config_lib.Config) -> Selection:
-    """The examples to train on: those of `config.data.split`, or `labels_per_class` of them.
+    """The examples to train on: those of `config.data.split`, of the chosen classes, or `labels_per_class` of them.
 
     Raises:
         UserError: the data set, the split or enough examples of a class are missing.
     """
     data = config.data
-    selection = _open(config, "data", data.name, data.data_dir, data.split)
+    selection = _of_classes(_open(config, "data", data.name, data.data_dir, data.split), data.classes)
     if data.labels_per_class is not None:
         selection = selection.take(_draw(selection, data.labels_per_class, config.seed, data.split))
     return selection
@@ -122,7 +122,8 @@ def evaluation(config: config_lib.Config, name: str) -> Selection:
     same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint({"folder", "synthetic"})
     data_dir = section.data_dir or (data.data_dir if same_kind else None)
     key = f"evaluations.{name}"
-    selection = _open(config, key, section.name or data.name, data_dir, section.split, class_names(config))
+    selection = _open(config, key, section.name or data.name, data_dir, section.split, _all_class_names(config))
+    selection = _of_classes(selection, data.classes)
     if section.exclude_train:
         selection = selection.without(training(config))
         if not len(selection):
@@ -159,7 +160,12 @@ def _base(config: config_lib.Config, section: str, name: str, data_dir: str | No
 
 
 def class_names(config: config_lib.Config) -> tuple[str, ...]:
-    """The classes of the training set, by label."""
+    """The classes of the training set, by label: all, or those that `config.data.classes` chooses."""
+    names = _all_class_names(config)
+    return _chosen(names, config.data.classes) if config.data.classes else names
+
+
+def _all_class_names(config: config_lib.Config) -> tuple[str, ...]:
     data = config.data
     return _base(config, "data", data.name, data.data_dir, splits.parse(data.split)[0].name).class_names
 
@@ -194,6 +200,22 @@ def _open(
     which = [np.full(len(positions), numbers[n], np.uint8) for n, positions in resolved]
     indices = [np.arange(positions.start, positions.stop, dtype=np.int32) for _, positions in resolved]
     return Selection(tuple(parts.values()), np.concatenate(which), np.concatenate(indices), class_names)
+
+
+def _chosen(names: tuple[str, ...], classes: tuple[int, ...]) -> tuple[str, ...]:
+    wrong = [c for c in classes if not 0 <= c < len(names) or classes.count(c) > 1]
+    if wrong:
+        raise UserError(f"config.data.classes has {wrong[0]}; it takes each of 0 to {len(names) - 1} once at most")
+    return tuple(names[c] for c in classes)
+
+
+def _of_classes(selection: Selection, classes: tuple[int, ...]) -> Selection:
+    """The examples of some classes, renumbered; reads the labels of all."""
+    if not classes:
+        return selection
+    names = _chosen(selection.class_names, classes)
+    kept = [index for index in range(len(selection)) if selection.label(index) in classes]
+    return dataclasses.replace(selection.take(np.array(kept, np.int64)), class_names=names)
 
 
 def _draw(selection: Selection, per_class: int, seed: int, split: str) -> np.ndarray:
