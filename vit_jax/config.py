@@ -335,7 +335,9 @@ def _checked(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _default_of(field: dataclasses.Field) -> Any:
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _example_key(section: Any, key: str) -> str:
@@ -396,7 +398,7 @@ def _check_ranges(config: Config) -> None:
         if key.startswith("total_") or ".every_" in key or key in _POSITIVE:
             if value is not None and value <= 0:
                 raise UserError(f"config.{key} is {value}; it must be above 0")
-        elif unit in UNITS[1:] + ("degrees", "pixels", "decay", "norm", "rate") and isinstance(value, (int, float)):
+        elif unit in (*UNITS[1:], "degrees", "pixels", "decay", "norm", "rate") and isinstance(value, (int, float)):
             if value < 0 or not math.isfinite(value):
                 raise UserError(f"config.{key} is {value}; it can't be below 0")
         if key in _RATES and not 0 <= value < 1:

@@ -15,12 +15,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 
+Axes = tuple[str | None, ...]
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
 
 # The first pattern found in a parameter's path counts. The axes are those of its last dimensions, so that stacked
 # blocks (leading axis depth) and single ones share a row. Optimizer state and averages carry their parameter's path.
-RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+RULES: tuple[tuple[str, Axes], ...] = (
     (r"attention/(query|key|value)/kernel$", ("fsdp", "tensor", None)),  # width, heads, head_dim
     (r"attention/out/kernel$", ("tensor", None, "fsdp")),  # heads, head_dim, width
     (r"mlp/dense1/kernel$", ("fsdp", "tensor")),  # width, mlp
@@ -73,7 +74,7 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     axes = next(axes for pattern, axes in RULES if re.search(pattern, path))
     if len(shape) < len(axes):
         return PartitionSpec()
-    dims: list[str | None] = [None] * (len(shape) - len(axes)) + list(axes)
+    dims: Axes = (None,) * (len(shape) - len(axes)) + axes
     return PartitionSpec(*(a if a and n % mesh.shape[a] == 0 else None for a, n in zip(dims, shape, strict=True)))
 
 
@@ -91,8 +92,10 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def local_rows(mesh: Mesh, batch_size: int) -> list[int]:
     """The rows of a global batch that this process's devices hold."""
-    indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    return sorted({row for (part,) in indices for row in range(*part.indices(batch_size))})
+    slices = (
+        index[0] for index in batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values() if index
+    )
+    return sorted({row for part in slices for row in range(*part.indices(batch_size))})
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:

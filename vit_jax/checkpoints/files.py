@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ def write_npz(path: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
 
     def write(temporary: epath.Path) -> None:
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez(file, allow_pickle=False, **arrays)
 
     _replace(epath.Path(path), write)
 
@@ -52,7 +52,7 @@ def read_json(path: epath.PathLike) -> Any:
         raise UserError(f"{path} is not valid JSON ({_line(error)}); restore it or move it away") from error
 
 
-def _replace(path: epath.Path, write) -> None:
+def _replace(path: epath.Path, write: Callable[[epath.Path], None]) -> None:
     temporary = path.parent / f".{path.name}.partial"
     write(temporary)
     temporary.replace(path)

@@ -120,7 +120,7 @@ def _described(path: epath.Path) -> tuple[Architecture, Preprocessing, tuple[str
     try:
         if json["format_version"] > FORMAT_VERSION:
             raise UserError(f"{path} is of format {json['format_version']}, made by a newer vit_jax; update this one")
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in json["preprocessing"].items()}
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json["preprocessing"].items()}
         return Architecture.of(**json["architecture"]), Preprocessing(**settings), tuple(json["class_names"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} does not describe a model ({error}); restore it or move it away") from error

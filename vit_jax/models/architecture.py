@@ -18,7 +18,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Everything that decides a Vision Transformer's parameters and its computation. Sizes in pixels are (height, width)."""
+    """Everything that decides a model's parameters and its computation. Sizes in pixels are (height, width)."""
 
     patch_size: tuple[int, int]
     width: int
@@ -116,10 +116,10 @@ def _checked_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How an image file becomes the model's input: resized to (height, width), then (x / 255 - mean) / std by channel."""
+    """How an image becomes the model's input: resized to (height, width), then (x / 255 - mean) / std by channel."""
 
     size: tuple[int, int]
-    shorter_side: int | None = None  # resize the shorter side to so many pixels and crop the centre; else a plain resize
+    shorter_side: int | None = None  # resize it to so many pixels and crop the centre; else a plain resize
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # with std .5 the values lie in [-1, 1]
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 

@@ -13,14 +13,16 @@ from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
 
 
 class Mlp(nnx.Module):
-    """Two dense layers with a GELU between them, dropout after both. The GELU is its tanh approximation, as published."""
+    """Two dense layers with a GELU, in its tanh approximation as published, between them; dropout after both."""
 
     def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
         self.rate = arch.dropout
         self.dense1 = linear(arch.width, arch.mlp_dim, arch.dtype, rngs, bias_std=1e-6)
         self.dense2 = linear(arch.mlp_dim, arch.width, arch.dtype, rngs, bias_std=1e-6)
 
-    def __call__(self, x: Float[Array, "batch tokens width"], keys: Keys | None = None) -> Float[Array, "batch tokens width"]:
+    def __call__(
+        self, x: Float[Array, "batch tokens width"], keys: Keys | None = None
+    ) -> Float[Array, "batch tokens width"]:
         x = nnx.gelu(flattened(self.dense1, x), approximate=True)  # (batch, tokens, mlp)
         x = dropout(x, self.rate, fold_in(keys, 0))
         return dropout(flattened(self.dense2, x), self.rate, fold_in(keys, 1))

@@ -47,7 +47,7 @@ def is_stacked(path: str) -> bool:
 
 
 def layer_names(path: str, depth: int) -> list[str]:
-    """The published names of the parameter at an inner path: one, or as many as there are layers where it is stacked."""
+    """The published names of the parameter at an inner path: one, or one for each layer where it is stacked."""
     name = published(path)
     return [name.format(layer=layer) for layer in range(depth)] if is_stacked(path) else [name]
 

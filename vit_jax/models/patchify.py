@@ -28,7 +28,9 @@ class Patchify(nnx.Module):
         """Raises UserError where a patch does not divide the image."""
         (ph, pw), (height, width_px) = self.arch.patch_size, images.shape[1:3]
         if height % ph or width_px % pw:
-            raise UserError(f"patches of {ph}x{pw} pixels do not divide images of {height}x{width_px}; resize the images")
+            raise UserError(
+                f"patches of {ph}x{pw} pixels do not divide images of {height}x{width_px}; resize the images"
+            )
         dtype = jnp.dtype(self.arch.dtype)
         kernel, images = self.kernel[...].astype(dtype), images.astype(dtype)
         if self.arch.patchify == "conv":

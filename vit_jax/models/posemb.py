@@ -20,7 +20,8 @@ def sincos_2d(grid: Grid, width: int, temperature: float = 10_000.0) -> np.ndarr
     rows, columns = np.mgrid[: grid[0], : grid[1]]
     frequencies = temperature ** -(np.arange(width // 4) / (width // 4 - 1))
     columns, rows = (np.outer(p.ravel(), frequencies) for p in (columns, rows))
-    return np.concatenate([np.sin(columns), np.cos(columns), np.sin(rows), np.cos(rows)], axis=1)[None].astype(np.float32)
+    table = np.concatenate([np.sin(columns), np.cos(columns), np.sin(rows), np.cos(rows)], axis=1)
+    return table[None].astype(np.float32)
 
 
 def square_grid(tokens: int) -> Grid:
@@ -31,7 +32,7 @@ def square_grid(tokens: int) -> Grid:
     """
     side = round(tokens**0.5)
     if side * side != tokens:
-        raise UserError(f"{tokens} position embeddings are not a square grid; say which with image_size=(height, width)")
+        raise UserError(f"{tokens} position embeddings are no square grid; say which with image_size=(height, width)")
     return side, side
 
 
@@ -46,13 +47,13 @@ def resample(
     if old == new:
         return table
     special = table.shape[1] - old[0] * old[1]
-    xp = np if isinstance(table, np.ndarray) else jnp
     rows, columns = (_interpolation(o, n).astype(table.dtype) for o, n in zip(old, new, strict=True))
     patches = table[0, special:].reshape(*old, -1)
-    patches = xp.einsum("yi,xj,ijd->yxd", rows, columns, patches, precision="highest") if xp is jnp else (
-        np.einsum("yi,xj,ijd->yxd", rows, columns, patches, optimize=True)
-    )
-    return xp.concatenate([table[:, :special], patches.reshape(1, new[0] * new[1], -1)], axis=1)
+    if isinstance(table, np.ndarray):
+        patches = np.einsum("yi,xj,ijd->yxd", rows, columns, patches, optimize=True)
+        return np.concatenate([table[:, :special], patches.reshape(1, new[0] * new[1], -1)], axis=1)
+    patches = jnp.einsum("yi,xj,ijd->yxd", rows, columns, patches, precision="highest")
+    return jnp.concatenate([table[:, :special], patches.reshape(1, new[0] * new[1], -1)], axis=1)
 
 
 @functools.lru_cache(maxsize=32)

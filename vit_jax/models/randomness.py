@@ -3,6 +3,8 @@
 So an image is dropped out the same way whatever the devices, processes or micro-batches that its batch is split over.
 """
 
+from typing import overload
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
@@ -15,6 +17,10 @@ def row_keys(key: Key[Array, ""], batch: int) -> Keys:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
 
 
+@overload
+def fold_in(keys: Keys, data: Array | int) -> Keys: ...
+@overload
+def fold_in(keys: None, data: Array | int) -> None: ...
 def fold_in(keys: Keys | None, data: Array | int) -> Keys | None:
     """Every row's key for another purpose, such as a layer or a place in it; None stays None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)

@@ -77,7 +77,7 @@ class VisionTransformer(nnx.Module):
         return self.head(features) if self.arch.num_classes else features
 
     def features(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch features"]:
-        """What the head sees, float32: pooled tokens (batch, width), or (batch, pre_logits) where there is that layer."""
+        """What the head sees, float32: pooled tokens (batch, width), or (batch, pre_logits) with that layer."""
         tokens = self.encode(images, key=key)
         if self.arch.pool == "tok":
             features = tokens[:, 0]

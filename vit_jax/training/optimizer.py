@@ -23,7 +23,7 @@ def make_optimizer(settings: Optimizer, params: Params) -> optax.GradientTransfo
     """Gradients to updates of learning rate 1 (to be multiplied by minus the learning rate).
 
     In order: frozen parameters' gradients set to zero, clipping, Adam or momentum, decoupled weight decay on kernels,
-    factors of the learning rate. So the decay is multiplied by the learning rate, as in the paper (2010.11929, Table 3).
+    factors of the learning rate. So the decay is multiplied by the learning rate, as in 2010.11929, Table 3.
 
     Args:
         settings: the config's section.

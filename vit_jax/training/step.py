@@ -84,6 +84,4 @@ def make_step(config: Any, model: VisionTransformer) -> Callable[[TrainState, Ba
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.jit(
-        step, in_shardings=(state_shardings, rows), out_shardings=(state_shardings, whole), donate_argnums=0
-    )
+    return jax.jit(step, in_shardings=(state_shardings, rows), out_shardings=(state_shardings, whole), donate_argnums=0)
