@@ -70,6 +70,8 @@ def _log_to_stderr() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     absl_logging.set_verbosity(absl_logging.WARNING)
+    # Orbax logs tracebacks of what it also raises, and what it raises becomes a sentence.
+    absl_logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname)
 
 
 def _end(error: UserError) -> None:
@@ -107,11 +109,18 @@ def load_config(path: str | None, overrides: list[Override]) -> config_lib.Confi
     if path is None:
         raise UserError(f"which config? add --config=FILE.py; installed are {_installed()}")
     file, _, argument = path.partition(":")
+    found = _find(file)
     try:
-        get_config = runpy.run_path(str(_find(file)))["get_config"]
-        config = get_config(*([argument] if argument else []))
-    except (KeyError, TypeError, ValueError, AttributeError, SyntaxError, ImportError) as error:
+        names = runpy.run_path(str(found))
+        if "get_config" not in names:
+            raise UserError(f"the config file {found} defines no get_config()")
+        config = names["get_config"](*([argument] if argument else []))
+    except UserError:
+        raise
+    except Exception as error:  # it may do anything
         raise UserError(f"the config file {path} failed with {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(config, config_lib.Section):
+        raise UserError(f"get_config() of {found} gives no config; let it change and return vit_jax.config.default()")
     for key, text in overrides:
         _set(config, key, text)
     return config_lib.typed(config)
@@ -122,7 +131,9 @@ def _find(file: str) -> pathlib.Path:
     for place in (pathlib.Path(), _PACKAGE, _PACKAGE.parent):
         if (place / file).is_file():
             return place / file
-    raise UserError(f"no config file {file}, neither in {pathlib.Path.cwd()} nor installed; installed are {_installed()}")
+    raise UserError(
+        f"no config file {file}, neither in {pathlib.Path.cwd()} nor installed; installed are {_installed()}"
+    )
 
 
 def _installed() -> str:

@@ -3,10 +3,13 @@
 The step is the folder's name: with the seed it is all that data order and randomness depend on.
 """
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -25,9 +28,14 @@ class Store:
         self._manager = _manager(self._folder, keep)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Starts to save; the arrays are copied before it returns, the files are written behind."""
+        """Starts to save; the arrays are copied before it returns, the files are written behind.
+
+        Raises:
+            UserError: this checkpoint or the one before can't be written.
+        """
         items = {name: ocp.args.StandardSave(tree) for name, tree in state.items() if tree is not None}
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        with self._writing():
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def latest_step(self) -> int | None:
         return self._manager.latest_step()
@@ -67,25 +75,49 @@ class Store:
     def _set_aside(self, steps: list[int]) -> None:
         if jax.process_index() == 0:
             for step in steps:
-                (self._folder / str(step)).rename(self._folder / f"{step}.broken")
+                aside = self._folder / f"{step}.broken"
+                if aside.exists():
+                    aside.rmtree()
+                (self._folder / str(step)).rename(aside)
         self._manager.reload()
 
+    def wait(self) -> None:
+        """Waits until everything is written. Raises a UserError where it can't be."""
+        with self._writing():
+            self._manager.wait_until_finished()
+
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """`wait`, and ends the threads."""
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever the storage layers raise for a disk that is full or gone
+            raise UserError(
+                f"a checkpoint can't be written to {self._folder} ({_line(error)}); mend that, and the same command "
+                "goes on from the checkpoint before"
+            ) from error
 
 
 def newest_params(folder: epath.PathLike) -> Params | None:
-    """The averaged weights where there are some, else the parameters, of the newest readable checkpoint in a folder."""
-    manager = _manager(epath.Path(folder), None)
-    for step in sorted(manager.all_steps(), reverse=True):
-        for item in ("average", "params"):
-            if (epath.Path(folder) / str(step) / item).exists():
-                try:
-                    return manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore()}))[item]
-                except Exception as error:
-                    _LOG.warning("checkpoint %s/%d can't be read (%s)", folder, step, _line(error))
+    """The averaged weights where there are some, else the parameters, of the newest readable checkpoint in a folder.
+
+    They are read to the host, whatever devices they were trained on.
+    """
+    handler = ocp.PyTreeCheckpointHandler()
+    with contextlib.closing(_manager(epath.Path(folder), None)) as manager:
+        steps = sorted(manager.all_steps(), reverse=True)
+    for step in steps:
+        place = epath.Path(folder) / str(step)
+        item = place / ("average" if (place / "average").exists() else "params")
+        try:
+            on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(item).tree)
+            return handler.restore(item, args=ocp.args.PyTreeRestore(restore_args=on_host))
+        except Exception as error:
+            _LOG.warning("checkpoint %s can't be read (%s)", place, _line(error))
     return None
 
 

@@ -7,7 +7,7 @@ save, and the number of processes, workers and threads changes nothing.
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ _REMEMBER_BYTES = 64 * 2**20
 _REPLACEMENTS = 1000  # so many unreadable images in a row are no accident
 
 
-def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = None) -> Iterator[Batch]:
+def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = None) -> Generator[Batch]:
     """Endless training batches, from global batch `start_step` on: this process's share of each.
 
     Args:
@@ -67,7 +67,7 @@ def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = No
     return _run(make, range(start_step, sys.maxsize), config, source, "replaced by another")
 
 
-def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None) -> Iterator[Batch]:
+def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None) -> Generator[Batch]:
     """The examples of `config.evaluations[name]`, each exactly once, in order: this process's share of each batch.
 
     Every process yields equally many batches. What is left over in the last one, and images that can't be read, have
@@ -236,13 +236,13 @@ def _unreadable(source: sources.Source, index: int, reason: str) -> UserError:
 
 def _run(
     make: Callable[[int], dict], numbers: range, config: config_lib.Config, source: sources.Source, fate: str
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Makes the batches ahead of time and reports each corrupt example once."""
     made = prefetch.Prefetched(make, numbers, config.data.threads, min(config.data.workers, len(numbers)))
     return _reported(made, source, fate)
 
 
-def _reported(made: Iterator[dict], source: sources.Source, fate: str) -> Iterator[Batch]:
+def _reported(made: Iterator[dict], source: sources.Source, fate: str) -> Generator[Batch]:
     seen: set[int] = set()
     for batch in made:
         for index, reason in batch.pop("corrupt"):

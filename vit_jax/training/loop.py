@@ -7,11 +7,11 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import jax
 from etils import epath
@@ -48,18 +48,25 @@ def train(config: Any, workdir: epath.PathLike) -> dict[str, float]:
 
     Raises:
         UserError: what is wrong with the config, the data, the folder or the numbers.
-        SystemExit: code 143, after SIGTERM and a clean save.
+        SystemExit: code 143, after SIGTERM and a clean save, or at once before the first step.
     """
     config = resolve(config)
-    mesh = sharding.make_mesh(config.mesh)
-    sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
     folder = _checked_folder(workdir, config)
-    model = _abstract_model(config)
     if (folder / "model.npz").exists():
         _LOG.info("this run is complete: %s holds its model.npz", folder)
         return {}
-    with _sigterm() as terminated:
-        return _Run(config, mesh, folder, model).run(terminated)
+    with _Sigterm() as sigterm:
+        mesh = sharding.make_mesh(config.mesh)
+        sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
+        try:
+            return _Run(config, mesh, folder, _abstract_model(config), sigterm).run()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise UserError(
+                "the devices ran out of memory; lower config.global_batch_size, raise config.accumulation_steps or "
+                "config.mesh.fsdp, or set config.model.remat=full"
+            ) from error
 
 
 def _abstract_model(config: config_lib.Config) -> VisionTransformer:
@@ -75,14 +82,24 @@ def _abstract_model(config: config_lib.Config) -> VisionTransformer:
 def _checked_folder(workdir: epath.PathLike, config: config_lib.Config) -> epath.Path:
     """The run's folder. Raises UserError where it holds a run of another config, or can't be one."""
     folder = epath.Path(workdir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"the workdir {folder} is a file; name a folder")
+    if "://" not in str(folder):
+        folder = folder.expanduser().resolve()
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if not nearest.is_dir():
+            raise UserError(f"the workdir {folder} can't be a folder, because {nearest} is a file; name another one")
+        if not os.access(nearest, os.W_OK):
+            raise UserError(f"the workdir {folder} can't be written, because {nearest} can't; name another one")
     path = folder / "config.json"
     if not path.exists():
-        if (folder / FOLDER).exists():
-            raise UserError(f"{folder} has checkpoints but no config.json; take another --workdir")
+        for name in (FOLDER, "model.npz"):
+            if (folder / name).exists():
+                raise UserError(
+                    f"the workdir {folder} has {name} but no config.json, so it is no run's; name another one"
+                )
         return folder
     recorded = files.read_json(path)
+    if not isinstance(recorded, dict) or not isinstance(recorded.get("config"), dict):
+        raise UserError(f"{path} does not describe a run; restore it or move it away")
     if recorded.get("format_version", 0) > FORMAT_VERSION:
         raise UserError(f"{path} was written by a newer vit_jax; update this one or take another --workdir")
     if different := config_lib.differences(recorded["config"], config):
@@ -105,97 +122,127 @@ def _initial_params(config: config_lib.Config, model: VisionTransformer) -> Para
     return published.adapt(file.arrays, source, target, new_head=True, name=file.name)
 
 
+class _Sigterm:
+    """Whether SIGTERM has come; until `saves` is set there is nothing to save, and it ends the process at once.
+
+    Several processes leave the signal to JAX's preemption service, and threads other than the main one to the caller.
+    """
+
+    def __init__(self):
+        self.saves = self.received = False
+
+    def __enter__(self) -> Self:
+        self._alone = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
+        self._before = signal.signal(signal.SIGTERM, self._handle) if self._alone else None
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._alone:
+            signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
+
+    def _handle(self, *_: Any) -> None:
+        self.received = True
+        if not self.saves:
+            raise SystemExit(143)
+
+    def agreed(self, step: int) -> bool:
+        """Whether all processes are to save and end after `step`."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self.received
+
+
 @contextlib.contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets; several processes leave the signal to JAX's preemption service."""
-    event = threading.Event()
-    alone = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set()) if alone else None
+def _writing(folder: epath.Path) -> Iterator[None]:
+    """Turns what a full or vanished disk raises into one sentence."""
     try:
-        yield event
-    finally:
-        if alone:
-            signal.signal(signal.SIGTERM, before)
+        yield
+    except OSError as error:
+        raise UserError(f"the workdir {folder} can't be written ({error}); mend that or name another one") from error
 
 
 class _Run:
     """One run from its start or its newest checkpoint to its end."""
 
-    def __init__(self, config: config_lib.Config, mesh: jax.sharding.Mesh, folder: epath.Path, model: VisionTransformer):
-        self.config, self.mesh, self.folder, self.model = config, mesh, folder, model
+    def __init__(
+        self,
+        config: config_lib.Config,
+        mesh: jax.sharding.Mesh,
+        folder: epath.Path,
+        model: VisionTransformer,
+        sigterm: _Sigterm,
+    ):
+        self.config, self.mesh, self.folder, self.model, self.sigterm = config, mesh, folder, model, sigterm
         self.first_process = jax.process_index() == 0
         self.evaluations = make_evaluations(config, model, mesh)
+        for name in self.evaluations:
+            data.evaluation_examples(config, name)  # what is missing shows now, and not at the first evaluation
         self.step = make_step(config, model)
         self.store: Store | None = None
         self.writer: metrics.Writer | None = None
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # metrics still on the devices
+        self.newest: dict[str, float] = {}  # and those of the newest step that is fetched
 
-    def run(self, terminated: threading.Event) -> dict[str, float]:
-        state, start = self._start()
+    def run(self) -> dict[str, float]:
+        with contextlib.ExitStack() as closing:  # closes everything, even where closing one thing fails
+            return self._run(closing)
+
+    def _run(self, closing: contextlib.ExitStack) -> dict[str, float]:
+        state, start = self._start(closing)
         _LOG.info("parameters:\n%s", sharding.table(state.params))
         total, size = self.config.total_steps, self.config.global_batch_size
         assert total is not None
-        progress = metrics.Progress(start, total)
         values: dict[str, float] = {}
         rows = sharding.local_rows(self.mesh, size)
-        batches = data.batches(self.config, start_step=start, rows=rows)
-        logged_step, logged_time = start, time.monotonic()
-        try:
-            for done in range(start + 1, total + 1):
-                try:
-                    state, outputs = self.step(state, sharding.to_devices(next(batches), self.mesh, size))
-                    self.pending.append((done, outputs))
-                    if self.writer is None:
-                        self._check_finite()  # waits for the first step
-                        self._open(start)
-                except jax.errors.JaxRuntimeError as error:
-                    raise _out_of_memory(error) from error
-                progress.step()
-                stop = self._preempted(terminated, done)
-                last = done == total
-                log = done % self.config.log_steps == 0 or last
-                save = stop or last or _due(self.config.checkpoint.every_steps, done)
-                due = [n for n, s in self.config.evaluations.items() if last or _due(s.every_steps, done)]
-                if not (log or save or due):
-                    continue
-                values = self._check_finite()
-                if log:
-                    now = time.monotonic()
-                    values["train/images_per_second"] = (done - logged_step) * size / (now - logged_time)
-                    progress.report(done, values)
-                for name in due:
-                    result = self.evaluations[name](state.average or state.params)
-                    values.update({f"{name}/{key}": value for key, value in result.items()})
-                    shown = ", ".join(f"{name}/{key} {value:.4f}" for key, value in result.items())
-                    progress.say(f"step {done}: {shown}")
-                if log:
-                    # Evaluations and the first step's compilation are not training.
-                    logged_step, logged_time = done, time.monotonic()
+        batches = closing.enter_context(contextlib.closing(data.batches(self.config, start_step=start, rows=rows)))
+        progress = closing.enter_context(contextlib.closing(metrics.Progress(start, total, size)))
+        for done in range(start + 1, total + 1):
+            state, outputs = self.step(state, sharding.to_devices(next(batches), self.mesh, size))
+            self.pending.append((done, outputs))
+            if self.writer is None:
+                self._check_finite()  # waits for the first step
+                self.sigterm.saves = True
+                self._open(start, closing)
+            assert self.writer is not None and self.store is not None
+            progress.step(done)
+            stop = self.sigterm.agreed(done)
+            last = done == total
+            log = done % self.config.log_steps == 0 or last
+            save = stop or last or _due(self.config.checkpoint.every_steps, done)
+            due = [n for n, s in self.config.evaluations.items() if last or _due(s.every_steps, done)]
+            if not (log or save or due):
+                continue
+            values = self._check_finite()
+            if log:
+                values.update(progress.speed(done))
+                progress.report(done, values)
+            for name in due:
+                found = self.evaluations[name](state.average or state.params)
+                result = {f"{name}/{key}": value for key, value in found.items()}
+                self._require_finite(done, result)
+                values.update(result)
+                progress.say(f"step {done}: " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
+            if log or due:
+                progress.resume(done)
+            with _writing(self.folder):
                 if log or due:
                     self.writer.write(done, values)
                 if save:
                     self.writer.flush()  # so that a checkpoint never is ahead of the metrics
                     self.store.save(done, _items(state))
-                if stop and not last:
-                    self.store.close()
-                    progress.say(f"SIGTERM: saved step {done}; the same command goes on from there")
-                    raise SystemExit(143)
-            self._finish(state)
-            return values
-        finally:
-            progress.close()
-            batches.close()
-            if self.writer:
-                self.writer.close()
-            if self.store:
-                self.store.close()
+            if stop and not last:
+                self.store.wait()
+                progress.say(f"SIGTERM: saved step {done}; the same command goes on from there")
+                raise SystemExit(143)
+        self._finish(state)
+        return values
 
-    def _start(self) -> tuple[TrainState, int]:
+    def _start(self, closing: contextlib.ExitStack) -> tuple[TrainState, int]:
         """The state to go on from, and its step."""
         if (self.folder / FOLDER).exists():
-            self.store = Store(self.folder / FOLDER, self.config.checkpoint.keep)
+            store = self._open_store(closing)
             abstract = abstract_state(self.config, self.model, self.mesh)
-            if restored := self.store.restore(_items(abstract)):
+            if restored := store.restore(_items(abstract)):
                 step, items = restored
                 _LOG.info("going on from the checkpoint of step %d in %s", step, self.folder)
                 whole = abstract.step.sharding
@@ -203,20 +250,24 @@ class _Run:
         params = _initial_params(self.config, self.model)
         return create_state(self.config, self.model, params), 0
 
-    def _open(self, start: int) -> None:
+    def _open_store(self, closing: contextlib.ExitStack) -> Store:
+        store = Store(self.folder / FOLDER, self.config.checkpoint.keep)
+        self.store = closing.enter_context(contextlib.closing(store))
+        return store
+
+    def _open(self, start: int, closing: contextlib.ExitStack) -> None:
         """Makes the folder and what it holds from the beginning; the first step has succeeded."""
-        try:
+        with _writing(self.folder):
             if self.first_process:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._write_descriptions()
             multihost_utils.sync_global_devices("the run's folder")
-            self.store = self.store or Store(self.folder / FOLDER, self.config.checkpoint.keep)
-            tensorboard = self.config.log.tensorboard
-            self.writer = metrics.Writer(
-                self.folder, start, tensorboard=tensorboard, first_process=self.first_process
+            if self.store is None:
+                self._open_store(closing)
+            writer = metrics.Writer(
+                self.folder, start, tensorboard=self.config.log.tensorboard, first_process=self.first_process
             )
-        except OSError as error:
-            raise UserError(f"the workdir {self.folder} can't be written ({error}); name another one") from error
+            self.writer = closing.enter_context(contextlib.closing(writer))
 
     def _write_descriptions(self) -> None:
         devices = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()}
@@ -232,39 +283,34 @@ class _Run:
         files.write_json(self.folder / "model.json", description)
 
     def _check_finite(self) -> dict[str, float]:
-        """Fetches the metrics of the steps since the last time and returns the newest.
-
-        Raises:
-            UserError: a loss or a gradient is not finite.
-        """
-        values: dict[str, float] = {}
+        """Fetches the metrics of the steps since the last time and returns the newest. Raises as `_require_finite`."""
         for step, outputs in self.pending:
-            values = {f"train/{name}": float(value) for name, value in outputs.items()}
-            for name in ("train/loss", "train/gradient_norm"):
-                if not math.isfinite(values[name]):
-                    kept = self.store.latest_step() if self.store else None
-                    where = f"the checkpoint of step {kept} is kept" if kept else "there is no checkpoint yet"
-                    raise UserError(
-                        f"{name} is {values[name]} at step {step}, and {where}; lower config.optimizer.learning_rate, "
-                        "warm up for longer or clip gradients with config.optimizer.grad_clip_norm"
-                    )
+            self.newest = {f"train/{name}": float(value) for name, value in outputs.items()}
+            self._require_finite(step, self.newest)
         self.pending.clear()
-        return values
+        return dict(self.newest)
 
-    def _preempted(self, terminated: threading.Event, step: int) -> bool:
-        """Whether to save and end; all processes agree."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return terminated.is_set()
+    def _require_finite(self, step: int, values: dict[str, float]) -> None:
+        """Raises a UserError where one of a step's values is not finite."""
+        for name, value in values.items():
+            if not math.isfinite(value):
+                kept = self.store.latest_step() if self.store else None
+                where = f"the checkpoint of step {kept} is kept" if kept else "there is no checkpoint yet"
+                raise UserError(
+                    f"{name} is {value} at step {step}, and {where}; lower config.optimizer.learning_rate, "
+                    "warm up for longer or clip gradients with config.optimizer.grad_clip_norm"
+                )
 
     def _finish(self, state: TrainState) -> None:
         """Waits for the last checkpoint and writes the model."""
-        self.store.close()
+        assert self.store is not None
+        self.store.wait()
         params = multihost_utils.process_allgather(state.average or state.params, tiled=True)
         if self.first_process:
             model = self.model
             path = self.folder / "model.npz"
-            model_file.write(path, params, model.arch, model.preprocessing, model.class_names)
+            with _writing(self.folder):
+                model_file.write(path, params, model.arch, model.preprocessing, model.class_names)
             _LOG.info("wrote %s", path)
 
 
@@ -275,12 +321,3 @@ def _items(state: TrainState) -> dict[str, Any]:
 
 def _due(every: int | None, step: int) -> bool:
     return every is not None and step % every == 0
-
-
-def _out_of_memory(error: Exception) -> Exception:
-    if "RESOURCE_EXHAUSTED" not in str(error):
-        return error
-    return UserError(
-        "the devices ran out of memory; lower config.global_batch_size, raise config.accumulation_steps or "
-        "config.mesh.fsdp, or set config.model.remat=full"
-    )

@@ -86,19 +86,35 @@ class Writer:
 
 
 class Progress:
-    """A bar on a terminal, plain lines in a log elsewhere."""
+    """The speed, shown by a bar on a terminal and by plain lines in a log elsewhere."""
 
-    def __init__(self, step: int, total: int):
-        self._total, self._start, self._start_time = total, step, time.monotonic()
+    def __init__(self, start: int, total: int, batch_size: int):
+        self._total, self._batch_size = total, batch_size
+        # Pairs of a step and when it ended: the one before the first, the first, and that from which the speed counts.
+        self._start = self._since = (start, time.monotonic())
+        self._first: tuple[int, float] | None = None
         self._bar = None
         if sys.stderr.isatty():
             import tqdm
 
-            self._bar = tqdm.tqdm(total=total, initial=step, unit="step", dynamic_ncols=True)
+            self._bar = tqdm.tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
 
-    def step(self) -> None:
+    def step(self, step: int) -> None:
+        """Counts a step; the speed is measured from the first one's end on, when compilation is over."""
+        if self._first is None:
+            self._first = self._since = (step, time.monotonic())
         if self._bar is not None:
             self._bar.update()
+
+    def resume(self, step: int) -> None:
+        """Leaves the time since `step` ended out of the speed; evaluations are not training."""
+        self._since = (step, time.monotonic())
+
+    def speed(self, step: int) -> dict[str, float]:
+        """Images a second since the last `resume`; of the first step alone, its compilation included."""
+        since = self._since if self._since[0] < step else self._start
+        seconds = time.monotonic() - since[1]
+        return {"train/images_per_second": (step - since[0]) * self._batch_size / seconds}
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """Shows the loss and the speed, and the time left."""
@@ -109,10 +125,12 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(shown)
             return
-        left = (time.monotonic() - self._start_time) / max(step - self._start, 1) * (self._total - step)
-        minutes, seconds = divmod(round(left), 60)
         text = ", ".join(f"{name} {value}" for name, value in shown.items())
-        _LOG.info("step %d of %d: %s, %d:%02d left", step, self._total, text, minutes, seconds)
+        assert self._first is not None
+        if steps := step - self._first[0]:
+            left = (time.monotonic() - self._first[1]) / steps * (self._total - step)
+            text += ", {}:{:02d} left".format(*divmod(round(left), 60))
+        _LOG.info("step %d of %d: %s", step, self._total, text)
 
     def say(self, text: str) -> None:
         """A line of its own."""
