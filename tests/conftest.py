@@ -1,18 +1,74 @@
-"""Every test runs on 8 CPU devices, and the models' shape annotations are checked."""
+"""Every test runs on 8 CPU devices, the models' shape annotations are checked, and what is compiled is compiled once."""
 
+import functools
 import os
 import pathlib
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
 
+_CACHE = tempfile.TemporaryDirectory()  # removed at exit
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jaxtyping
 import pytest
 
+import vit_jax
+
 _HOOK = jaxtyping.install_import_hook("vit_jax.models", "beartype.beartype")
+_TESTS = pathlib.Path(__file__).resolve().parent
+_SMALL = _TESTS / "small.py"
 
 
 @pytest.fixture(scope="session")
 def goldens() -> pathlib.Path:
     """Files that pin numbers down; see tests/goldens/README.md."""
-    return pathlib.Path(__file__).parent / "goldens"
+    return _TESTS / "goldens"
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., Any]:
+    """`small({"model.width": 8, …})`: the config of tests/small.py with changes."""
+
+    def make(changes: Mapping[str, Any] = {}) -> Any:  # noqa: B006
+        config = runpy.run_path(str(_SMALL))["get_config"]()
+        for key, value in changes.items():
+            *parents, name = key.split(".")
+            functools.reduce(lambda section, parent: section[parent], parents, config)[name] = value
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory) -> Callable[..., subprocess.Popen[str]]:
+    """`start("main", "--workdir=…", …)`: a verb in a process of its own, on one device.
+
+    A package in `without` ends the process with code 99 if imported; `limit` is said to the shell before, such as
+    `ulimit -f 8`.
+    """
+
+    def make(
+        verb: str, *args: Any, without: tuple[str, ...] = (), limit: str = "", **env: str
+    ) -> subprocess.Popen[str]:
+        blocked = tmp_path_factory.mktemp("blocked")
+        for package in without:
+            (blocked / f"{package}.py").write_text("import os; os._exit(99)")
+        path = os.pathsep.join([str(blocked), str(pathlib.Path(vit_jax.__file__).parents[1])])
+        command = [sys.executable, "-m", f"vit_jax.{verb}", *map(str, args)]
+        return subprocess.Popen(
+            ["bash", "-c", f'{limit}\nexec "$@"', "bash", *command],
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": path, **env},
+            cwd=blocked,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return make

@@ -1,5 +1,6 @@
 """Where a run's numbers go: `metrics.jsonl`, TensorBoard, and the terminal."""
 
+import contextlib
 import json
 import logging
 import os
@@ -46,12 +47,10 @@ def _kept(lines: list[str], last_step: int) -> list[str]:
     """The lines up to a step, one for each; one torn by a kill is dropped."""
     kept: dict[int, str] = {}
     for line in lines:
-        try:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             step = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        if step <= last_step:
-            kept[step] = line
+            if step <= last_step:
+                kept[step] = line
     return [kept[step] for step in sorted(kept)]
 
 

@@ -1,0 +1,123 @@
+"""Nothing lost: a run that is killed, and started again by the same command, ends as one that was never interrupted."""
+
+import contextlib
+import json
+import pathlib
+import random
+import re
+import signal
+import time
+
+import pytest
+
+STEPS, EVERY = 48, 4
+COMMAND = (
+    "main",
+    f"--config={pathlib.Path(__file__).parents[1] / 'small.py'}",
+    f"--config.total_steps={STEPS}",
+    f"--config.checkpoint.every_steps={EVERY}",
+    "--config.log_steps=1",
+)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    return [(line["step"], line["train/loss"], line.get("test/loss")) for line in lines(folder)]
+
+
+def checkpoints(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def half_written(folder):
+    return list((folder / "checkpoints").glob("*.orbax-checkpoint-tmp"))
+
+
+def logged(count):
+    """The moment when a run has logged so many steps since it was started."""
+    return lambda folder, started: sum(line["time"] > started for line in lines(folder)) >= count
+
+
+def writing(folder, started):
+    """The moment when a checkpoint is being written."""
+    return any(path.stat().st_mtime > started for path in half_written(folder))
+
+
+def saved(folder, started):
+    """The moment when a checkpoint is whole, and perhaps the next one being written."""
+    return any((folder / "checkpoints" / str(step)).stat().st_mtime > started for step in checkpoints(folder))
+
+
+def writing_another(folder, started):
+    return saved(folder, started) and writing(folder, started)
+
+
+def signalled(process, folder, moment, *, delay=0.0, number=signal.SIGKILL):
+    """Sends the signal a little after the moment; what the run had said, and its exit code."""
+    started = time.time()
+    while True:
+        assert process.poll() is None, process.communicate()
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # it goes on under our eyes
+            if moment(folder, started):
+                break
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.send_signal(number)
+    return process.communicate()[1], process.returncode
+
+
+def went_on_from(said):
+    found = re.search(r"going on from the checkpoint of step (\d+)", said)
+    return int(found[1]) if found else 0
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    process = start(*COMMAND, f"--workdir={folder}")
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert [step for step, *_ in losses(folder)] == list(range(1, STEPS + 1))
+    return folder
+
+
+def ends_as(uninterrupted, folder, start):
+    """Starts the run for the last time, which goes on from the newest checkpoint there is, to the same end."""
+    newest = checkpoints(folder)[-1]
+    process = start(*COMMAND, f"--workdir={folder}")
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert went_on_from(said) == newest
+    assert (folder / "model.npz").read_bytes() == (uninterrupted / "model.npz").read_bytes()
+    assert losses(folder) == losses(uninterrupted)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in uninterrupted.iterdir())
+    assert checkpoints(folder) == checkpoints(uninterrupted)
+    assert not half_written(folder)
+
+
+def test_killed_again_and_again(uninterrupted, start, tmp_path):
+    chance, folder, torn = random.Random(0), tmp_path / "run", 0
+    for moment in (logged(2), writing, saved, logged(EVERY), writing_another):
+        newest = max(checkpoints(folder), default=0)
+        process = start(*COMMAND, f"--workdir={folder}")
+        said, code = signalled(process, folder, moment, delay=chance.uniform(0, 0.02))
+        assert code == -signal.SIGKILL
+        assert went_on_from(said) == newest
+        torn += len(half_written(folder))
+    assert torn, "no kill came while a checkpoint was being written"
+    assert newest, "no kill came after a checkpoint"
+    ends_as(uninterrupted, folder, start)
+
+
+def test_sigterm_saves_and_exits_with_143(uninterrupted, start, tmp_path):
+    folder = tmp_path / "run"
+    process = start(*COMMAND, f"--workdir={folder}")
+    said, code = signalled(process, folder, logged(6), number=signal.SIGTERM)
+    assert code == 143
+    step = checkpoints(folder)[-1]
+    assert f"SIGTERM: saved step {step}" in said
+    assert losses(folder)[-1][0] == step
+    ends_as(uninterrupted, folder, start)

@@ -1,0 +1,409 @@
+"""The loop's edge: what a run leaves, how it goes on, how it ends, and what it refuses before it begins."""
+
+import json
+import logging
+import os
+import pathlib
+import pickle
+import shutil
+import signal
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vit_jax
+from vit_jax import UserError
+from vit_jax.checkpoints import files, store
+from vit_jax.training import loop, metrics
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / metrics.FILE).read_text().splitlines()]
+
+
+def numbers(folder):
+    """What metrics.jsonl says, without times."""
+    return [{k: v for k, v in line.items() if k not in ("time", "train/images_per_second")} for line in lines(folder)]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def halve(folder, step):
+    """Cuts a checkpoint's arrays in half, as a full disk does."""
+    for path in (folder / "checkpoints" / str(step)).rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def refused(config, workdir, *said):
+    """Runs in vain: one sentence that says so, and nothing is made or changed."""
+    before = contents(workdir) if workdir.is_dir() else workdir.exists()
+    with pytest.raises(UserError) as error:
+        vit_jax.train(config, workdir)
+    message = str(error.value)
+    assert all(word in message for word in said), message
+    assert "\n" not in message
+    assert before == (contents(workdir) if workdir.is_dir() else workdir.exists())
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    """An uninterrupted run's folder."""
+    folder = tmp_path_factory.mktemp("run") / "deep" / "inside"
+    returned = vit_jax.train(small(), folder)
+    last = lines(folder)[-1]
+    assert {key: last[key] for key in returned} == returned
+    return folder
+
+
+@pytest.fixture
+def stopped(finished, tmp_path):
+    """A copy of it that lacks the end."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "model.npz").unlink()
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    """An image folder of four classes."""
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        path = tmp_path / "images" / ("train", "test")[i % 3 == 2] / "abcd"[i % 4] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    return {"data.name": "folder", "data.data_dir": str(tmp_path / "images"), "data.num_examples": 1024,
+            "data.num_classes": 10}  # fmt: skip
+
+
+def test_what_a_run_leaves(finished):
+    assert sorted(os.listdir(finished)) == ["checkpoints", "config.json", "metrics.jsonl", "model.json", "model.npz"]
+    assert steps(finished) == [9, 12]
+    config = json.loads((finished / "config.json").read_text())
+    assert {"format_version", "version", "devices", "config"} <= set(config)
+    assert config["config"]["optimizer"]["b1"] == 0.9
+    found = lines(finished)
+    assert [line["step"] for line in found] == [2, 4, 6, 8, 10, 12]
+    train = {f"train/{name}" for name in ("loss", "learning_rate", "gradient_norm", "images_per_second")}
+    assert all(train <= set(line) for line in found)
+    assert [line["step"] for line in found if "test/accuracy" in line and "test/loss" in line] == [6, 12]
+    assert all(before["time"] <= after["time"] for before, after in zip(found, found[1:], strict=False))
+
+
+def test_complete_run_started_again_changes_nothing(small, finished, caplog):
+    before = contents(finished)
+    with caplog.at_level(logging.INFO, "vit_jax"):
+        assert vit_jax.train(small(), finished) == {}
+    assert "complete" in caplog.text
+    assert contents(finished) == before
+
+
+def without_checkpoint(folder):
+    shutil.rmtree(folder / "checkpoints" / "12")
+
+
+def without_checkpoints(folder):
+    shutil.rmtree(folder / "checkpoints")
+
+
+def with_leftovers(folder):
+    """Of kills: while a checkpoint, a line, or another file was being written."""
+    (folder / "checkpoints" / "12").rename(folder / "checkpoints" / "12.orbax-checkpoint-tmp")
+    text = (folder / metrics.FILE).read_text()
+    (folder / metrics.FILE).write_text(text + text.splitlines()[-1] + "\n" + '{"step": 13, "tr')
+    for name in ("config.json", metrics.FILE, "model.json", "model.npz"):
+        (folder / f".{name}.partial").write_text("{")
+
+
+def with_broken_checkpoint(folder):
+    halve(folder, 12)
+    shutil.copytree(folder / "checkpoints" / "9", folder / "checkpoints" / "12.broken")  # not the first time
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: None, "going on from the checkpoint of step 12"),
+        (without_checkpoint, "going on from the checkpoint of step 9"),
+        (without_checkpoints, "step 2 of 12"),
+        (with_leftovers, "going on from the checkpoint of step 9"),
+        (with_broken_checkpoint, "went back from checkpoint 12 to the one before, 9"),
+    ],
+)
+def test_goes_on_to_the_same_end(small, finished, stopped, caplog, damage, said):
+    damage(stopped)
+    with caplog.at_level(logging.INFO, "vit_jax"):
+        vit_jax.train(small(), stopped)
+    assert said in caplog.text
+    assert (stopped / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
+    assert numbers(stopped) == numbers(finished)
+    assert steps(stopped) == [9, 12]
+    assert not [path for path in stopped.rglob("*") if "partial" in path.name or "tmp" in path.name]
+
+
+def test_no_whole_checkpoint_is_an_error(small, stopped):
+    halve(stopped, 9)
+    halve(stopped, 12)
+    refused(small(), stopped, "none of the checkpoints 12, 9", "move the folder away")
+
+
+def test_goes_on_with_other_free_keys(small, finished, stopped):
+    without_checkpoint(stopped)
+    free = {"mesh.fsdp": 2, "data.threads": 1, "log_steps": 1, "checkpoint.every_steps": 1, "checkpoint.keep": 5,
+            "evaluations.test.every_steps": None}  # fmt: skip
+    vit_jax.train(small(free), stopped)
+    for key in ("train/loss", "test/loss"):
+        assert lines(stopped)[-1][key] == pytest.approx(lines(finished)[-1][key], rel=1e-4)
+    assert [line["step"] for line in lines(stopped)] == [2, 4, 6, 8, 10, 11, 12]
+    assert steps(stopped) == [9, 10, 11, 12]
+
+
+def test_refuses_a_run_of_another_config(small, finished):
+    changes = {"seed": 1, "model.dropout": 0.0, "checkpoint.keep": 1}
+    refused(small(changes), finished, "config.seed was 0 and is 1", "config.model.dropout was 0.1 and is 0.0")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 3}', '{"format_version": 99, "config": {}}', "\0"])
+def test_refuses_a_damaged_config_json(small, stopped, text):
+    (stopped / "config.json").write_text(text)
+    refused(small(), stopped, str(stopped / "config.json"))
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "model.npz"])
+def test_refuses_a_folder_that_is_no_run(small, stopped, name):
+    for path in [path for path in stopped.iterdir() if path.name != name]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (stopped / name).mkdir(exist_ok=True)
+    refused(small(), stopped, str(stopped), name, "no config.json")
+
+
+@pytest.mark.parametrize("below", ["", "below/it"])
+def test_refuses_a_workdir_that_is_a_file(small, tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    refused(small(), tmp_path / "file" / below, str(tmp_path / "file"), "is a file")
+
+
+def test_workdir_that_cannot_be_made(small):
+    refused(small(), pathlib.Path("/proc/run"), "/proc/run", "can't be written")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model.name": "C/16"}, "unknown variant 'C/16'"),
+        ({"model.patch_size": 3}, "3 pixels does not divide the image's height of 8"),
+        ({"global_batch_size": 12}, "config.global_batch_size=12 does not divide over 8 devices; take 16"),
+        ({"evaluations.test.batch_size": 4}, "config.evaluations.test.batch_size=4 does not divide over 8 devices"),
+        ({"mesh.data": 3}, "does not multiply to the 8 devices"),
+        ({"data.num_examples": 0}, "config.data.num_examples"),
+        ({"data.split": "trian"}, "no split 'trian'"),
+        ({"evaluations.test.split": "tset"}, "no split 'tset'"),
+        ({"evaluations.test.name": "cifar10"}, "tfds build cifar10"),
+        ({"optimizer.freeze": ("(",)}, "no regular expression"),
+        ({"optimizer.freeze": ("nothing",)}, "'nothing', which finds no parameter"),
+    ],
+)
+def test_fails_before_the_first_step_and_leaves_nothing(small, tmp_path, monkeypatch, changes, said):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    refused(small(changes), tmp_path / "run", said)
+
+
+@pytest.mark.parametrize(("name", "said"), [("cifar10", "tfds build cifar10"), ("cifra10", "cifar10")])
+def test_missing_data_set(small, tmp_path, name, said):
+    changes = {"data.name": name, "data.data_dir": str(tmp_path), "data.num_examples": 1024, "data.num_classes": 10}
+    refused(small(changes), tmp_path / "run", name, str(tmp_path), said)
+
+
+def test_empty_image_folder(small, images, tmp_path):
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    refused(small(images), tmp_path / "run", "there are no images", str(tmp_path / "images"))
+
+
+def test_corrupt_images(small, images, tmp_path, caplog):
+    bad = sorted((tmp_path / "images" / "train").rglob("*.png"))[:2]
+    for path in bad:
+        path.write_text("no image")
+    refused(small({**images, "data.corrupt": "fail"}), tmp_path / "run", "can't be read", str(tmp_path / "images"))
+    with caplog.at_level(logging.WARNING, "absl"):
+        logging.getLogger("absl").addHandler(caplog.handler)
+        vit_jax.train(small(images), tmp_path / "run")
+        logging.getLogger("absl").removeHandler(caplog.handler)
+    assert all(str(path) in caplog.text for path in bad)
+    assert "corrupt so far: 2" in caplog.text
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["class_names"] == list("abcd")
+
+
+class Once:
+    """Does something the first time it is called for a step, and then what it stands for."""
+
+    def __init__(self, function, act, at=1):
+        self.function, self.act, self.left = function, act, at
+
+    def __call__(self, *args):
+        self.left -= 1
+        if not self.left:
+            self.act()
+        return self.function(*args)
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def wrap(monkeypatch, name, wrapper):
+    """Wraps what `loop.name(…)` returns."""
+    make = getattr(loop, name)
+    monkeypatch.setattr(loop, name, lambda *args: wrapper(make(*args)))
+
+
+def test_sigterm_before_the_first_step_leaves_nothing(small, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    wrap(monkeypatch, "make_step", lambda step: Once(step, terminate))
+    with pytest.raises(SystemExit) as ended:
+        vit_jax.train(small(), tmp_path / "run")
+    assert ended.value.code == 143
+    assert not (tmp_path / "run").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("name", "wrapper", "saved"),
+    [
+        ("make_step", lambda step: Once(step, terminate, at=5), 5),
+        ("make_evaluations", lambda found: {"test": Once(found["test"], terminate)}, 7),
+        ("make_step", lambda step: Once(step, terminate, at=12), None),
+    ],
+    ids=["training", "evaluation", "last step"],
+)
+def test_sigterm_saves(small, finished, tmp_path, monkeypatch, name, wrapper, saved):
+    with monkeypatch.context() as patch:
+        wrap(patch, name, wrapper)
+        if saved:
+            with pytest.raises(SystemExit) as ended:
+                vit_jax.train(small(), tmp_path / "run")
+            assert ended.value.code == 143
+            assert steps(tmp_path / "run")[-1] == saved
+    vit_jax.train(small(), tmp_path / "run")
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
+    assert numbers(tmp_path / "run") == numbers(finished)
+
+
+def test_learning_rate_that_explodes(small, tmp_path):
+    with pytest.raises(UserError, match=r"is (nan|inf) at step \d+, and .*config.optimizer.learning_rate"):
+        vit_jax.train(small({"optimizer.learning_rate": 1e30}), tmp_path / "run")
+    assert not (tmp_path / "run" / "model.npz").exists()
+
+
+def test_loss_that_is_not_finite_keeps_the_last_checkpoint(small, finished, tmp_path, monkeypatch):
+    def spoil(step):
+        def spoiled(state, batch):
+            done = int(state.step) + 1
+            state, outputs = step(state, batch)
+            return state, {**outputs, "loss": outputs["loss"] * (np.nan if done == 8 else 1)}
+
+        return spoiled
+
+    with monkeypatch.context() as patch:
+        wrap(patch, "make_step", spoil)
+        with pytest.raises(UserError, match="train/loss is nan at step 8, and the checkpoint of step 6 is kept"):
+            vit_jax.train(small(), tmp_path / "run")
+    assert steps(tmp_path / "run") == [3, 6]
+    vit_jax.train(small(), tmp_path / "run")
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
+
+
+def test_trains_in_a_thread(small, finished, tmp_path):
+    thread = threading.Thread(target=vit_jax.train, args=(small(), tmp_path / "run"))
+    thread.start()
+    thread.join()
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
+
+
+def test_checkpoints_hold_the_step_they_are_named_after(small, finished, tmp_path):
+    """The step goes on with the same buffers while a checkpoint is written."""
+    config = small({"checkpoint.every_steps": 1, "checkpoint.keep": 100})
+    vit_jax.train(config, tmp_path / "run")
+    handler = store.ocp.PyTreeCheckpointHandler()
+    found = [
+        {item: handler.restore(tmp_path / "run" / "checkpoints" / str(step) / item) for item in ("params", "average")}
+        for step in range(1, 13)
+    ]
+    for before, after in zip(found, found[1:], strict=False):
+        for i in range(2):
+            average, new, params = (
+                np.asarray(tree["encoder"]["blocks"]["mlp"]["dense1"]["kernel"])[i]
+                for tree in (before["average"], after["average"], after["params"])
+            )
+            np.testing.assert_allclose(new, 0.9 * average + 0.1 * params, atol=1e-6)
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
+
+
+def only_checkpoints(folder):
+    (folder / "model.npz").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("source", [lambda run: run, lambda run: run / "model.npz", only_checkpoints])
+def test_transfer_starts_from_the_averaged_weights(small, finished, tmp_path, source):
+    shutil.copytree(finished, tmp_path / "source")
+    transfer = {"init_from": str(source(tmp_path / "source")), "model.image_size": 12, "data.num_classes": 7}
+    still = {"optimizer.learning_rate": 0.0, "optimizer.average": 0.0}
+    vit_jax.train(small({**transfer, **still}), tmp_path / "run")
+    old, new = (files.read_npz(folder / "model.npz") for folder in (finished, tmp_path / "run"))
+    table = "Transformer/posembed_input/pos_embedding"
+    assert (old[table].shape, new[table].shape) == ((1, 5, 16), (1, 10, 16))
+    assert new["head/kernel"].shape == (16, 7)
+    assert not new["head/kernel"].any()
+    for name in set(old) - {table, "head/kernel", "head/bias"}:
+        np.testing.assert_array_equal(new[name], old[name], err_msg=name)
+
+
+def text_file(path):
+    path.write_text("hello")
+
+
+def other_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+
+
+def pickled(path):
+    np.savez(path, weights=np.array([{"a": 1}], object))
+
+
+def raw_pickle(path):
+    path.write_bytes(pickle.dumps({"a": 1}))
+
+
+def cut_short(path):
+    np.savez(path, weights=np.zeros(1000))
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def other_arrays(path):
+    np.savez(path, weights=np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: None, text_file, other_zip, pickled, raw_pickle, cut_short, other_arrays]
+)
+def test_init_from_what_is_no_checkpoint(small, tmp_path, make):
+    path = tmp_path / "file.npz"
+    make(path)
+    refused(small({"init_from": str(path)}), tmp_path / "run", str(path))
+
+
+def test_init_from_another_architecture_or_an_empty_folder(small, finished, tmp_path):
+    changes = {"init_from": str(finished), "model.width": 32, "model.depth": 3}
+    refused(small(changes), tmp_path / "run", "width is 16 there and 32 here", "depth is 2 there and 3 here")
+    refused(small({"init_from": str(tmp_path)}), tmp_path / "run", str(tmp_path), "neither model.npz nor")

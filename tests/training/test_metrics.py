@@ -1,0 +1,81 @@
+"""metrics.jsonl, and what the terminal shows."""
+
+import json
+import logging
+import pathlib
+import time
+
+import pytest
+from etils import epath
+
+from vit_jax.training import metrics
+from vit_jax.training.metrics import FILE, MetricsFile, Progress, Writer
+
+
+class Bucket(type(pathlib.Path())):
+    """A local folder that looks like a bucket's."""
+
+    def __str__(self):
+        return f"gs://{self.__fspath__()}"
+
+    def __fspath__(self):
+        return super().__str__()
+
+
+def read(folder):
+    return [json.loads(line) for line in (pathlib.Path(folder) / FILE).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", [epath.Path, Bucket])
+def test_each_step_once_and_in_order(tmp_path, kind):
+    file = MetricsFile(kind(tmp_path), 0)
+    for step in (2, 4, 6):
+        file.write(step, {"train/loss": step / 2})
+    file.flush()
+    before = time.time()
+    file = MetricsFile(kind(tmp_path), 4)  # going on from the checkpoint of step 4
+    file.write(6, {"train/loss": 7.0})
+    file.flush()
+    found = read(tmp_path)
+    assert [(line["step"], line["train/loss"]) for line in found] == [(2, 1.0), (4, 2.0), (6, 7.0)]
+    assert found[1]["time"] <= before <= found[2]["time"] <= time.time()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE]
+
+
+def test_local_lines_are_there_at_once(tmp_path):
+    MetricsFile(epath.Path(tmp_path), 0).write(1, {})
+    assert [line["step"] for line in read(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize(
+    "torn", ['{"step": 4, "train/lo', "{", "[1]", "null", "4", '{"loss": 1}', '{"step": "4"}', "\0\0"]
+)
+def test_what_is_no_line_is_dropped(tmp_path, torn):
+    (tmp_path / FILE).write_text('{"step": 1}\n{"step": 3, "a": 1}\n{"step": 2}\n{"step": 3, "a": 2}\n' + torn)
+    MetricsFile(epath.Path(tmp_path), 10).write(5, {})
+    assert [(line["step"], line.get("a")) for line in read(tmp_path)] == [(1, None), (2, None), (3, 2), (5, None)]
+
+
+def test_other_processes_write_nothing(tmp_path):
+    writer = Writer(epath.Path(tmp_path), 0, tensorboard=True, first_process=False)
+    writer.write(1, {"train/loss": 1.0})
+    writer.flush()
+    writer.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_speed_leaves_compilation_and_evaluations_out(monkeypatch, caplog):
+    clock = iter([0.0, 100.0, 100.0, 102.0, 102.0, 150.0, 154.0])
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock))
+    progress = Progress(10, 30, batch_size=8)
+    progress.step(11)  # ends at 100 seconds
+    assert progress.speed(11) == {"train/images_per_second": 0.08}  # there is nothing else to go by
+    with caplog.at_level(logging.INFO, "vit_jax"):
+        progress.step(12)
+        speed = progress.speed(12)  # at 102
+        progress.report(12, {"train/loss": 1.5, **speed})
+    assert speed == {"train/images_per_second": 4.0}
+    assert caplog.messages == ["step 12 of 30: loss 1.5, images/s 4, 0:36 left"]
+    progress.resume(12)  # an evaluation ends at 150
+    progress.step(13)
+    assert progress.speed(13) == {"train/images_per_second": 2.0}
