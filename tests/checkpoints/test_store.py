@@ -53,7 +53,7 @@ def test_newest_is_restored_and_older_ones_go(saved):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what Orbax drops as it gives up
 def test_every_file_of_the_newest_cut_or_deleted(saved, tmp_path):
-    """Whatever is damaged, what comes is a whole checkpoint: the newest, where that file was not needed, or the other."""
+    """Whatever is damaged, what comes is a whole checkpoint: the newest where that file is not needed, or the other."""
     back = 0
     for path in sorted(path for path in (saved / "6").rglob("*") if path.is_file()):
         for damage in ("cut", "deleted"):

@@ -1,5 +1,6 @@
 """The loop's edge: what a run leaves, how it goes on, how it ends, and what it refuses before it begins."""
 
+import itertools
 import json
 import logging
 import os
@@ -96,7 +97,7 @@ def test_what_a_run_leaves(finished):
     train = {f"train/{name}" for name in ("loss", "learning_rate", "gradient_norm", "images_per_second")}
     assert all(train <= set(line) for line in found)
     assert [line["step"] for line in found if "test/accuracy" in line and "test/loss" in line] == [6, 12]
-    assert all(before["time"] <= after["time"] for before, after in zip(found, found[1:], strict=False))
+    assert all(before["time"] <= after["time"] for before, after in itertools.pairwise(found))
 
 
 def test_complete_run_started_again_changes_nothing(small, finished, caplog):
@@ -338,7 +339,7 @@ def test_checkpoints_hold_the_step_they_are_named_after(small, finished, tmp_pat
         {item: handler.restore(tmp_path / "run" / "checkpoints" / str(step) / item) for item in ("params", "average")}
         for step in range(1, 13)
     ]
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         for i in range(2):
             average, new, params = (
                 np.asarray(tree["encoder"]["blocks"]["mlp"]["dense1"]["kernel"])[i]

@@ -1,7 +1,22 @@
-"""Training: tasks, state, step, loop."""
+"""Training: tasks, state, step, loop.
 
-from vit_jax.training.loop import train
-from vit_jax.training.state import create_state, resolve
-from vit_jax.training.step import make_step
+Names are imported when first used: the loop evaluates, and evaluation needs the tasks.
+"""
 
-__all__ = ["create_state", "make_step", "resolve", "train"]
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "create_state": "vit_jax.training.state",
+    "make_step": "vit_jax.training.step",
+    "resolve": "vit_jax.training.state",
+    "train": "vit_jax.training.loop",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'vit_jax.training' has no attribute {name!r}")

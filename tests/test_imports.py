@@ -1,0 +1,81 @@
+"""Imports run one way and in no circle, and what a verb must answer fast does not bring what is slow."""
+
+import ast
+import pathlib
+
+import pytest
+
+import vit_jax
+
+PACKAGE = pathlib.Path(vit_jax.__file__).resolve().parent
+VERBS = ("main", "predict", "convert", "plan", "command_line")  # and what only they share
+LAYERS = (VERBS, ("training", "evaluation", "analysis"), ("models", "data", "checkpoints"), ("config", "sharding"))
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# Of the same layer: evaluation reads the task, the loop evaluates, and a model file holds a model.
+SAME = {("evaluation", "training.tasks"), ("training.loop", "evaluation"), ("checkpoints", "models")}
+EVERYONE = ("errors", "")
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] not in ("configs", "launch"):
+            yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text())
+
+
+FOUND = dict(modules())
+
+
+def imported(tree, *, at_import):
+    """Modules of the package that a file imports, as `folder.file`, with those inside functions or without them."""
+    nodes = list(tree.body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vit_jax":
+            base = node.module.removeprefix("vit_jax").removeprefix(".")
+            for alias in node.names:
+                whole = f"{base}.{alias.name}".removeprefix(".")
+                yield whole if whole in FOUND else base
+        elif isinstance(node, ast.Import):
+            yield from (a.name.removeprefix("vit_jax").removeprefix(".") for a in node.names if a.name[:7] == "vit_jax")
+        elif not (at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            nodes.extend(ast.iter_child_nodes(node))
+
+
+def allowed(importer, target):
+    here, there = importer.split(".")[0], target.split(".")[0]
+    if here == there or there in EVERYONE:
+        return True
+    if (here, there) == ("config", "sharding") or here in EVERYONE:
+        return False
+    same = any(f"{importer}.".startswith(f"{a}.") and f"{target}.".startswith(f"{b}.") for a, b in SAME)
+    return (
+        LEVEL[here] < LEVEL[there]
+        or same
+        or (here, there) == ("sharding", "config")
+        or LEVEL[here] == LEVEL[there] == 0
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in FOUND if name])
+def test_imports_run_one_way(name):
+    wrong = [target for target in imported(FOUND[name], at_import=False) if not allowed(name, target)]
+    assert not wrong, f"{name} imports {wrong}"
+
+
+def test_no_circle():
+    """Of folders neither, where a folder stands for its `__init__`."""
+    graph = {name: set(imported(tree, at_import=True)) - {""} for name, tree in FOUND.items()}
+    for name in list(graph):  # a file brings its folder's __init__ along, unless it is inside it
+        graph[name] |= {t.split(".")[0] for t in graph[name] if t.split(".")[0] != name.split(".")[0]}
+    done: set[str] = set()
+
+    def visit(name, above):
+        assert name not in above, " → ".join([*above[above.index(name) :], name])
+        if name not in done:
+            for target in sorted(graph.get(name, ())):
+                visit(target, [*above, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
