@@ -32,6 +32,10 @@ def checkpoints(folder):
     return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if "tfevents" not in path.name)
+
+
 def half_written(folder):
     return list((folder / "checkpoints").glob("*.orbax-checkpoint-tmp"))
 
@@ -84,16 +88,16 @@ def uninterrupted(start, tmp_path_factory):
     return folder
 
 
-def ends_as(uninterrupted, folder, start):
+def ends_as(uninterrupted, folder, start, command=COMMAND):
     """Starts the run for the last time, which goes on from the newest checkpoint there is, to the same end."""
     newest = checkpoints(folder)[-1]
-    process = start(*COMMAND, f"--workdir={folder}")
+    process = start(*command, f"--workdir={folder}")
     said = process.communicate()[1]
     assert process.returncode == 0, said
     assert went_on_from(said) == newest
     assert (folder / "model.npz").read_bytes() == (uninterrupted / "model.npz").read_bytes()
     assert losses(folder) == losses(uninterrupted)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in uninterrupted.iterdir())
+    assert names(folder) == names(uninterrupted)
     assert checkpoints(folder) == checkpoints(uninterrupted)
     assert not half_written(folder)
 
@@ -121,3 +125,25 @@ def test_sigterm_saves_and_exits_with_143(uninterrupted, start, tmp_path):
     assert f"SIGTERM: saved step {step}" in said
     assert losses(folder)[-1][0] == step
     ends_as(uninterrupted, folder, start)
+
+
+@pytest.mark.slow
+def test_ten_random_kills_of_the_digits(start, tmp_path):
+    """The recipe as users run it; -s shows when the kills came."""
+    command = ("main", "--config=configs/digits.py", f"--config.data.data_dir={tmp_path}/data")
+    process = start(*command, f"--workdir={tmp_path}/uninterrupted")
+    assert process.wait() == 0, process.communicate()
+    chance, folder = random.Random(), tmp_path / "run"
+    for number in range(1, 11):
+        kind, count = chance.choice(["starting", "training", "writing"]), chance.randint(1, 9)
+        moment = {"starting": lambda *_: True, "training": logged(count), "writing": writing}[kind]
+        delay = chance.uniform(0, 15 if kind == "starting" else 0.3)
+        newest = max(checkpoints(folder), default=0)
+        process = start(*command, f"--workdir={folder}", JAX_ENABLE_COMPILATION_CACHE="0")
+        said, code = signalled(process, folder, moment, delay=delay)
+        assert code == -signal.SIGKILL, said
+        assert went_on_from(said) == newest or kind == "starting"
+        step = lines(folder)[-1]["step"] if (folder / "metrics.jsonl").exists() else 0
+        torn = [path.name for path in half_written(folder)]
+        print(f"kill {number}: {kind}, {delay:.1f} s; from {went_on_from(said)} of {newest}, to {step}, torn {torn}")
+    ends_as(tmp_path / "uninterrupted", folder, start, command)

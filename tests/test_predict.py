@@ -1,0 +1,105 @@
+"""The classifying command: names and probabilities, of a run's folder or a file; and one sentence where it can't."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vit_jax
+from vit_jax import predict
+
+NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder as a run leaves it, of a model that prefers the fox and then the bee."""
+    folder = tmp_path_factory.mktemp("run")
+    model = vit_jax.create("Ti/4", image_size=8, num_classes=6, width=16, depth=1, mlp_dim=32, num_heads=2)
+    model.head.bias[...] = np.array([0, 3, 0, 0, 0, 5], np.float32)
+    vit_jax.save(model, folder / "model.npz")
+    described = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**described, "class_names": NAMES}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Of every kind and size, more than go into a batch."""
+    folder = tmp_path_factory.mktemp("images")
+    paths = [folder / f"{i}.{('png', 'jpg', 'webp')[i % 3]}" for i in range(predict._BATCH + 3)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.full((5 + i, 9, 3), 7 * i, np.uint8)).convert(("L", "RGB")[i % 2]).save(path)
+    return [str(path) for path in paths]
+
+
+def ended(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("file", ["", "model.npz"])
+def test_prints_names(start, run, images, file):
+    code, out, err = ended(start("predict", f"--model={run / file}", "--top=2", *images, without=("tensorflow",)))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[::3] == images
+    assert all(line.split()[1] == "fox" for line in lines[1::3])
+    assert all(line.split()[1] == "bee" for line in lines[2::3])
+    assert lines[1].split()[0] == "86.0%"
+
+
+def test_without_names_there_are_numbers(start, run, images, tmp_path):
+    shutil.copy(run / "model.npz", tmp_path / "published.npz")
+    code, out, err = ended(start("predict", f"--model={tmp_path}/published.npz", "--top=99", images[0]))
+    assert (code, err) == (0, "")
+    assert [line.split()[1:] for line in out.splitlines()[1:3]] == [["class", "5"], ["class", "1"]]
+    assert len(out.splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "which model? add --model=FOLDER_OR_FILE"),
+        (["{image}"], "which model?"),
+        (["--model={run}"], "which images?"),
+        (["--model={run}", "{tmp}/none.png"], "no image file {tmp}/none.png"),
+        (["--model={run}", "{tmp}"], "no image file {tmp}"),
+        (["--model={run}", "--top=0", "{image}"], "top"),
+        (["--model={run}", "--size=8", "{image}"], "'size'"),
+        (["--model={run}", "--config.seed=1", "{image}"], "leave out --config.seed"),
+    ],
+)
+def test_mistakes_are_found_before_jax(start, run, images, tmp_path, args, said):
+    places = {"run": run, "image": images[0], "tmp": tmp_path}
+    code, out, err = ended(start("predict", *[arg.format(**places) for arg in args], without=("jax", "tensorflow")))
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert said.format(**places) in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "said"),
+    [
+        ("{tmp}/none", "{image}", "there is no checkpoint {tmp}/none"),
+        ("{tmp}", "{image}", "{tmp} is no run's folder"),
+        ("{image}", "{image}", "{image} "),
+        ("{run}", "{tmp}/text.png", "{tmp}/text.png can't be read as an image"),
+        ("{run}", "{tmp}/empty.png", "{tmp}/empty.png can't be read as an image"),
+        ("{tmp}/headless.npz", "{image}", "has no head"),
+    ],
+)
+def test_what_can_not_be_read(start, run, images, tmp_path, model, image, said):
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").write_bytes(b"")
+    if "headless" in model:
+        vit_jax.save(vit_jax.load(run, num_classes=0), tmp_path / "headless.npz")
+    places = {"run": run, "image": images[0], "tmp": tmp_path}
+    code, out, err = ended(start("predict", f"--model={model.format(**places)}", image.format(**places)))
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert said.format(**places) in err
+    assert len(err.splitlines()) == 1
