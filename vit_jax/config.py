@@ -46,6 +46,9 @@ class Model:
     depth: int | None = None
     mlp_dim: int | None = None
     num_heads: int | None = None
+    parallel: bool | None = None  # attention and MLP side by side
+    qk_norm: bool | None = None
+    qkv_bias: bool | None = None
     pool: str = _choice("tok", "gap", "map")
     posemb: str = _choice("learned", "sincos2d", "none")
     posemb_std: float = _only("posemb", "learned", default=0.02)

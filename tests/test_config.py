@@ -1,0 +1,131 @@
+"""The typed, strict config."""
+
+import dataclasses
+import json
+
+import pytest
+
+from vit_jax import config as config_lib
+from vit_jax.config import evaluation, in_steps, typed
+from vit_jax.errors import UserError
+
+
+@pytest.fixture
+def config():
+    config = config_lib.default()
+    config.total_steps = 100
+    return config
+
+
+def test_default_holds_every_key_and_none_else(config):
+    assert set(config_lib.flatten(typed(config))) == set(config_lib.flatten(config_lib.Config()))
+    with pytest.raises(UserError, match=r"no config.learning_rat; .*"):
+        config.learning_rat = 3
+    with pytest.raises(UserError, match=r"config.b3; the nearest valid key is config"):
+        config.optimizer.b3 = 0.5
+
+
+def test_optional_keys_are_typed(config):
+    config.init_from = "file.npz"
+    with pytest.raises(TypeError):
+        config.init_from = 3
+    config.init_from = None
+    assert typed(config).init_from is None
+
+
+def test_typed_converts_and_is_idempotent(config):
+    config.optimizer.learning_rate = 1
+    config.model.image_size, config.model.patch_size = [32, 16], 8
+    config.optimizer.learning_rate_scale = [["head/", 10]]
+    found = typed(config)
+    assert found.optimizer.learning_rate == 1.0 and isinstance(found.optimizer.learning_rate, float)
+    assert found.model.image_size == (32, 16) and found.model.patch_size == 8
+    assert found.optimizer.learning_rate_scale == (("head/", 10.0),)
+    assert typed(found) is found
+    assert typed(config.to_dict()) == found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.image_size", "224", "config.model.image_size is '224' .str.; it takes int or a tuple"),
+        ("model.image_size", (1, 2, 3), "it takes int or a tuple"),
+        ("optimizer.freeze", (3,), "it takes a tuple"),
+        ("model.pool", "tk", r"it can be tok, gap or map \(did you mean tok\?\)"),
+        ("optimizer.momentum", 0.8, "nothing reads config.optimizer.momentum=0.8: .*optimizer.name to be sgd"),
+        ("data.crop_area_min", 0.3, "needs config.data.crop to be inception"),
+        ("data.num_classes", 3, "needs config.data.name to be synthetic"),
+        ("model.dropout", 1.0, "at least 0 and below 1"),
+        ("global_batch_size", 0, "must be above 0"),
+        ("augmentation.rotate_degrees", -3.0, "can't be below 0"),
+        ("seed", -1, "at least 0"),
+        ("accumulation_steps", 3, "can't be split into config.accumulation_steps=3"),
+    ],
+)
+def test_values_that_cannot_be_meant(config, key, value, message):
+    *sections, name = key.split(".")
+    section = config[sections[0]] if sections else config
+    section[name] = value
+    with pytest.raises(UserError, match=message):
+        typed(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("optimzer.learning_rate", "optimizer.learning_rate"),
+        ("learning_rate", "optimizer.learning_rate"),
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("sed", "seed"),
+        ("model.depht", "model.depth"),
+        ("evaluations.val.every_stps", "evaluations.val.every_steps"),
+    ],
+)
+def test_nearest_key(key, nearest):
+    assert not config_lib.is_key(key)
+    assert config_lib.unknown_key(key) == f"there is no config.{key}; the nearest valid key is config.{nearest}"
+
+
+def test_the_last_unit_counts(config):
+    config.total_epochs = 3
+    assert config.total_steps is None
+    config.checkpoint.every_percent = 10
+    assert (config.checkpoint.every_steps, config.checkpoint.every_percent) == (None, 10)
+    config.checkpoint.every_examples = 7
+    assert config.checkpoint.every_percent is None
+
+
+def test_durations(config):
+    config.global_batch_size = 32
+    config.total_epochs = 10
+    config.schedule.warmup_percent = 5
+    config.checkpoint.every_examples = 320
+    config.evaluations.test = evaluation(every_epochs=0.5)
+    assert config_lib.needs_num_examples(typed(config))
+    found = in_steps(typed(config), 640)
+    assert found.total_steps == 200 and found.schedule.warmup_steps == 10 and found.checkpoint.every_steps == 10
+    assert found.evaluations["test"].every_steps == 10
+    assert in_steps(found, None) == found
+    config.evaluations.test.every_percent = 0.001
+    assert in_steps(typed(config), 640).evaluations["test"].every_steps == 1
+
+
+def test_no_length_and_two_lengths(config):
+    config.total_steps = None
+    with pytest.raises(UserError, match="nowhere how long to train"):
+        in_steps(typed(config), None)
+    with pytest.raises(UserError, match="config.total_steps and config.total_epochs are both set"):
+        typed({"total_steps": 3, "total_epochs": 4})
+
+
+def test_differences_between_runs(config):
+    recorded = json.loads(json.dumps(dataclasses.asdict(typed(config))))
+    assert config_lib.differences(recorded, typed(config)) == []
+    config.mesh.fsdp, config.log_steps, config.data.workers, config.checkpoint.keep = 2, 3, 1, 5
+    config.evaluations.more, config.model.scan, config.accumulation_steps = evaluation(), False, 2
+    assert config_lib.differences(recorded, typed(config)) == []
+    config.seed, config.model.image_size = 3, (224, 112)
+    assert config_lib.differences(recorded, typed(config)) == [
+        "config.model.image_size was 224 and is [224, 112]",
+        "config.seed was 0 and is 3",
+    ]
