@@ -97,6 +97,16 @@ def test_without_average_the_parameters_count(tmp_path):
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found))
 
 
+def test_what_a_kill_leaves_half_written_goes(saved, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(saved, folder)
+    (folder / "6").rename(folder / "6.orbax-checkpoint-tmp")
+    assert equal(newest_params(folder), state(3)["average"])
+    assert (folder / "6.orbax-checkpoint-tmp").exists()  # who only reads leaves it to the run, which may be alive
+    assert restored(folder)[0] == 3
+    assert [path.name for path in folder.iterdir()] == ["3"]
+
+
 def test_empty_folder(tmp_path):
     assert restored(tmp_path / "checkpoints") is None
     assert newest_params(tmp_path / "checkpoints") is None

@@ -122,7 +122,8 @@ def newest_params(folder: epath.PathLike) -> Params | None:
 
 
 def _manager(folder: epath.Path, keep: int | None) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=keep is not None)
+    writes = keep is not None
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=writes, cleanup_tmp_directories=writes)
     return ocp.CheckpointManager(folder.resolve() if "://" not in str(folder) else folder, options=options)
 
 
