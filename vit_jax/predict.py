@@ -46,7 +46,9 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         images = []
         for path in paths:
             try:
-                images.append(decode.for_evaluation(pathlib.Path(path).read_bytes(), settings.size, settings.shorter_side))
+                images.append(
+                    decode.for_evaluation(pathlib.Path(path).read_bytes(), settings.size, settings.shorter_side)
+                )
             except UserError:
                 raise
             except Exception as error:  # decoders raise all kinds
