@@ -98,7 +98,8 @@ def test_error_after_jax_is_one_sentence_too(start, tmp_path, args, said):
 
 def test_full_disk(start, tmp_path):
     process = start("main", SMALL, f"--workdir={tmp_path}/run", limit="ulimit -f 8", JAX_ENABLE_COMPILATION_CACHE="0")
-    refused(process, f"can't be written to {tmp_path}/run/checkpoints", "goes on from the checkpoint before")
+    said = f"can't be written to {tmp_path}/run/checkpoints", "File too large", "goes on from the checkpoint before"
+    refused(process, *said)
 
 
 def test_digits_from_start_to_end(start, tmp_path):

@@ -70,8 +70,10 @@ def _log_to_stderr() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     absl_logging.set_verbosity(absl_logging.WARNING)
-    # Orbax logs tracebacks of what it also raises, and what it raises becomes a sentence.
+    # Where a disk fails, Orbax's tasks fail by the dozen, each with its traceback. What it raises becomes one sentence.
     absl_logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda ignored: logger.debug("ignored: %r", ignored.exc_value)
 
 
 def _end(error: UserError) -> None:

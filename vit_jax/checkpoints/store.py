@@ -128,4 +128,6 @@ def _manager(folder: epath.Path, keep: int | None) -> ocp.CheckpointManager:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    """What it says, in one line; of a long one its beginning and its end, where TensorStore gives the reason."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= 250 else f"{line[:100]} … {line[-150:]}"
