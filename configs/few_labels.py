@@ -8,6 +8,9 @@ all others of the same split. The same classes, another corpus: other writers, a
     python -m vit_jax.main --config=configs/few_labels.py:2,scratch --workdir=/tmp/scratch
 
 is the same model from scratch. `--config.seed=1` draws other images.
+
+Hardware: two CPU cores. Time: about half a minute. Expect (five seeds): 76.6 % with 1 label a class, 85.3 with 2, 93.1
+with 5 and 95.2 with 10; from scratch 60.3, 74.6, 87.7 and 93.2 with the learning rate and length below.
 """
 
 from vit_jax import config as config_lib
@@ -20,7 +23,10 @@ def get_config(arguments: str = "2") -> config_lib.Section:
         raise UserError(f"few_labels.py can't read {arguments!r}; write few_labels.py:LABELS or :LABELS,scratch")
 
     config = config_lib.default()
-    config.total_steps = 600 if how else 200
+    # From scratch: the best of several on held-out images, for 1, 2, 5 and 10 labels (see the README).
+    from_scratch = {1: (4e-3, 600), 2: (2e-3, 1200), 5: (1e-3, 600)}.get(int(labels), (4e-3, 600))
+    learning_rate, steps = from_scratch if how else (1e-3, 200)
+    config.total_steps = steps
     config.global_batch_size = 32
     config.log_steps = 50
 
@@ -40,7 +46,7 @@ def get_config(arguments: str = "2") -> config_lib.Section:
     config.augmentation.shift_pixels = 2.0
 
     config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 2e-3 if how else 1e-3
+    config.optimizer.learning_rate = learning_rate
     config.optimizer.weight_decay = 0.1
     config.optimizer.grad_clip_norm = 1.0
     config.schedule.name = "cosine"

@@ -3,6 +3,9 @@
     pip install '.[demo]' -c constraints.txt
     python -m vit_jax.main --config=configs/mnist5k.py --workdir=/tmp/mnist5k
 
+Hardware: two CPU cores. Time: about a minute and a half. Expect: a training loss near 0.1, and 39 % of scikit-learn's
+digits right without having seen one: they fill their frames, MNIST's do not.
+
 At 16 pixels in patches of 4. No image is held out; the evaluation is on another corpus, scikit-learn's digits, which
 nothing is trained on here.
 """

@@ -19,6 +19,8 @@ FILES = sorted(file.name for file in (ROOT / "configs").glob("[!_]*.py"))
 # Training images, to turn epochs into steps.
 EXAMPLES = {
     "digits": 1_500,
+    "mnist5k": 5_000,
+    "folder": 10_000,
     "imagenet2012": 1_281_167,
     "imagenet21k": 14_197_122 - 51_200,
     "cifar10": 50_000,
