@@ -164,7 +164,7 @@ def test_broken_files(tmp_path, kind, message):
 
 
 def test_what_the_file_cannot_tell(goldens, tmp_path):
-    with pytest.raises(vit_jax.UserError, match="24 position embeddings are not a square grid.*image_size"):
+    with pytest.raises(vit_jax.UserError, match="24 position embeddings are no square grid.*image_size"):
         vit_jax.load(goldens / "vit_gap.npz")
     vit_jax.save(vit_jax.create("Ti/8", **TINY, posemb="sincos2d"), tmp_path / "model.npz")
     (tmp_path / "model.json").unlink()
