@@ -21,6 +21,8 @@ def test_default_holds_every_key_and_none_else(config):
     assert set(config_lib.flatten(typed(config))) == set(config_lib.flatten(config_lib.Config()))
     with pytest.raises(UserError, match=r"no config.learning_rat; .*"):
         config.learning_rat = 3
+    with pytest.raises(UserError, match=r"config.depht; the nearest valid key is config.model.depth"):
+        config.model.depht = 3
     with pytest.raises(UserError, match=r"config.b3; the nearest valid key is config"):
         config.optimizer.b3 = 0.5
 

@@ -450,7 +450,8 @@ def unknown_key(key: str) -> str:
     valid = [k.replace("NAME", key.split(".")[1]) for k in valid_keys()] if key.count(".") == 2 else valid_keys()
     # First a key of that name in another section, then a near name in the same section, then anything near.
     near = [k for k in valid if k.rpartition(".")[2] == name]
-    siblings = {k.rpartition(".")[2]: k for k in valid if k.rpartition(".")[0] == section}
+    # A file that sets a key of a section names it alone.
+    siblings = {k.rpartition(".")[2]: k for k in valid if not section or k.rpartition(".")[0] == section}
     near = near or [siblings[n] for n in difflib.get_close_matches(name, siblings, 1, 0.0)]
     near = near or difflib.get_close_matches(key, valid, 1, 0.0)
     return f"there is no config.{key}; the nearest valid key is config.{near[0]}"
