@@ -46,8 +46,8 @@ def logged(count):
 
 
 def writing(folder, started):
-    """The moment when a checkpoint is being written."""
-    return any(path.stat().st_mtime > started for path in half_written(folder))
+    """The moment when a checkpoint is being written; what an earlier kill left is cleared before the first step."""
+    return logged(1)(folder, started) and bool(half_written(folder))
 
 
 def saved(folder, started):
