@@ -34,30 +34,52 @@ def _choice(*values: str, default: str | None = None) -> Any:
     return dataclasses.field(default=default or values[0], metadata={"choices": values})
 
 
+def _maybe(*values: str) -> Any:
+    """A string field with one of `values`, or None, which leaves it to the variant."""
+    return dataclasses.field(default=None, metadata={"choices": values})
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The keywords of `vit_jax.create`. What is None comes from the variant, and `num_classes` from the data set."""
+    """The keywords of `vit_jax.create`.
 
-    name: str = "B/16"
+    What is None comes from the variant (with `init_from` from that file), and `num_classes` from the data set. A key
+    that the model's family does not read can't be set.
+    """
+
+    name: str = "B/16"  # or R50+B/16, Mixer-B/16, BiT-R50x1
     image_size: int | tuple[int, int] = 224  # pixels, (height, width) when not square
     num_classes: int | None = None
     patch_size: int | tuple[int, int] | None = None
     width: int | None = None
     depth: int | None = None
     mlp_dim: int | None = None
+    tokens_mlp_dim: int | None = None  # of Mixers
     num_heads: int | None = None
+    stages: tuple[int, ...] | None = None  # units of each stage of a ResNet: BiT, or before a hybrid's patches
+    stem_width: int | None = None  # channels after that ResNet's first convolution
+    attention: str | None = _maybe("full", "axial")
+    mlp: str | None = _maybe("gelu", "gelu_erf", "swiglu")
     parallel: bool | None = None  # attention and MLP side by side
     qk_norm: bool | None = None
     qkv_bias: bool | None = None
-    pool: str = _choice("tok", "gap", "map")
-    posemb: str = _choice("learned", "sincos2d", "none")
-    posemb_std: float = _only("posemb", "learned", default=0.02)
-    patchify: str = _choice("conv", "matmul")
-    pre_logits: int = 0  # width of a dense layer and tanh before the head; 0 for none
+    layer_scale: float | None = None  # initial scale of each branch; 0 for none
+    norm_eps: float | None = None
+    norm_after_pool: bool | None = None  # the final norm on the pooled features
+    pool: str | None = _maybe("tok", "gap", "map", "tok+gap")
+    class_token: bool | None = None
+    registers: int | None = None  # further special tokens
+    posemb: str | None = _maybe("learned", "learned2d", "relative", "sincos2d", "none")
+    posemb_at: str | None = _maybe("stem", "layers", "shared")
+    posemb_std: float | None = _only("posemb", "learned", "learned2d", "relative", default=None)
+    posemb_resample: str | None = _maybe("bilinear", "bicubic", "bicubic_antialias")
+    rope: float | None = None  # base of 2-D rotary positions; 0 for none
+    patchify: str | None = _maybe("conv", "matmul")
+    pre_logits: int | None = None  # width of a dense layer and tanh before the head; 0 for none
     head_bias: float = 0.0
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    drop_path: float = 0.0  # stochastic depth: the rate of the last block, growing linearly from 0
+    dropout: float | None = None
+    attention_dropout: float | None = None
+    drop_path: float | None = None  # stochastic depth: the rate of the last block, growing linearly from 0
     scan: bool = True
     remat: str = _choice("none", "dots", "full")
     dtype: str = _choice("float32", "bfloat16")  # of the computation; parameters are float32
@@ -323,13 +345,13 @@ def _checked(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
     for field in fields.values():
         value = getattr(section, field.name)
         choices = field.metadata.get("choices")
-        if choices and value not in choices:
+        if choices and value not in choices and not (value is None and field.default is None):
             raise UserError(
                 f"config.{prefix}{field.name} is {value!r}; it can be {_or(choices)}{_nearest(value, choices)}"
             )
         if "only" in field.metadata and value != _default_of(field):
             other, allowed = field.metadata["only"]
-            if getattr(section, other) not in allowed:
+            if getattr(section, other) not in (None, *allowed):
                 raise UserError(
                     f"nothing reads config.{prefix}{field.name}={value!r}: it needs config.{prefix}{other} to be "
                     f"{_or(allowed)}, and that is {getattr(section, other)!r}; leave it out or change one of the two"
@@ -404,7 +426,7 @@ def _check_ranges(config: Config) -> None:
         elif unit in (*UNITS[1:], "degrees", "pixels", "decay", "norm", "rate") and isinstance(value, (int, float)):
             if value < 0 or not math.isfinite(value):
                 raise UserError(f"config.{key} is {value}; it can't be below 0")
-        if key in _RATES and not 0 <= value < 1:
+        if key in _RATES and value is not None and not 0 <= value < 1:
             raise UserError(f"config.{key} is {value}; it must be at least 0 and below 1")
     if not 0 <= config.seed < 2**32:
         raise UserError(f"config.seed is {config.seed}; it must be at least 0 and below 2**32")

@@ -24,10 +24,11 @@ BATCH = PartitionSpec(("data", "fsdp"))
 RULES: tuple[tuple[str, Axes], ...] = (
     (r"attention/(query|key|value)/kernel$", ("fsdp", "tensor", None)),  # width, heads, head_dim
     (r"attention/out/kernel$", ("tensor", None, "fsdp")),  # heads, head_dim, width
-    (r"mlp/dense1/kernel$", ("fsdp", "tensor")),  # width, mlp
-    (r"mlp/dense2/kernel$", ("tensor", "fsdp")),  # mlp, width
-    (r"embedding/kernel$", (None, None, None, "fsdp")),  # patch height, patch width, 3, width
-    (r"(pre_logits|head)/kernel$", ("fsdp", "tensor")),  # width, classes
+    (r"(mlp|mixing)/(dense1|gate)/kernel$", ("fsdp", "tensor")),  # width (in token mixing tokens), mlp
+    (r"(mlp|mixing)/dense2/kernel$", ("tensor", "fsdp")),  # mlp, width
+    (r"(embedding|stem)/kernel$", (None, None, None, "fsdp")),  # patch height, patch width, channels, width
+    (r"conv\w+/kernel$", (None, None, "tensor", "fsdp")),  # height, width, inputs, outputs
+    (r"(pre_logits|head|head_dist)/kernel$", ("fsdp", "tensor")),  # width, classes
     (r"", ()),  # small ones stay whole
 )
 

@@ -1,11 +1,11 @@
-"""Position embeddings: resampling against goldens and against SciPy."""
+"""Resampling of position embeddings and of patch kernels: goldens, SciPy, and what they are made to keep."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
 
-from vit_jax.models import posemb
+from vit_jax.models import interpolate, posemb
 
 
 @pytest.mark.parametrize(("name", "old", "new"), [("7_to_24_cls", 7, 24), ("14_to_7", 14, 7)])
@@ -33,3 +33,46 @@ def test_sincos_by_its_formula():
     expected = [np.sin(column), np.sin(column * w), np.cos(column), np.cos(column * w)]
     expected += [np.sin(row), np.sin(row * w), np.cos(row), np.cos(row * w)]
     np.testing.assert_allclose(table[0, row * 3 + column], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("method", "peer"), [("bicubic", "dinov2"), ("bicubic_antialias", "timm")])
+@pytest.mark.parametrize("sizes", ["7x5_to_14x10", "7x5_to_4x9", "7x5_to_3x3", "16x16_to_10x16"])
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray], ids=["host", "device"])
+def test_bicubic_goldens(goldens, method, peer, sizes, array):
+    golden = np.load(goldens / "posemb_bicubic.npz")
+    old, new = (tuple(map(int, size.split("x"))) for size in sizes.split("_to_"))
+    table = array(golden["before_{}x{}".format(*old)])
+    after = posemb.resample(table, old, new, method)
+    np.testing.assert_allclose(after, golden[f"{peer}_{sizes}"], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", interpolate.METHODS)
+def test_constants_stay_constant(method):
+    for old, new in ((5, 8), (8, 5), (1, 4), (3, 1)):
+        np.testing.assert_allclose(interpolate.matrix(old, new, method).sum(1), 1, atol=1e-12)
+        np.testing.assert_array_equal(interpolate.matrix(old, old, method), np.eye(old))
+
+
+def upsampled(patch, new):
+    """(height, width, 3) at another size, linearly between centres of pixels, the border repeated; by SciPy."""
+    axes = [(np.arange(n) + 0.5) * (o / n) - 0.5 for o, n in zip(patch.shape, new, strict=False)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"))
+    return np.stack(
+        [scipy.ndimage.map_coordinates(patch[..., c], points, order=1, mode="nearest") for c in range(3)], axis=-1
+    )
+
+
+@pytest.mark.parametrize(("old", "new"), [((4, 4), (8, 8)), ((4, 6), (7, 9)), ((8, 4), (8, 5)), ((2, 3), (6, 3))])
+def test_resized_patches_have_the_same_embeddings(old, new):
+    """FlexiViT's promise: of a patch that was made larger, with the resized kernel, as of the patch itself."""
+    rng = np.random.default_rng(0)
+    patch, kernel = rng.uniform(-1, 1, (*old, 3)), rng.normal(size=(*old, 3, 16)).astype(np.float32)
+    resized = interpolate.resize_patches(kernel, new)
+    assert resized.shape == (*new, 3, 16) and resized.dtype == np.float32
+    expected = np.einsum("ijc,ijcd->d", patch, kernel)
+    np.testing.assert_allclose(np.einsum("ijc,ijcd->d", upsampled(patch, new), resized), expected, atol=1e-5)
+
+
+def test_patches_of_the_same_size_stay():
+    kernel = np.random.default_rng(0).normal(size=(4, 6, 3, 8)).astype(np.float32)
+    np.testing.assert_allclose(interpolate.resize_patches(kernel, (4, 6)), kernel, atol=1e-6)

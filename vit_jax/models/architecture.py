@@ -1,117 +1,274 @@
-"""What a model is: its architecture and the preprocessing of its images, as plain values that a file can hold."""
+"""What a model is: its architecture and the preprocessing of its images, as plain values that a file can hold.
+
+One dataclass a family. What a family's dataclass has no field for, its models do not read.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
-from vit_jax.models import variants
+
+A = TypeVar("A", bound="Architecture")
+
+_LEAST = {  # what these fields are at least, in the families that have them
+    1: ("width", "depth", "mlp_dim", "tokens_mlp_dim", "num_heads", "stem_width"),
+    0: ("num_classes", "registers", "pre_logits", "rope", "layer_scale"),
+}
+_RATES = ("dropout", "attention_dropout", "drop_path")
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+def _pair(key: str, value: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    if isinstance(value, str) or len(value) != 2:
+        raise UserError(f"{key} is {value!r}; it takes a number of pixels, or (height, width)")
+    return int(value[0]), int(value[1])
 
 
-@dataclasses.dataclass(frozen=True)
+def _grid(image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+    """Patches along (height, width). Raises UserError where they do not divide the image."""
+    for image, unit, side in zip(image_size, stride, ("height", "width"), strict=True):
+        if unit <= 0 or image % unit:
+            raise UserError(
+                f"a patch of {unit} pixels does not divide the image's {side} of {image}; "
+                f"change image_size, to {max(1, round(image / max(unit, 1))) * unit} say, or patch_size"
+            )
+    return image_size[0] // stride[0], image_size[1] // stride[1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Everything that decides a model's parameters and its computation. Sizes in pixels are (height, width)."""
+    """What every family has. Sizes in pixels are (height, width)."""
 
-    patch_size: tuple[int, int]
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
+    family: ClassVar[str]
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        "remat": ("none", "dots", "full"),
+        "dtype": ("float32", "bfloat16"),
+    }
+
     num_classes: int = 1000  # 0 for no head
     image_size: tuple[int, int] = (224, 224)
-    pool: str = "tok"  # class token; gap, global average pooling; map, multi-head attention pooling
-    posemb: str = "learned"  # learned, sincos2d, none
-    posemb_std: float = 0.02
-    patchify: str = "conv"  # conv, matmul: the same numbers
-    pre_logits: int = 0  # width of a dense layer and tanh before the head; 0 for none
-    parallel: bool = False  # attention and MLP side by side on one norm (2302.05442)
-    qk_norm: bool = False  # a norm over head_dim on queries and keys
-    qkv_bias: bool = True
-    head_bias: float = 0.0
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    drop_path: float = 0.0
+    head_bias: float = 0.0  # of a new head
     scan: bool = True
     remat: str = "none"  # none, dots, full
     dtype: str = "float32"
 
     @classmethod
-    def named(cls, name: str, **keywords: Any) -> "Architecture":
-        """The architecture of a variant such as `B/16`; a keyword that is not None replaces the variant's value.
+    def of(cls: type[A], **keywords: Any) -> A:
+        """The architecture with these fields; image and patch sizes may be one number, what is None is left out.
 
         Raises:
-            UserError: an unknown variant or keyword, or sizes that do not fit together.
+            UserError: an unknown or missing keyword, or sizes that do not fit together.
         """
-        size, patch_size = variants.parse(name)
-        return cls.of(**{**size._asdict(), "patch_size": patch_size, **_given(keywords)})
+        keywords = cls._converted(keywords)
+        missing = [
+            f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.name not in keywords
+        ]
+        if missing:
+            raise UserError(f"a model of the family {cls.family} needs the keyword {missing[0]}")
+        return cls(**keywords)._completed()
 
-    @classmethod
-    def of(cls, **keywords: Any) -> "Architecture":
-        """The architecture with these fields; image and patch sizes may be one number.
-
-        Raises:
-            UserError: an unknown keyword, or sizes that do not fit together.
-        """
-        return dataclasses.replace(_ANY, **_checked_keywords(keywords))._checked()
-
-    def replace(self, **keywords: Any) -> "Architecture":
+    def replace(self: A, **keywords: Any) -> A:
         """A copy with the keywords that are not None.
 
         Raises:
             UserError: an unknown keyword, or sizes that do not fit together.
         """
-        return dataclasses.replace(self, **_checked_keywords(_given(keywords)))._checked()
+        return dataclasses.replace(self, **self._converted(keywords))._completed()
 
-    def _checked(self) -> "Architecture":
-        for image, patch, side in zip(self.image_size, self.patch_size, ("height", "width"), strict=True):
-            if patch <= 0 or image <= 0 or image % patch:
-                raise UserError(
-                    f"a patch of {patch} pixels does not divide the image's {side} of {image}; "
-                    f"change image_size, to {max(1, round(image / max(patch, 1))) * patch} say, or patch_size"
-                )
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def _converted(cls, keywords: Mapping[str, Any]) -> dict[str, Any]:
+        for key in keywords:
+            if key not in cls.fields():
+                raise UserError(f"a model of the family {cls.family} has no keyword {key!r}; it has {_list(cls)}")
+        keywords = {key: value for key, value in keywords.items() if value is not None}
+        pairs: dict[str, Any] = {
+            key: _pair(key, keywords[key]) for key in ("image_size", "patch_size") if key in keywords
+        }
+        tuples = {key: tuple(value) for key, value in keywords.items() if isinstance(value, list)}
+        return {**keywords, **tuples, **pairs}
+
+    def _completed(self) -> Any:
+        """This architecture, what follows from other fields filled in. Raises UserError where it can't be built."""
+        for key, choices in self.choices.items():
+            if getattr(self, key) not in choices:
+                raise UserError(f"{key} is {getattr(self, key)!r}; it can be {', '.join(c for c in choices if c)}")
+        if min(self.image_size) < 1:
+            raise UserError(f"image_size is {self.image_size}; it must be above 0")
+        for least, keys in _LEAST.items():
+            for key in keys:
+                if getattr(self, key, least) < least:
+                    raise UserError(f"{key} is {getattr(self, key)}; it must be at least {least}")
+        for key in _RATES:
+            if not 0 <= getattr(self, key, 0.0) < 1:
+                raise UserError(f"{key} is {getattr(self, key)}; it must be at least 0 and below 1")
+        return self
+
+
+def _list(cls: type[Architecture]) -> str:
+    return ", ".join(cls.fields())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VitArchitecture(Architecture):
+    """A Vision Transformer, with a ResNet before the patches in a hybrid (2010.11929, section 3.1)."""
+
+    family: ClassVar[str] = "vit"
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        **Architecture.choices,
+        "pool": ("tok", "gap", "map", "tok+gap"),
+        "posemb": ("learned", "learned2d", "relative", "sincos2d", "none"),
+        "posemb_at": ("stem", "layers", "shared", ""),
+        "posemb_resample": ("bilinear", "bicubic", "bicubic_antialias"),
+        "patchify": ("conv", "matmul"),
+        "attention": ("full", "axial"),
+        "mlp": ("gelu", "gelu_erf", "swiglu"),
+    }
+
+    patch_size: tuple[int, int]  # on the stem's output in a hybrid, else in pixels
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    stages: tuple[int, ...] | None = None  # units of each stage of a hybrid's ResNet; None for no ResNet
+    stem_width: int = 64  # channels after that ResNet's first convolution
+    pool: str = "tok"  # class token; gap, average of the patches; map, attention pooling; tok+gap, side by side
+    class_token: bool | None = None  # with pool=tok; another pool may leave it unread
+    registers: int = 0  # further special tokens (2309.16588)
+    posemb: str = "learned"  # 1-D; learned2d, two tables of half the width; relative, offsets; sincos2d; none
+    posemb_at: str = ""  # stem, layers (each its own), shared (by all layers); stem, and layers for relative, if blank
+    posemb_std: float = 0.02
+    posemb_resample: str = "bilinear"
+    rope: float = 0.0  # base of 2-D rotary positions, such as 100; 0 for none
+    patchify: str = "conv"  # conv, matmul: the same numbers
+    attention: str = "full"  # full; axial, along rows, then along columns, an MLP after each
+    parallel: bool = False  # attention and MLP side by side on one norm (2302.05442)
+    qk_norm: bool = False  # a norm over head_dim on queries and keys
+    qkv_bias: bool = True
+    mlp: str = "gelu"  # gelu, by its tanh approximation; gelu_erf, exact; swiglu (2002.05202)
+    layer_scale: float = 0.0  # initial scale of each branch (2103.17239); 0 for none
+    norm_eps: float = 1e-6
+    norm_after_pool: bool = False  # the final norm on the pooled features instead of the tokens
+    pre_logits: int = 0  # width of a dense layer and tanh before the head; 0 for none
+    distilled: bool = False  # a second head on the first register, averaged with the first (2012.12877)
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def _completed(self) -> Any:
+        super()._completed()
+        _grid(self.image_size, self.stride)
+        if self.stages and min(self.stages) < 1:
+            raise UserError(f"stages is {self.stages}; each stage of a ResNet has at least one unit")
         if self.width % self.num_heads:
             raise UserError(f"width={self.width} can't be split over num_heads={self.num_heads} equal heads")
-        if self.posemb == "sincos2d" and self.width % 4:
+        if self.posemb == "sincos2d" and (self.width % 4 or self.width < 8):
             raise UserError(f"posemb=sincos2d needs a width divisible by 4, and width is {self.width}")
-        for key, choices in _CHOICES.items():
-            if getattr(self, key) not in choices:
-                raise UserError(f"{key} is {getattr(self, key)!r}; it can be {', '.join(choices)}")
+        if self.posemb == "learned2d" and self.width % 2:
+            raise UserError(f"posemb=learned2d needs an even width, and width is {self.width}")
+        if self.rope and self.width // self.num_heads % 4:
+            raise UserError(
+                f"rope needs heads of a width divisible by 4; width={self.width}, num_heads={self.num_heads}"
+            )
+        if self.distilled and not (self.registers and self.class_token is not False and self.pool == "tok"):
+            raise UserError("distilled=True needs pool=tok and registers=1: the second head reads the first register")
+        if self.pool.startswith("tok") and self.class_token is False:
+            raise UserError(f"pool={self.pool} reads a class token; leave class_token out or take pool=gap")
+        if self.norm_after_pool and self.pool not in ("tok", "gap"):
+            raise UserError(f"norm_after_pool goes with pool=tok or gap, and pool is {self.pool}")
+        if self.attention == "axial":
+            reasons = {
+                "pool": self.pool.startswith("tok") and "pool=gap or map: a class token has no row",
+                "class_token": self.class_token and "class_token=False: a class token has no row",
+                "registers": self.registers and "registers=0: they have no row",
+                "posemb": self.posemb == "relative" and "another posemb than relative",
+            }
+            if wanted := [reason for reason in reasons.values() if reason]:
+                raise UserError(f"attention=axial needs {wanted[0]}")
+        posemb_at = self.posemb_at or ("layers" if self.posemb == "relative" else "stem")
+        return dataclasses.replace(
+            self, class_token=bool(self.class_token) or self.pool.startswith("tok"), posemb_at=posemb_at
+        )
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Pixels from one token to the next, along (height, width)."""
+        stem = 1 if self.stages is None else stem_stride(self.stages)
+        return self.patch_size[0] * stem, self.patch_size[1] * stem
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along (height, width)."""
+        return _grid(self.image_size, self.stride)
+
+    @property
+    def specials(self) -> int:
+        """Tokens before the patches."""
+        return int(bool(self.class_token)) + self.registers
+
+
+def stem_stride(stages: Sequence[int]) -> int:
+    """Pixels from one output of a ResNet to the next: 4 after the root, twice that with each stage but the first."""
+    return 4 * 2 ** max(len(stages) - 1, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetArchitecture(Architecture):
+    """BiT (1912.11370), the paper's baseline: a ResNet-v2 with standardised weights and group norm."""
+
+    family: ClassVar[str] = "bit"
+
+    stages: tuple[int, ...]  # units of each stage
+    stem_width: int = 64  # channels after the first convolution
+
+    def _completed(self) -> Any:
+        super()._completed()
+        if not self.stages or min(self.stages) < 1:
+            raise UserError(
+                f"stages is {self.stages}; a ResNet needs the number of units of each stage, as (3, 4, 6, 3)"
+            )
+        return self
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixerArchitecture(Architecture):
+    """MLP-Mixer (2105.01601). Its weights belong to one number of patches, so images have one size."""
+
+    family: ClassVar[str] = "mixer"
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {**Architecture.choices, "patchify": ("conv", "matmul")}
+
+    patch_size: tuple[int, int]
+    width: int
+    depth: int
+    tokens_mlp_dim: int
+    mlp_dim: int
+    patchify: str = "conv"
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def _completed(self) -> Any:
+        super()._completed()
+        _grid(self.image_size, self.patch_size)
         return self
 
     @property
     def grid(self) -> tuple[int, int]:
         """Patches along (height, width)."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+        return _grid(self.image_size, self.patch_size)
 
 
-_ANY = Architecture(patch_size=(1, 1), width=1, depth=1, mlp_dim=1, num_heads=1)
-_CHOICES = {
-    "pool": ("tok", "gap", "map"),
-    "posemb": ("learned", "sincos2d", "none"),
-    "patchify": ("conv", "matmul"),
-    "remat": ("none", "dots", "full"),
-    "dtype": ("float32", "bfloat16"),
+FAMILIES: dict[str, type[Architecture]] = {
+    cls.family: cls for cls in (VitArchitecture, ResNetArchitecture, MixerArchitecture)
 }
-
-
-def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in keywords.items() if value is not None}
-
-
-def _checked_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    known = [field.name for field in dataclasses.fields(Architecture)]
-    for key in keywords:
-        if key not in known:
-            raise UserError(f"a model has no keyword {key!r}; it has {', '.join(known)}")
-    return {key: _pair(value) if key in ("image_size", "patch_size") else value for key, value in keywords.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +279,11 @@ class Preprocessing:
     shorter_side: int | None = None  # resize it to so many pixels and crop the centre; else a plain resize
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # with std .5 the values lie in [-1, 1]
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @classmethod
+    def imagenet(cls, size: tuple[int, int], shorter_side: int | None = None) -> "Preprocessing":
+        """With the mean and deviation of ImageNet's channels, which DeiT, DINOv2 and much of timm want."""
+        return cls(size, shorter_side, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
     def normalize(self, images: ArrayLike) -> Float[Array, "batch height width_px 3"]:
         """uint8 pixels as float32 in the model's range; floats are taken to be in it already."""

@@ -1,85 +1,97 @@
 """Multi-head attention, with the softmax in float32 and the weights returned when asked for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from vit_jax.models.architecture import Architecture
+from vit_jax.models.architecture import VitArchitecture
+from vit_jax.models.linear import flattened, layer_norm, linear
+from vit_jax.models.posemb import Grid, rotate
 from vit_jax.models.randomness import Keys, dropout
 
 
-def flattened(layer: Callable[[Array], Array], x: Array, in_axes: int = 1) -> Array:
-    """`layer` on the last `in_axes` axes of `x`, all leading ones flattened.
-
-    XLA's CPU back end is a third faster on two axes than on three; elsewhere it makes no difference.
-    """
-    lead = x.shape[: x.ndim - in_axes]
-    y = layer(x.reshape(-1, *x.shape[x.ndim - in_axes :]))
-    return y.reshape(*lead, *y.shape[1:])
-
-
-def linear(
-    inputs: int | Sequence[int],
-    outputs: int | Sequence[int],
-    dtype: str,
-    rngs: nnx.Rngs,
-    *,
-    bias: bool = True,
-    bias_std: float = 0.0,
-) -> nnx.LinearGeneral:
-    """A dense layer, Xavier-uniform over its flattened inputs and outputs, from the last axes to new ones."""
-    axes = 1 if isinstance(inputs, int) else len(inputs)
-    return nnx.LinearGeneral(
-        inputs,
-        outputs,
-        axis=tuple(range(-axes, 0)),
-        use_bias=bias,
-        dtype=jnp.dtype(dtype),
-        param_dtype=jnp.float32,
-        kernel_init=nnx.initializers.xavier_uniform(),
-        bias_init=nnx.initializers.normal(bias_std) if bias_std else nnx.initializers.zeros,
-        rngs=rngs,
-    )
-
-
-def layer_norm(features: int, dtype: str, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Over the last axis, with its statistics in float32 whatever the dtype of the computation."""
-    return nnx.LayerNorm(features, epsilon=1e-6, dtype=jnp.dtype(dtype), param_dtype=jnp.float32, rngs=rngs)
-
-
 class Attention(nnx.Module):
-    """Multi-head dot-product attention; kernels are (width, heads, head_dim) and (heads, head_dim, width)."""
+    """Multi-head dot-product attention; kernels are (width, heads, head_dim) and (heads, head_dim, width).
 
-    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
-        self.arch = arch
+    `axis` 0 or 1 makes it axial: patches see those of their own column or row.
+    """
+
+    def __init__(self, arch: VitArchitecture, *, axis: int | None = None, rngs: nnx.Rngs):
+        self.arch, self.axis = arch, axis
         heads = (arch.num_heads, arch.width // arch.num_heads)
         self.query = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
         self.key = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
         self.value = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
         self.out = linear(heads, arch.width, arch.dtype, rngs)
         if arch.qk_norm:
-            self.query_norm = layer_norm(heads[1], arch.dtype, rngs)
-            self.key_norm = layer_norm(heads[1], arch.dtype, rngs)
+            self.query_norm = layer_norm(heads[1], arch.dtype, rngs, arch.norm_eps)
+            self.key_norm = layer_norm(heads[1], arch.dtype, rngs, arch.norm_eps)
 
     def __call__(
         self,
         queries: Float[Array, "batch queries width"],
         tokens: Float[Array, "batch tokens width"],
         *,
+        grid: Grid | None = None,
+        relative: Callable[[Array, Grid], Array] | None = None,
         mask: Bool[Array, "batch tokens"] | None = None,
         keys: Keys | None = None,
     ) -> tuple[Float[Array, "batch queries width"], Float[Array, "batch heads queries tokens"]]:
-        """Returns the output and the attention weights, before dropout. Tokens whose `mask` is False are not seen."""
+        """Returns the output and the attention weights, before dropout.
+
+        Args:
+            queries: what attends.
+            tokens: what is attended to.
+            grid: of the patches, for positions and axes.
+            relative: what positions add to the scores, of queries (batch, tokens, heads, head_dim).
+            mask: tokens where it is False are not seen.
+            keys: a PRNG key a row, for dropout.
+        """
         q, k, v = flattened(self.query, queries), flattened(self.key, tokens), flattened(self.value, tokens)
         if self.arch.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
-        if mask is not None:
-            scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
-        weights = jax.nn.softmax(scores)
-        dropped = dropout(weights.astype(v.dtype), self.arch.attention_dropout, keys)
+        if self.arch.rope and grid:
+            q, k = (rotate(x, grid, self.arch.specials, self.arch.rope) for x in (q, k))
+        q = q * q.shape[-1] ** -0.5
+        if self.axis is not None and grid:
+            x, weights = self._along_lines(q, k, v, grid, mask, keys)
+            return flattened(self.out, x, in_axes=2), weights
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32)
+        if relative is not None and grid:
+            scores = scores + relative(q, grid)
+        weights, dropped = self._softmax(scores, None if mask is None else mask[:, None, None], v.dtype, keys)
         x = jnp.einsum("bhqk,bkhd->bqhd", dropped, v)
         return flattened(self.out, x, in_axes=2), weights
+
+    def _softmax(self, scores: Array, mask: Array | None, dtype: Any, keys: Keys | None) -> tuple[Array, Array]:
+        """Weights in float32, and the same in `dtype` after dropout."""
+        if mask is not None:
+            scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+        weights = jax.nn.softmax(scores)
+        return weights, dropout(weights.astype(dtype), self.arch.attention_dropout, keys)
+
+    def _along_lines(
+        self, q: Array, k: Array, v: Array, grid: Grid, mask: Array | None, keys: Keys | None
+    ) -> tuple[Array, Array]:
+        """Attention within each row (axis 1) or column (axis 0) of the grid."""
+
+        def lines(x: Array) -> Array:
+            """(batch, tokens, …) to (batch, lines, along, …)."""
+            x = x.reshape(len(x), *grid, *x.shape[2:])
+            return x if self.axis == 1 else x.swapaxes(1, 2)
+
+        def tokens(x: Array) -> Array:
+            return (x if self.axis == 1 else x.swapaxes(1, 2)).reshape(len(x), grid[0] * grid[1], *x.shape[3:])
+
+        q, k, v = lines(q), lines(k), lines(v)
+        scores = jnp.einsum("blqhd,blkhd->bhlqk", q, k).astype(jnp.float32)
+        mask = None if mask is None else lines(mask)[:, None, :, None]
+        weights, dropped = self._softmax(scores, mask, v.dtype, keys)
+        # Zero between lines: (batch, heads, tokens, tokens) as full attention has it, computed where it is asked for.
+        dense = jnp.einsum("bhlqk,lm->blqmkh", weights, jnp.eye(weights.shape[2]))
+        dense = tokens(jnp.moveaxis(tokens(dense), 1, -1))  # (batch, key, heads, query)
+        return tokens(jnp.einsum("bhlqk,blkhd->blqhd", dropped, v)), dense.transpose(0, 2, 3, 1)

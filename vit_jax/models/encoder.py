@@ -1,57 +1,102 @@
 """The encoder: one stacked block, scanned or unrolled over the depth, and the final norm."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from vit_jax.models.architecture import Architecture
-from vit_jax.models.attention import Attention, flattened, layer_norm, linear
+from vit_jax.models import posemb, stack
+from vit_jax.models.architecture import VitArchitecture
+from vit_jax.models.attention import Attention
+from vit_jax.models.linear import flattened, layer_norm
+from vit_jax.models.mlp import Mlp
 from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
 
 
-class Mlp(nnx.Module):
-    """Two dense layers with a GELU, in its tanh approximation as published, between them; dropout after both."""
+class Scope(NamedTuple):
+    """What all blocks of a call see."""
 
-    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
-        self.rate = arch.dropout
-        self.dense1 = linear(arch.width, arch.mlp_dim, arch.dtype, rngs, bias_std=1e-6)
-        self.dense2 = linear(arch.mlp_dim, arch.width, arch.dtype, rngs, bias_std=1e-6)
-
-    def __call__(
-        self, x: Float[Array, "batch tokens width"], keys: Keys | None = None
-    ) -> Float[Array, "batch tokens width"]:
-        x = nnx.gelu(flattened(self.dense1, x), approximate=True)  # (batch, tokens, mlp)
-        x = dropout(x, self.rate, fold_in(keys, 0))
-        return dropout(flattened(self.dense2, x), self.rate, fold_in(keys, 1))
+    grid: posemb.Grid | None = None  # of the patches
+    positions: Float[Array, "1 tokens width"] | None = None  # added before every block, where layers share them
+    relative: posemb.Relative | None = None  # offsets that layers share
+    mask: Bool[Array, "batch tokens"] | None = None  # tokens that are attended to
+    keys: Keys | None = None
 
 
 class Block(nnx.Module):
     """Pre-norm attention and MLP, one after the other or in parallel, each with dropout and stochastic depth."""
 
-    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
+    def __init__(self, arch: VitArchitecture, *, axis: int | None = None, rngs: nnx.Rngs):
         self.arch = arch
-        self.norm1 = layer_norm(arch.width, arch.dtype, rngs)
-        self.attention = Attention(arch, rngs=rngs)
+        if arch.posemb_at == "layers" and arch.posemb in posemb.TABLES and axis != 0:
+            self.positions = posemb.TABLES[arch.posemb](arch, rngs=rngs)
+        if arch.posemb_at == "layers" and arch.posemb == "relative":
+            self.relative = posemb.Relative(arch, rngs=rngs)
+        self.norm1 = layer_norm(arch.width, arch.dtype, rngs, arch.norm_eps)
+        self.attention = Attention(arch, axis=axis, rngs=rngs)
         if not arch.parallel:
-            self.norm2 = layer_norm(arch.width, arch.dtype, rngs)
-        self.mlp = Mlp(arch, rngs=rngs)
+            self.norm2 = layer_norm(arch.width, arch.dtype, rngs, arch.norm_eps)
+        self.mlp = Mlp(arch.width, arch.mlp_dim, kind=arch.mlp, dropout=arch.dropout, dtype=arch.dtype, rngs=rngs)
+        if arch.layer_scale:
+            self.scale1 = nnx.Param(jnp.full(arch.width, arch.layer_scale))
+            self.scale2 = nnx.Param(jnp.full(arch.width, arch.layer_scale))
 
     def __call__(
-        self, x: Float[Array, "batch tokens width"], layer: Array | int, mask: Array | None, keys: Keys | None
+        self, x: Float[Array, "batch tokens width"], layer: Array | int, scope: Scope
     ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
         """`layer` counts from 0; it sets the block's rate of stochastic depth and its randomness."""
-        keys = fold_in(keys, layer)
+        keys = fold_in(scope.keys, layer)
         rate = self.arch.drop_path * layer / max(self.arch.depth - 1, 1)
         path_keys = keys if self.arch.drop_path else None
+        if (positions := self._positions(scope)) is not None:
+            x = x + positions.astype(x.dtype)
         normed = flattened(self.norm1, x)
-        y, weights = self.attention(normed, normed, mask=mask, keys=fold_in(keys, 0))
+        y, weights = self.attention(
+            normed,
+            normed,
+            grid=scope.grid,
+            relative=self._relative(layer, scope),
+            mask=scope.mask,
+            keys=fold_in(keys, 0),
+        )
         y = dropout(y, self.arch.dropout, fold_in(keys, 1))
-        attended = x + drop_path(y, rate, fold_in(path_keys, 2))
+        attended = x + drop_path(self._scaled(y, 1), rate, fold_in(path_keys, 2))
         y = self.mlp(normed if self.arch.parallel else flattened(self.norm2, attended), fold_in(keys, 3))
-        return attended + drop_path(y, rate, fold_in(path_keys, 4)), weights
+        return attended + drop_path(self._scaled(y, 2), rate, fold_in(path_keys, 4)), weights
+
+    def _scaled(self, y: Array, branch: int) -> Array:
+        return y * getattr(self, f"scale{branch}")[...].astype(y.dtype) if self.arch.layer_scale else y
+
+    def _positions(self, scope: Scope) -> Array | None:
+        if hasattr(self, "positions") and scope.grid:
+            return self.positions(scope.grid)
+        return scope.positions if self.attention.axis != 0 else None
+
+    def _relative(self, layer: Array | int, scope: Scope) -> Callable[[Array, posemb.Grid], Array] | None:
+        if hasattr(self, "relative"):
+            return self.relative
+        shared = scope.relative
+        if shared is not None and self.arch.posemb_at == "stem":  # where the tokens come in: in the first layer
+            return lambda queries, grid: jnp.where(jnp.asarray(layer) == 0, shared(queries, grid), 0)
+        return shared
+
+
+class AxialBlock(nnx.Module):
+    """Attention along rows and an MLP, then attention along columns and an MLP (2010.11929, D.6; 1912.12180)."""
+
+    def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
+        self.rows = Block(arch, axis=1, rngs=rngs)
+        self.columns = Block(arch, axis=0, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "batch tokens width"], layer: Array | int, scope: Scope
+    ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
+        """The attention weights returned are those through both: to the key's row first, then to the key."""
+        x, rows = self.rows(x, layer, scope._replace(keys=fold_in(scope.keys, 0)))
+        x, columns = self.columns(x, layer, scope._replace(keys=fold_in(scope.keys, 1)))
+        return x, columns @ rows
 
 
 class Encoded(NamedTuple):
@@ -61,44 +106,25 @@ class Encoded(NamedTuple):
     attention: Float[Array, "depth batch heads tokens tokens"] | None  # when asked for
 
 
-# What the backward pass keeps of a block: everything, the results of matrix products, or only its input.
-REMAT = {
-    "none": lambda block: block,
-    "dots": lambda block: jax.checkpoint(block, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
-    "full": jax.checkpoint,
-}
-
-
 class Encoder(nnx.Module):
     """`depth` blocks as one module whose parameters have a leading axis `depth`."""
 
-    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
+    def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.arch = arch
-        keys = jax.random.split(rngs.params(), arch.depth)
-        self.blocks = jax.vmap(lambda key: Block(arch, rngs=nnx.Rngs(key)))(keys)
-        self.norm = layer_norm(arch.width, arch.dtype, rngs)
+        block = AxialBlock if arch.attention == "axial" else Block
+        self.blocks = stack.stacked(lambda rngs: block(arch, rngs=rngs), arch.depth, rngs)
+        if not arch.norm_after_pool:
+            self.norm = layer_norm(arch.width, arch.dtype, rngs, arch.norm_eps)
 
     def __call__(
-        self,
-        x: Float[Array, "batch tokens width"],
-        *,
-        mask: Bool[Array, "batch tokens"] | None = None,
-        keys: Keys | None = None,
-        return_attention: bool = False,
+        self, x: Float[Array, "batch tokens width"], scope: Scope, *, return_attention: bool = False
     ) -> Encoded:
-        """Tokens whose `mask` is False are attended to by none."""
+        """Tokens that `scope.mask` leaves out are attended to by none."""
 
-        def body(x, block_and_layer):
-            x, weights = run(*block_and_layer, x)
+        def body(block, layer, x):
+            x, weights = block(x, layer, scope)
             return x, weights if return_attention else None
 
-        run = REMAT[self.arch.remat](lambda block, layer, x: block(x, layer, mask, keys))
-        if self.arch.scan:
-            x, attention = jax.lax.scan(body, x, (self.blocks, jnp.arange(self.arch.depth)))
-        else:
-            weights = []
-            for layer in range(self.arch.depth):
-                x, w = body(x, (jax.tree.map(lambda p, i=layer: p[i], self.blocks), layer))
-                weights.append(w)
-            attention = jnp.stack(weights) if return_attention else None
-        return Encoded(flattened(self.norm, x), attention)
+        arch = self.arch
+        x, attention = stack.run(body, self.blocks, x, arch.depth, scan=arch.scan, remat=arch.remat)
+        return Encoded(x if arch.norm_after_pool else flattened(self.norm, x), attention)

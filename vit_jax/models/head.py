@@ -4,21 +4,23 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vit_jax.models.architecture import Architecture
-from vit_jax.models.attention import Attention, flattened, layer_norm
-from vit_jax.models.encoder import Mlp
+from vit_jax.models.architecture import VitArchitecture
+from vit_jax.models.attention import Attention
+from vit_jax.models.linear import flattened, layer_norm
+from vit_jax.models.mlp import Mlp
 
 
 class AttentionPool(nnx.Module):
     """Multi-head attention pooling (2106.04560): a learned probe attends to all tokens, then a residual MLP."""
 
-    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
+    def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, 1, arch.width), jnp.float32))
         # A plain block's parts, without dropout, as in big_vision.
-        arch = arch.replace(dropout=0.0, attention_dropout=0.0, qk_norm=False, qkv_bias=True)
+        plain = {"dropout": 0.0, "attention_dropout": 0.0, "qk_norm": False, "qkv_bias": True, "rope": 0.0}
+        arch = arch.replace(**plain, mlp="gelu" if arch.mlp == "swiglu" else arch.mlp)
         self.attention = Attention(arch, rngs=rngs)
-        self.norm = layer_norm(arch.width, arch.dtype, rngs)
-        self.mlp = Mlp(arch, rngs=rngs)
+        self.norm = layer_norm(arch.width, arch.dtype, rngs, arch.norm_eps)
+        self.mlp = Mlp(arch.width, arch.mlp_dim, kind=arch.mlp, dtype=arch.dtype, rngs=rngs)
 
     def __call__(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch width"]:
         probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], 1, tokens.shape[-1]))

@@ -1,9 +1,11 @@
 """The published names of parameters: the original's where it has one, else big_vision's, else `vit_jax/…`.
 
-Inside, all blocks are one stacked module (`encoder/blocks/mlp/dense1/kernel`, leading axis depth). What users see,
+Inside, equal modules are one stacked module (`encoder/blocks/mlp/dense1/kernel`, leading axis depth). What users see,
 patterns in configs and files alike, are the names per layer (`Transformer/encoderblock_3/MlpBlock_3/Dense_0/kernel`).
 """
 
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,45 +13,64 @@ import numpy as np
 from vit_jax.models.functional import Params
 
 _BLOCK = "Transformer/encoderblock_{layer}"
-_PUBLISHED = {  # the first prefix that fits
-    "pos_embedding": "Transformer/posembed_input/pos_embedding",
-    "encoder/blocks/norm1/": f"{_BLOCK}/LayerNorm_0/",
-    "encoder/blocks/attention/query_norm/": f"{_BLOCK}/MultiHeadDotProductAttention_1/query_ln/",
-    "encoder/blocks/attention/key_norm/": f"{_BLOCK}/MultiHeadDotProductAttention_1/key_ln/",
-    "encoder/blocks/attention/": f"{_BLOCK}/MultiHeadDotProductAttention_1/",
-    "encoder/blocks/norm2/": f"{_BLOCK}/LayerNorm_2/",
-    "encoder/blocks/mlp/dense1/": f"{_BLOCK}/MlpBlock_3/Dense_0/",
-    "encoder/blocks/mlp/dense2/": f"{_BLOCK}/MlpBlock_3/Dense_1/",
-    "encoder/norm/": "Transformer/encoder_norm/",
-    "pool/probe": "MAPHead_0/probe",
-    "pool/attention/": "MAPHead_0/MultiHeadDotProductAttention_0/",
-    "pool/norm/": "MAPHead_0/LayerNorm_0/",
-    "pool/mlp/dense1/": "MAPHead_0/MlpBlock_0/Dense_0/",
-    "pool/mlp/dense2/": "MAPHead_0/MlpBlock_0/Dense_1/",
-    "cls": "cls",
-    "embedding/": "embedding/",
-    "pre_logits/": "pre_logits/",
-    "head/": "head/",
-}
-_STACKED = "encoder/blocks/"
-
-
-def published(path: str) -> str:
-    """The published name of the parameter at an inner path; a stacked one's has the field `{layer}`."""
-    for prefix, name in _PUBLISHED.items():
-        if path.startswith(prefix):
-            return name + path[len(prefix) :]
-    return f"vit_jax/{path}"
+_PUBLISHED = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in {  # the first that fits the beginning of the path
+        r"positions/table": "Transformer/posembed_input/pos_embedding",
+        r"encoder/blocks/norm1/": f"{_BLOCK}/LayerNorm_0/",
+        r"encoder/blocks/attention/query_norm/": f"{_BLOCK}/MultiHeadDotProductAttention_1/query_ln/",
+        r"encoder/blocks/attention/key_norm/": f"{_BLOCK}/MultiHeadDotProductAttention_1/key_ln/",
+        r"encoder/blocks/attention/": f"{_BLOCK}/MultiHeadDotProductAttention_1/",
+        r"encoder/blocks/norm2/": f"{_BLOCK}/LayerNorm_2/",
+        r"encoder/blocks/mlp/dense1/": f"{_BLOCK}/MlpBlock_3/Dense_0/",
+        r"encoder/blocks/mlp/dense2/": f"{_BLOCK}/MlpBlock_3/Dense_1/",
+        r"encoder/blocks/": "vit_jax/encoderblock_{layer}/",
+        r"encoder/norm/": "Transformer/encoder_norm/",
+        r"pool/probe": "MAPHead_0/probe",
+        r"pool/attention/": "MAPHead_0/MultiHeadDotProductAttention_0/",
+        r"pool/norm/": "MAPHead_0/LayerNorm_0/",
+        r"pool/mlp/dense1/": "MAPHead_0/MlpBlock_0/Dense_0/",
+        r"pool/mlp/dense2/": "MAPHead_0/MlpBlock_0/Dense_1/",
+        r"cls$": "cls",
+        r"embedding/": "embedding/",
+        r"pre_logits/": "pre_logits/",
+        r"head/": "head/",
+        # The ResNet of a hybrid; `unit` counts the stacked ones from 2.
+        r"stem/(conv_root|gn_root)/": r"\1/",
+        r"stem/(block\d+)/unit1/": r"\1/unit1/",
+        r"stem/(block\d+)/units/": r"\1/unit{unit}/",
+        # Mixer.
+        r"stem/": "stem/",
+        r"mixer/blocks/norm1/": "MixerBlock_{layer}/LayerNorm_0/",
+        r"mixer/blocks/norm2/": "MixerBlock_{layer}/LayerNorm_1/",
+        r"mixer/blocks/(token|channel)_mixing/dense1/": r"MixerBlock_{layer}/\1_mixing/Dense_0/",
+        r"mixer/blocks/(token|channel)_mixing/dense2/": r"MixerBlock_{layer}/\1_mixing/Dense_1/",
+        r"mixer/norm/": "pre_head_layer_norm/",
+        # BiT.
+        r"resnet/conv_root/": "root_block/conv_root/",
+        r"resnet/(block\d+)/unit1/": r"\1/unit01/",
+        r"resnet/(block\d+)/units/": r"\1/unit{unit:02d}/",
+        r"resnet/norm/": "norm-pre-head/",
+    }.items()
+)
 
 
 def is_stacked(path: str) -> bool:
-    return path.startswith(_STACKED)
+    """Whether the parameter at an inner path has a leading axis of layers or units."""
+    return "/blocks/" in path or "/units/" in path
 
 
 def layer_names(path: str, depth: int) -> list[str]:
     """The published names of the parameter at an inner path: one, or one for each layer where it is stacked."""
-    name = published(path)
-    return [name.format(layer=layer) for layer in range(depth)] if is_stacked(path) else [name]
+    name = _template(path)
+    return [name.format(layer=i, unit=i + 2) for i in range(depth)] if is_stacked(path) else [name]
+
+
+def _template(path: str) -> str:
+    for pattern, name in _PUBLISHED:
+        if found := pattern.match(path):
+            return found.expand(name) + path[found.end() :]
+    return f"vit_jax/{path}"
 
 
 def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
@@ -71,13 +92,35 @@ def unflatten(flat: dict[str, Any]) -> Params:
     return params
 
 
-def to_published(params: Params) -> dict[str, np.ndarray]:
-    """Host arrays under their published names, one per layer."""
-    arrays: dict[str, np.ndarray] = {}
+def published_shapes(params: Params) -> dict[str, tuple[int, ...]]:
+    """Shapes by published name, one per layer, of arrays or shapes."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for path, value in flatten(params).items():
-        value = np.asarray(value)
+        shape = tuple(value.shape)
         if is_stacked(path):
-            arrays.update(zip(layer_names(path, len(value)), value, strict=True))
+            shapes.update(dict.fromkeys(layer_names(path, shape[0]), shape[1:]))
         else:
-            arrays[published(path)] = value
-    return arrays
+            shapes[layer_names(path, 1)[0]] = shape
+    return shapes
+
+
+class Published(Mapping[str, np.ndarray]):
+    """Parameters by published name, one per layer, each taken to the host when it is asked for."""
+
+    def __init__(self, params: Params):
+        self._places: dict[str, tuple[Any, int | None]] = {}
+        for path, value in flatten(params).items():
+            if is_stacked(path):
+                self._places |= {name: (value, i) for i, name in enumerate(layer_names(path, value.shape[0]))}
+            else:
+                self._places[layer_names(path, 1)[0]] = (value, None)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        value, layer = self._places[name]
+        return np.asarray(value) if layer is None else np.asarray(value)[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)

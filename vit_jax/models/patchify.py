@@ -6,38 +6,38 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
-from vit_jax.models.architecture import Architecture
 
 
 class Patchify(nnx.Module):
     """Cuts images into patches and projects each to the model's width (2010.11929, equation 1).
 
-    The kernel is (patch height, patch width, 3, width), as published. The convolution is VALID with the patch as its
-    stride, so `matmul` computes the same.
+    The kernel is (patch height, patch width, channels, width), as published. The convolution is VALID with the patch as
+    its stride, so `matmul` computes the same.
     """
 
-    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs):
-        self.arch = arch
-        fan_in = 3 * arch.patch_size[0] * arch.patch_size[1]
-        shape = (*arch.patch_size, 3, arch.width)
+    def __init__(self, patch_size: tuple[int, int], channels: int, width: int, how: str, dtype: str, *, rngs: nnx.Rngs):
+        self.patch_size, self.how, self.dtype = patch_size, how, dtype
+        fan_in = channels * patch_size[0] * patch_size[1]
         draw = nnx.initializers.truncated_normal(fan_in**-0.5 / 0.87962566)  # LeCun's normal, as the original's
-        self.kernel = nnx.Param(draw(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(arch.width))
+        self.kernel = nnx.Param(draw(rngs.params(), (*patch_size, channels, width), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(width))
 
-    def __call__(self, images: Float[Array, "batch height width_px 3"]) -> Float[Array, "batch rows columns width"]:
+    def __call__(
+        self, images: Float[Array, "batch height width_px channels"]
+    ) -> Float[Array, "batch rows columns width"]:
         """Raises UserError where a patch does not divide the image."""
-        (ph, pw), (height, width_px) = self.arch.patch_size, images.shape[1:3]
+        (ph, pw), (height, width_px) = self.patch_size, images.shape[1:3]
         if height % ph or width_px % pw:
             raise UserError(
                 f"patches of {ph}x{pw} pixels do not divide images of {height}x{width_px}; resize the images"
             )
-        dtype = jnp.dtype(self.arch.dtype)
+        dtype = jnp.dtype(self.dtype)
         kernel, images = self.kernel[...].astype(dtype), images.astype(dtype)
-        if self.arch.patchify == "conv":
+        if self.how == "conv":
             x = lax.conv_general_dilated(images, kernel, (ph, pw), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         else:
             rows, columns = height // ph, width_px // pw
-            x = images.reshape(-1, rows, ph, columns, pw, 3).transpose(0, 1, 3, 2, 4, 5)
-            x = x.reshape(-1, ph * pw * 3) @ kernel.reshape(-1, self.arch.width)
-            x = x.reshape(-1, rows, columns, self.arch.width)
+            x = images.reshape(-1, rows, ph, columns, pw, images.shape[-1]).transpose(0, 1, 3, 2, 4, 5)
+            x = x.reshape(-1, ph * pw * images.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+            x = x.reshape(-1, rows, columns, kernel.shape[-1])
         return x + self.bias[...].astype(dtype)

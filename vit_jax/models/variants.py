@@ -1,10 +1,23 @@
-"""The published sizes by name: one table, one line each."""
+"""The published models by name: one table for the sizes of Transformers, one for Mixers, one for ResNets.
+
+B/16        SIZE/PATCH
+R50+B/16    a hybrid: a ResNet before the Transformer; PATCH is the pixels from one token to the next
+Mixer-B/16
+BiT-R50x1   BiT-R<layers>x<width factor>
+"""
 
 import difflib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vit_jax.errors import UserError
+from vit_jax.models.architecture import (
+    Architecture,
+    MixerArchitecture,
+    ResNetArchitecture,
+    VitArchitecture,
+    stem_stride,
+)
 
 
 class Size(NamedTuple):
@@ -31,16 +44,75 @@ SIZES = {
 }
 
 
-def parse(name: str) -> tuple[Size, int]:
-    """`"B/16"` to its size and its patch size in pixels.
+class MixerSize(NamedTuple):
+    width: int
+    depth: int
+    tokens_mlp_dim: int
+    mlp_dim: int
+
+
+MIXERS = {  # 2105.01601, Table 1
+    "S": MixerSize(512, 8, 256, 2048),
+    "B": MixerSize(768, 12, 384, 3072),
+    "L": MixerSize(1024, 24, 512, 4096),
+}
+
+RESNETS = {  # units of each stage (1512.03385; R200 1603.05027)
+    "R50": (3, 4, 6, 3),
+    "R101": (3, 4, 23, 3),
+    "R152": (3, 8, 36, 3),
+    "R200": (3, 24, 36, 3),
+}
+
+HYBRIDS = {  # stages of the ResNet before the patches (2010.11929, B.1; 2106.10270)
+    "R+Ti/16": (),  # the published name; its patches of 8 on the stem of stride 4 make the real grid /32
+    "R26+S/32": (2, 2, 2, 2),
+    "R26+B/32": (2, 2, 2, 2),
+    "R50+B/16": (3, 4, 9),
+    "R50+B/32": (3, 4, 6, 3),
+    "R50+L/16": (3, 4, 9),
+    "R50+L/32": (3, 4, 6, 3),
+}
+BIT = ("R50x1", "R50x2", "R50x3", "R101x1", "R101x3", "R152x1", "R152x2", "R152x4", "R200x3")
+
+
+def named(name: str, **keywords: Any) -> Architecture:
+    """The architecture of a name such as `B/16`; a keyword that is not None replaces the variant's value.
 
     Raises:
-        UserError: an unknown variant.
+        UserError: an unknown name or keyword, or sizes that do not fit together.
     """
-    match = re.fullmatch(r"(\w+)/(\d+)", name)
-    if match and match[1] in SIZES and int(match[2]) > 0:
-        return SIZES[match[1]], int(match[2])
-    near = difflib.get_close_matches(name.partition("/")[0], SIZES, 1, 0.0)[0]
+    family, fields = _parse(name)
+    return family.of(**{**fields, **{key: value for key, value in keywords.items() if value is not None}})
+
+
+def family(name: str) -> type[Architecture]:
+    """The family of a name. Raises UserError for an unknown one."""
+    return _parse(name)[0]
+
+
+def _parse(name: str) -> tuple[type[Architecture], dict[str, Any]]:
+    if name in HYBRIDS:
+        size = re.fullmatch(r"R\d*\+(\w+)/(\d+)", name)
+        assert size
+        stages = HYBRIDS[name]
+        patch = 8 if not stages else int(size[2]) // stem_stride(stages)
+        return VitArchitecture, {**SIZES[size[1]]._asdict(), "patch_size": patch, "stages": stages}
+    if (mixer := re.fullmatch(r"Mixer-(\w+)/(\d+)", name)) and mixer[1] in MIXERS and int(mixer[2]) > 0:
+        return MixerArchitecture, {**MIXERS[mixer[1]]._asdict(), "patch_size": int(mixer[2])}
+    if (bit := re.fullmatch(r"BiT-(R\d+)x(\d+)", name)) and bit[1] in RESNETS and int(bit[2]) > 0:
+        return ResNetArchitecture, {"stages": RESNETS[bit[1]], "stem_width": 64 * int(bit[2])}
+    if (vit := re.fullmatch(r"(\w+)/(\d+)", name)) and vit[1] in SIZES and int(vit[2]) > 0:
+        return VitArchitecture, {**SIZES[vit[1]]._asdict(), "patch_size": int(vit[2])}
+    near = difflib.get_close_matches(name, names(), 1, 0.0)[0]
     raise UserError(
-        f"unknown variant {name!r}; write SIZE/PATCH, such as {near}/16, with SIZE one of {', '.join(SIZES)}"
+        f"unknown variant {name!r}; the nearest is {near}. Write SIZE/PATCH with SIZE one of {', '.join(SIZES)}; "
+        f"{', '.join(HYBRIDS)}; Mixer-SIZE/PATCH with {', '.join(MIXERS)}; or BiT- with {', '.join(BIT)}"
     )
+
+
+def names() -> list[str]:
+    """The published names, all that have one."""
+    transformers = [f"{size}/{patch}" for size in SIZES for patch in (8, 14, 16, 32)]
+    mixers = [f"Mixer-{size}/{patch}" for size in MIXERS for patch in (8, 16, 32)]
+    return [*transformers, *HYBRIDS, *mixers, *(f"BiT-{name}" for name in BIT)]

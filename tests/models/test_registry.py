@@ -1,0 +1,119 @@
+"""Every name of the registry has the published number of parameters, or the one of its family's formula."""
+
+import jax
+import pytest
+from flax import nnx
+
+import vit_jax
+from vit_jax.models import variants
+from vit_jax.models.functional import split
+
+# At 224 pixels with 1000 classes.
+PUBLISHED = {
+    "Ti/16": 5_717_416, "S/16": 22_050_664, "S/32": 22_878_952, "B/8": 86_576_872, "B/16": 86_567_656,
+    "B/32": 88_224_232, "L/16": 304_326_632, "L/32": 306_535_400, "H/14": 632_045_800, "g/14": 1_012_611_432,
+    "G/14": 1_844_440_680,
+    "R+Ti/16": 6_337_704, "R26+S/32": 36_431_912, "R26+B/32": 101_383_976, "R50+B/16": 98_659_112,
+    "R50+L/32": 328_994_856,
+    "Mixer-B/16": 59_880_472, "Mixer-B/32": 60_293_428, "Mixer-L/16": 208_196_168,
+    "BiT-R50x1": 25_549_352, "BiT-R101x1": 44_541_480, "BiT-R50x3": 217_319_080, "BiT-R152x2": 236_335_208,
+    "BiT-R101x3": 387_934_888, "BiT-R152x4": 936_533_224,
+}  # fmt: skip
+PUBLISHED_GAP = {"S/16": 22_049_896, "S/32": 22_878_184, "B/16": 86_566_120, "B/32": 88_222_696}
+
+# As the papers have them, written down once more; nothing else tells the number of heads.
+SIZES = {  # width, depth, MLP, heads
+    "Ti": (192, 12, 768, 3), "S": (384, 12, 1536, 6), "B": (768, 12, 3072, 12), "L": (1024, 24, 4096, 16),
+    "H": (1280, 32, 5120, 16), "So400m": (1152, 27, 4304, 16), "g": (1408, 40, 6144, 16), "G": (1664, 48, 8192, 16),
+    "e": (1792, 56, 15360, 16), "22B": (6144, 48, 24576, 48),
+}  # fmt: skip
+STAGES = {  # of a hybrid, with its patch on the ResNet's output
+    "R+Ti/16": ((), 8), "R26+S/32": ((2, 2, 2, 2), 1), "R26+B/32": ((2, 2, 2, 2), 1),
+    "R50+B/16": ((3, 4, 9), 1), "R50+L/16": ((3, 4, 9), 1),
+    "R50+B/32": ((3, 4, 6, 3), 1), "R50+L/32": ((3, 4, 6, 3), 1),
+}  # fmt: skip
+BIT = {"R50": (3, 4, 6, 3), "R101": (3, 4, 23, 3), "R152": (3, 8, 36, 3), "R200": (3, 24, 36, 3)}
+MIXERS = {"S": (512, 8, 256, 2048), "B": (768, 12, 384, 3072), "L": (1024, 24, 512, 4096)}
+
+
+def dense(inputs, outputs):
+    return inputs * outputs + outputs
+
+
+def vit(size, patch, tokens, channels=3, pool="tok"):
+    w, depth, mlp, heads = SIZES[size]
+    attention, norms = 4 * dense(w, w), 2 * 2 * w
+    if size == "22B":  # parallel on one norm, no bias on queries, keys and values, both norms over a head
+        attention, norms = attention - 3 * w + 2 * 2 * (w // heads), 2 * w
+    blocks = depth * (attention + norms + dense(w, mlp) + dense(mlp, w))
+    cls = 2 * w if pool == "tok" else 0  # with its position
+    return dense(patch**2 * channels, w) + tokens * w + cls + blocks + 2 * w + dense(w, 1000)
+
+
+def convolutions(stages, width, norms):
+    """Of units of bottlenecks; `norms(inputs, width, projects)` counts the scales and biases of one."""
+    total, inputs = 7 * 7 * 3 * width, width
+    for i, units in enumerate(stages):
+        inner = width * 2**i
+        for unit in range(units):
+            total += inputs * inner + 9 * inner**2 + 4 * inner**2 + norms(inputs, inner, unit == 0)
+            total += inputs * 4 * inner if unit == 0 else 0
+            inputs = 4 * inner
+    return total, inputs
+
+
+def hybrid(name):
+    stages, patch = STAGES[name]
+    resnet, channels = convolutions(stages, 64, lambda _, w, projects: 2 * (w + w + 4 * w + (4 * w if projects else 0)))
+    grid = 224 // (patch * 4 * 2 ** max(len(stages) - 1, 0))
+    return resnet + 2 * 64 + vit(name.split("+")[1].split("/")[0], patch, grid**2, channels)
+
+
+def bit(layers, factor):
+    resnet, channels = convolutions(BIT[layers], 64 * factor, lambda inputs, w, _: 2 * (inputs + w + w))
+    return resnet + 2 * channels + dense(channels, 1000)
+
+
+def mixer(size, patch):
+    w, depth, tokens_mlp, mlp = MIXERS[size]
+    tokens = (224 // patch) ** 2
+    block = 2 * 2 * w + dense(tokens, tokens_mlp) + dense(tokens_mlp, tokens) + dense(w, mlp) + dense(mlp, w)
+    return dense(patch**2 * 3, w) + depth * block + 2 * w + dense(w, 1000)
+
+
+def formula(name, pool="tok"):
+    """The number of parameters by arithmetic; a KeyError for a name that no table above knows."""
+    if name.startswith("Mixer-"):
+        size, patch = name.removeprefix("Mixer-").split("/")
+        return mixer(size, int(patch))
+    if name.startswith("BiT-"):
+        layers, factor = name.removeprefix("BiT-").split("x")
+        return bit(layers, int(factor))
+    if "+" in name:
+        return hybrid(name)
+    size, patch = name.split("/")
+    return vit(size, int(patch), (224 // int(patch)) ** 2, pool=pool)
+
+
+def count(name, **keywords):
+    abstract = nnx.eval_shape(lambda: vit_jax.create(name, **keywords))
+    return sum(leaf.size for leaf in jax.tree.leaves(split(abstract)[1]))
+
+
+@pytest.mark.parametrize("name", variants.names())
+def test_parameter_counts(name):
+    assert count(name) == PUBLISHED.get(name, formula(name)) == formula(name)
+
+
+@pytest.mark.parametrize("name", PUBLISHED_GAP)
+def test_parameter_counts_with_average_pooling(name):
+    assert count(name, pool="gap") == PUBLISHED_GAP[name] == formula(name, "gap")
+
+
+def test_all_published_names_are_there():
+    assert set(PUBLISHED) <= set(variants.names())
+
+
+def test_sizes():
+    """Of the number of heads parameters say nothing."""
+    assert {name: tuple(size[:4]) for name, size in variants.SIZES.items()} == SIZES

@@ -1,0 +1,58 @@
+"""The models that the Vision Transformer is held against: BiT, the paper's baseline, and MLP-Mixer."""
+
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from vit_jax.models.architecture import MixerArchitecture, Preprocessing, ResNetArchitecture
+from vit_jax.models.mixer import MixerBody
+from vit_jax.models.model import Model, head, row_keys
+from vit_jax.models.patchify import Patchify
+from vit_jax.models.resnet import BitBody
+
+
+class BiT(Model):
+    """Big Transfer (1912.11370): a ResNet-v2, the average of its last positions, a head."""
+
+    def __init__(
+        self,
+        arch: ResNetArchitecture,
+        preprocessing: Preprocessing | None = None,
+        class_names: tuple[str, ...] = (),
+        *,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(arch, preprocessing, class_names)
+        self.resnet = BitBody(
+            arch.stages, arch.stem_width, dtype=arch.dtype, scan=arch.scan, remat=arch.remat, rngs=rngs
+        )
+        if arch.num_classes:
+            self.head = head(arch, self.resnet.features, rngs)
+
+    def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch positions width"]:
+        """The last positions in raster order, after the final norm and relu; `key` has no use."""
+        x = self.resnet(self.preprocessing.normalize(images))
+        return x.reshape(len(x), -1, x.shape[-1])
+
+
+class Mixer(Model):
+    """MLP-Mixer (2105.01601): patches, blocks that mix tokens and channels, their average, a head."""
+
+    def __init__(
+        self,
+        arch: MixerArchitecture,
+        preprocessing: Preprocessing | None = None,
+        class_names: tuple[str, ...] = (),
+        *,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(arch, preprocessing, class_names)
+        self.stem = Patchify(arch.patch_size, 3, arch.width, arch.patchify, arch.dtype, rngs=rngs)
+        self.mixer = MixerBody(arch, rngs=rngs)
+        if arch.num_classes:
+            self.head = head(arch, arch.width, rngs)
+
+    def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
+        """Tokens after the final norm. Raises UserError for images of another number of patches."""
+        x = self.stem(self.preprocessing.normalize(images))
+        return self.mixer(x.reshape(len(x), -1, x.shape[-1]), row_keys(key, len(x)))

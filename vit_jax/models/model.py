@@ -1,0 +1,67 @@
+"""What all families' models share: images in, features, a head."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from vit_jax.models import randomness
+from vit_jax.models.architecture import Architecture, Preprocessing
+
+
+class Model(nnx.Module):
+    """Holds parameters alone: randomness comes with the call, and without a key there is none.
+
+    A family adds its layers, `encode` and `pooled`.
+    """
+
+    head: nnx.Linear  # where the model has classes
+
+    def __init__(self, arch: Any, preprocessing: Preprocessing | None = None, class_names: tuple[str, ...] = ()):
+        self.arch = arch
+        self.preprocessing = preprocessing or Preprocessing(arch.image_size)
+        self.class_names = class_names
+
+    def __call__(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch classes"]:
+        """Logits in float32; the features where the model has no head.
+
+        Args:
+            images: (batch, height, width, 3), uint8 pixels, or floats in the range of `preprocessing`.
+            key: one PRNG key, or one for each row, for dropout and stochastic depth; None for neither.
+        """
+        return self.logits(self.encode(images, key=key))
+
+    def features(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch features"]:
+        """What the head sees, float32: (batch, width), or (batch, pre_logits) with that layer."""
+        return self.pooled(self.encode(images, key=key))
+
+    def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
+        """Tokens after the final norm, special ones first."""
+        raise NotImplementedError
+
+    def pooled(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch features"]:
+        """The features that the head sees, float32, from what `encode` returns."""
+        return tokens.astype(jnp.float32).mean(axis=1)
+
+    def logits(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch classes"]:
+        """The head's output from what `encode` returns, float32; the features where there is no head."""
+        features = self.pooled(tokens)
+        return self.head(features) if self.arch.num_classes else features
+
+
+def head(arch: Architecture, features: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """A dense layer that starts from zero, its bias from `head_bias`."""
+    return nnx.Linear(
+        features,
+        arch.num_classes,
+        kernel_init=nnx.initializers.zeros,
+        bias_init=nnx.initializers.constant(arch.head_bias),
+        rngs=rngs,
+    )
+
+
+def row_keys(key: Array | None, batch: int) -> randomness.Keys | None:
+    """A key a row, of one key or of as many."""
+    return key if key is None or key.ndim else randomness.row_keys(key, batch)

@@ -1,0 +1,235 @@
+"""ResNets with group norm and standardised weights: the stem of the hybrids, and BiT.
+
+The two differ in every part: the hybrids' stem (2010.11929, section 3.1) normalises after its convolutions, as
+ResNet v1 does, BiT (1912.11370) before them, as v2 does; and neither convolutions nor norms are the same to the last
+digit, which published weights ask for. What they share is the walk through stages of bottleneck units.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from vit_jax.errors import UserError
+from vit_jax.models.stack import REMAT, run, stacked
+
+GROUPS = 32  # of every group norm
+EXPANSION = 4  # a unit's output channels over those of its 3x3 convolution
+
+
+def stem_features(stages: tuple[int, ...], width: int) -> int:
+    """Channels that a network with so many units in each stage returns; without stages those of the root, `width`."""
+    return EXPANSION * width * 2 ** (len(stages) - 1) if stages else width
+
+
+class Conv(nnx.Module):
+    """A convolution without bias whose kernel (height, width, inputs, outputs) is standardised first (1903.10520).
+
+    Over all that goes into an output the weights have mean 0, and are divided by
+    sqrt(variance + `variance_epsilon`) + `std_epsilon`, in float32. The convolution itself is in `dtype`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        *,
+        same_padding: bool,
+        variance_epsilon: float,
+        std_epsilon: float,
+        dtype: str,
+        rngs: nnx.Rngs,
+    ):
+        self.stride, self.dtype = stride, dtype
+        # SAME pads to the image's size: at stride 2 less at the top and left than at the bottom and right.
+        self.padding = "SAME" if same_padding else ((size // 2, size // 2),) * 2
+        self.variance_epsilon, self.std_epsilon = variance_epsilon, std_epsilon
+        self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (size, size, inputs, outputs)))
+
+    def standardized(self) -> Float[Array, "height width inputs outputs"]:
+        """The kernel that the images see, float32."""
+        kernel = self.kernel[...].astype(jnp.float32)
+        centred = kernel - kernel.mean((0, 1, 2))
+        return centred / (jnp.sqrt((centred**2).mean((0, 1, 2)) + self.variance_epsilon) + self.std_epsilon)
+
+    def __call__(self, x: Float[Array, "batch height width_px inputs"]) -> Float[Array, "batch rows columns outputs"]:
+        x, kernel = x.astype(self.dtype), self.standardized().astype(self.dtype)
+        strides = (self.stride, self.stride)
+        return lax.conv_general_dilated(x, kernel, strides, self.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def group_norm(channels: int, dtype: str, rngs: nnx.Rngs, *, epsilon: float, zero_scale: bool = False) -> nnx.GroupNorm:
+    """32 groups (1803.08494), with its statistics in float32 whatever the dtype of the computation."""
+    return nnx.GroupNorm(
+        channels,
+        num_groups=GROUPS,
+        epsilon=epsilon,
+        dtype=jnp.dtype(dtype),
+        param_dtype=jnp.float32,
+        use_fast_variance=False,  # E[x²] - E[x]² loses digits where a group's mean is far from zero
+        scale_init=nnx.initializers.zeros if zero_scale else nnx.initializers.ones,
+        rngs=rngs,
+    )
+
+
+_hybrid_conv = functools.partial(Conv, same_padding=True, variance_epsilon=0.0, std_epsilon=1e-5)
+_hybrid_norm = functools.partial(group_norm, epsilon=1e-6)
+_bit_conv = functools.partial(Conv, same_padding=False, variance_epsilon=1e-10, std_epsilon=0.0)
+_bit_norm = functools.partial(group_norm, epsilon=1e-5)
+
+
+class HybridUnit(nnx.Module):
+    """A bottleneck with its norms after the convolutions (1512.03385), the stride in the 3x3.
+
+    Starts as the identity, or as its projection: the scale of the last norm is zero, as published.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int, *, dtype: str, rngs: nnx.Rngs):
+        outputs = EXPANSION * width
+        self.projects = inputs != outputs or stride != 1
+        if self.projects:
+            self.conv_proj = _hybrid_conv(inputs, outputs, 1, stride, dtype=dtype, rngs=rngs)
+            self.gn_proj = _hybrid_norm(outputs, dtype, rngs)
+        self.conv1 = _hybrid_conv(inputs, width, 1, dtype=dtype, rngs=rngs)
+        self.gn1 = _hybrid_norm(width, dtype, rngs)
+        self.conv2 = _hybrid_conv(width, width, 3, stride, dtype=dtype, rngs=rngs)
+        self.gn2 = _hybrid_norm(width, dtype, rngs)
+        self.conv3 = _hybrid_conv(width, outputs, 1, dtype=dtype, rngs=rngs)
+        self.gn3 = _hybrid_norm(outputs, dtype, rngs, zero_scale=True)
+
+    def __call__(self, x: Float[Array, "batch height width_px inputs"]) -> Float[Array, "batch rows columns outputs"]:
+        shortcut = self.gn_proj(self.conv_proj(x)) if self.projects else x
+        x = nnx.relu(self.gn1(self.conv1(x)))  # (batch, height, width_px, width)
+        x = nnx.relu(self.gn2(self.conv2(x)))  # (batch, rows, columns, width)
+        return nnx.relu(shortcut + self.gn3(self.conv3(x)))
+
+
+class BitUnit(nnx.Module):
+    """A bottleneck with its norms before the convolutions (1603.05027), the stride in the 3x3."""
+
+    def __init__(self, inputs: int, width: int, stride: int, *, dtype: str, rngs: nnx.Rngs):
+        outputs = EXPANSION * width
+        self.projects = inputs != outputs or stride != 1
+        if self.projects:
+            self.conv_proj = _bit_conv(inputs, outputs, 1, stride, dtype=dtype, rngs=rngs)
+        self.gn1 = _bit_norm(inputs, dtype, rngs)
+        self.conv1 = _bit_conv(inputs, width, 1, dtype=dtype, rngs=rngs)
+        self.gn2 = _bit_norm(width, dtype, rngs)
+        self.conv2 = _bit_conv(width, width, 3, stride, dtype=dtype, rngs=rngs)
+        self.gn3 = _bit_norm(width, dtype, rngs)
+        self.conv3 = _bit_conv(width, outputs, 1, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch height width_px inputs"]) -> Float[Array, "batch rows columns outputs"]:
+        active = nnx.relu(self.gn1(x))
+        shortcut = self.conv_proj(active) if self.projects else x
+        x = self.conv1(active)  # (batch, height, width_px, width)
+        x = self.conv2(nnx.relu(self.gn2(x)))  # (batch, rows, columns, width)
+        return shortcut + self.conv3(nnx.relu(self.gn3(x)))
+
+
+class Stage(nnx.Module):
+    """Units at one resolution: the first, which changes it and the channels, and the others, all equal, as a stack."""
+
+    def __init__(
+        self,
+        unit: Callable[..., nnx.Module],
+        units: int,
+        inputs: int,
+        width: int,
+        stride: int,
+        *,
+        dtype: str,
+        scan: bool,
+        remat: str,
+        rngs: nnx.Rngs,
+    ):
+        self.others, self.scan, self.remat = units - 1, scan, remat
+        self.unit1 = unit(inputs, width, stride, dtype=dtype, rngs=rngs)
+        if self.others:
+            equal = functools.partial(unit, EXPANSION * width, width, 1, dtype=dtype)
+            self.units = stacked(lambda rngs: equal(rngs=rngs), self.others, rngs)
+
+    def __call__(self, x: Float[Array, "batch height width_px inputs"]) -> Float[Array, "batch rows columns outputs"]:
+        x = REMAT[self.remat](lambda unit, x: unit(x))(self.unit1, x)
+        if self.others:
+            step = lambda unit, _, x: (unit(x), None)  # noqa: E731
+            x, _ = run(step, self.units, x, self.others, scan=self.scan, remat=self.remat)
+        return x
+
+
+def _blocks(unit: Callable[..., nnx.Module], stages: tuple[int, ...], width: int, **options) -> dict[str, Stage]:
+    """The stages by name, each with half the resolution and twice the channels of the one before."""
+    if width % GROUPS:
+        raise UserError(
+            f"a ResNet of width {width} can't be normalised in {GROUPS} equal groups; take a multiple of {GROUPS}"
+        )
+    blocks = {}
+    for i, units in enumerate(stages):
+        inputs = stem_features(stages[:i], width)
+        blocks[f"block{i + 1}"] = Stage(unit, units, inputs, width * 2**i, 2 if i else 1, **options)
+    return blocks
+
+
+class HybridStem(nnx.Module):
+    """The ResNet in front of a hybrid's Transformer (2010.11929, section 3.1 and appendix B).
+
+    Args:
+        stages: the number of units of each stage; () leaves the root alone, as in R+Ti/16.
+        width: channels of the root and of the first stage's 3x3 convolutions, 64 in all published models.
+        dtype: of the computation; parameters and statistics are float32.
+        scan: whether equal units are scanned or unrolled.
+        remat: what the backward pass keeps of a unit, a key of `stack.REMAT`.
+
+    Raises:
+        UserError: a width that is no multiple of 32.
+    """
+
+    def __init__(self, stages: tuple[int, ...], width: int, *, dtype: str, scan: bool, remat: str, rngs: nnx.Rngs):
+        self.stages, self.features = stages, stem_features(stages, width)
+        blocks = _blocks(HybridUnit, stages, width, dtype=dtype, scan=scan, remat=remat, rngs=rngs)
+        self.conv_root = _hybrid_conv(3, width, 7, 2, dtype=dtype, rngs=rngs)
+        self.gn_root = _hybrid_norm(width, dtype, rngs)
+        for name, block in blocks.items():
+            setattr(self, name, block)
+
+    def __call__(self, images: Float[Array, "batch height width_px 3"]) -> Float[Array, "batch rows columns features"]:
+        x = nnx.relu(self.gn_root(self.conv_root(images)))  # half the resolution
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")  # a quarter
+        for i in range(len(self.stages)):
+            x = getattr(self, f"block{i + 1}")(x)
+        return x
+
+
+class BitBody(nnx.Module):
+    """Big Transfer's ResNet-v2 (1912.11370, section 3.3) up to its last norm and relu; the head wants their mean.
+
+    Args:
+        stages: the number of units of each stage, (3, 4, 6, 3) in R50.
+        width: channels of the root and of the first stage's 3x3 convolutions: 64 times the widening factor.
+        dtype: of the computation; parameters and statistics are float32.
+        scan: whether equal units are scanned or unrolled.
+        remat: what the backward pass keeps of a unit, a key of `stack.REMAT`.
+
+    Raises:
+        UserError: a width that is no multiple of 32.
+    """
+
+    def __init__(self, stages: tuple[int, ...], width: int, *, dtype: str, scan: bool, remat: str, rngs: nnx.Rngs):
+        self.stages, self.features = stages, stem_features(stages, width)
+        blocks = _blocks(BitUnit, stages, width, dtype=dtype, scan=scan, remat=remat, rngs=rngs)
+        self.conv_root = _bit_conv(3, width, 7, 2, dtype=dtype, rngs=rngs)
+        for name, block in blocks.items():
+            setattr(self, name, block)
+        self.norm = _bit_norm(self.features, dtype, rngs)
+
+    def __call__(self, images: Float[Array, "batch height width_px 3"]) -> Float[Array, "batch rows columns features"]:
+        x = self.conv_root(images)  # half the resolution
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # a quarter
+        for i in range(len(self.stages)):
+            x = getattr(self, f"block{i + 1}")(x)
+        return nnx.relu(self.norm(x))

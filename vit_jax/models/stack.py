@@ -1,0 +1,42 @@
+"""Stacks: equal modules as one whose parameters have a leading axis, scanned or unrolled, with a named remat policy."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+M = TypeVar("M", bound=nnx.Module)
+
+# What the backward pass keeps of a module: everything, the results of matrix products, or only its input.
+REMAT = {
+    "none": lambda function: function,
+    "dots": lambda function: jax.checkpoint(function, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
+    "full": jax.checkpoint,
+}
+
+
+def stacked(make: Callable[[nnx.Rngs], M], depth: int, rngs: nnx.Rngs) -> M:
+    """`depth` modules, each drawn with a key of its own, as one with a leading axis `depth` on every parameter."""
+    return jax.vmap(lambda key: make(nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
+
+
+def run(
+    function: Callable[[Any, Any, Any], tuple[Any, Any]],
+    stack: nnx.Module,
+    x: Any,
+    depth: int,
+    *,
+    scan: bool,
+    remat: str,
+) -> tuple[Any, Any]:
+    """`x, output = function(module, index, x)` for every module of the stack in turn; the outputs stacked, or None."""
+    function = REMAT[remat](function)
+    if scan:
+        return jax.lax.scan(lambda x, item: function(*item, x), x, (stack, jnp.arange(depth)))
+    outputs = []
+    for index in range(depth):
+        x, output = function(jax.tree.map(lambda p, i=index: p[i], stack), index, x)
+        outputs.append(output)
+    return x, None if outputs[0] is None else jax.tree.map(lambda *o: jnp.stack(o), *outputs)
