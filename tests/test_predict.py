@@ -1,14 +1,17 @@
 """The classifying command: names and probabilities, of a run's folder or a file; and one sentence where it can't."""
 
 import json
+import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import vit_jax
 from vit_jax import predict
+from vit_jax.data import decode
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
@@ -59,6 +62,20 @@ def test_without_names_there_are_numbers(start, run, images, tmp_path):
     assert len(out.splitlines()) == 7
 
 
+def test_preprocessing_comes_with_the_weights(start, goldens, images, tmp_path):
+    """A transformers folder: the mean and deviation of its preprocessor_config.json are applied."""
+    shutil.copy(goldens / "hf_vit.safetensors", tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(str(np.load(goldens / "hf_vit.npz")["config"]))
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    processor = {"image_mean": mean, "image_std": std, "size": {"height": 32, "width": 32}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    code, out, err = ended(start("predict", f"--model={tmp_path}", "--top=1", images[7]))
+    assert (code, err) == (0, "")
+    pixels = decode.for_evaluation(pathlib.Path(images[7]).read_bytes(), (32, 32), None) / 255
+    logits = vit_jax.load(tmp_path)(((pixels - mean) / std).astype(np.float32)[None])[0]
+    assert out.splitlines()[1].split() == [f"{jax.nn.softmax(logits).max():.1%}", "class", str(logits.argmax())]
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -90,6 +107,7 @@ def test_mistakes_are_found_before_jax(start, run, images, tmp_path, args, said)
         ("{run}", "{tmp}/text.png", "{tmp}/text.png can't be read as an image"),
         ("{run}", "{tmp}/empty.png", "{tmp}/empty.png can't be read as an image"),
         ("{tmp}/headless.npz", "{image}", "has no head"),
+        ("{tmp}/zeros.npz", "{image}", "has a head of zeros, as the public ImageNet-21k files do"),
     ],
 )
 def test_what_can_not_be_read(start, run, images, tmp_path, model, image, said):
@@ -97,6 +115,8 @@ def test_what_can_not_be_read(start, run, images, tmp_path, model, image, said):
     (tmp_path / "empty.png").write_bytes(b"")
     if "headless" in model:
         vit_jax.save(vit_jax.load(run, num_classes=0), tmp_path / "headless.npz")
+    if "zeros" in model:
+        vit_jax.save(vit_jax.load(run, num_classes=21_843), tmp_path / "zeros.npz")
     places = {"run": run, "image": images[0], "tmp": tmp_path}
     code, out, err = ended(start("predict", f"--model={model.format(**places)}", image.format(**places)))
     assert (code, out) == (1, "")

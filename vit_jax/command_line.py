@@ -26,6 +26,25 @@ _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 Override = tuple[str, str]  # (dotted key, text of the value)
 
 
+def define_file_keywords() -> Callable[[], dict[str, Any]]:
+    """Flags for what a checkpoint file may not tell; returns a function that gives those that are set, for `load`."""
+    heads = flags.DEFINE_integer("num_heads", None, "Heads, where the file does not tell.", lower_bound=1)
+    posemb = flags.DEFINE_string("posemb", None, "Position embeddings of a file without any: sincos2d or none.")
+    size = flags.DEFINE_list("image_size", None, "HEIGHT,WIDTH or one number, where the file does not tell.")
+
+    def given() -> dict[str, Any]:
+        keywords: dict[str, Any] = {"num_heads": heads.value, "posemb": posemb.value}
+        if size.value:
+            try:
+                height, width_px = map(int, size.value * 2 if len(size.value) == 1 else size.value)
+            except ValueError:
+                raise UserError(f"--image_size takes a number or HEIGHT,WIDTH, not {','.join(size.value)}") from None
+            keywords["image_size"] = height, width_px
+        return {key: value for key, value in keywords.items() if value is not None}
+
+    return given
+
+
 def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> None:
     """Parses the command line, calls `main(positional arguments, overrides)` and exits with its code.
 

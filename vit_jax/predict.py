@@ -3,7 +3,7 @@
     python -m vit_jax.predict --model=/tmp/vit_digits one.png two.jpg
 
 prints for each image the most probable classes by name, with their probabilities. The model is a run's folder, its
-model.npz, or a published .npz; its own preprocessing is applied to the images.
+model.npz, or a checkpoint of any format that vit_jax.convert reads; its own preprocessing is applied to the images.
 """
 
 import pathlib
@@ -16,6 +16,8 @@ from vit_jax.errors import UserError
 
 _MODEL = flags.DEFINE_string("model", None, "A run's folder or a checkpoint file.")
 _TOP = flags.DEFINE_integer("top", 5, "How many classes to print for each image.", lower_bound=1)
+
+_FILE_KEYWORDS = command_line.define_file_keywords()
 
 _BATCH = 32
 
@@ -35,10 +37,16 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
 
     from vit_jax import checkpoints
     from vit_jax.data import decode
+    from vit_jax.models.functional import split
 
-    model = checkpoints.load(_MODEL.value)
+    model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
     if not model.arch.num_classes:
         raise UserError(f"{_MODEL.value} has no head, so it can't classify; fine-tune it with --config.init_from first")
+    if not any(np.any(part) for part in jax.tree.leaves(split(model.head)[1])):
+        raise UserError(
+            f"{_MODEL.value} has a head of zeros, as the public ImageNet-21k files do, so it can't classify; "
+            "fine-tune it with --config.init_from first"
+        )
     settings = model.preprocessing
     predict = jax.jit(lambda images: jax.nn.softmax(model(images)))
     for start in range(0, len(args), _BATCH):

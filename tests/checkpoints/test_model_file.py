@@ -1,75 +1,50 @@
-"""Model files: goldens of a reference implementation, round trips, and errors."""
+"""Model files: what `load` changes on the way, what rebuilds a model, and one sentence for every broken file."""
 
 import json
+import logging
+import shutil
 
 import numpy as np
 import pytest
 
 import vit_jax
-from vit_jax.checkpoints import published
+from vit_jax.checkpoints import containers, files, model_file
+from vit_jax.checkpoints.formats.flax import POSITIONS
 from vit_jax.models import names
 from vit_jax.models.functional import split
 
-GOLDENS = [("vit_token", {}), ("vit_token_prelogits", {}), ("vit_gap", {"image_size": (48, 32)})]
-TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16, "num_classes": 3}
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, drawn):
+    """`model.npz` and `model.safetensors`, of timm, with what describes them."""
+    folder, model = tmp_path_factory.mktemp("saved"), drawn()
+    vit_jax.save(model, folder / "model.npz")
+    vit_jax.save(model, folder / "model.safetensors")
+    return folder
 
 
-@pytest.mark.parametrize(("name", "keywords"), GOLDENS)
-def test_goldens(goldens, name, keywords):
-    golden = np.load(goldens / f"{name}.npz")
-    model = vit_jax.load(goldens / f"{name}.npz", **keywords)
-    np.testing.assert_allclose(model(golden["image"]), golden["logits"], atol=2e-5)
-    np.testing.assert_allclose(model.encode(golden["image"]), golden["encoded"], atol=2e-5)
+@pytest.fixture
+def copy(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "copy")
 
 
-@pytest.mark.parametrize(("name", "keywords"), GOLDENS)
-def test_round_trip_is_exact(goldens, tmp_path, name, keywords):
-    model = vit_jax.load(goldens / f"{name}.npz", **keywords)
-    vit_jax.save(model, tmp_path / "model.npz")
-    written, golden = np.load(tmp_path / "model.npz"), np.load(goldens / f"{name}.npz")
-    assert {f"params/{n}" for n in written.files} == {n for n in golden.files if n.startswith("params/")}
-    for array in written.files:
-        np.testing.assert_array_equal(written[array], golden[f"params/{array}"])
-    assert vit_jax.load(tmp_path / "model.npz").arch == model.arch
+def write(path, arrays):
+    """As another program does, without metadata."""
+    containers.write_file(
+        files.epath.Path(path), path.suffix, {n: a.shape for n, a in arrays.items()}, arrays.items(), {}
+    )
 
 
-@pytest.mark.parametrize(
-    "keywords",
-    [
-        {"pool": "map", "pre_logits": 12},
-        {"posemb": "sincos2d", "pool": "gap", "scan": False, "dropout": 0.1},
-        {"parallel": True, "qk_norm": True, "qkv_bias": False, "posemb": "none"},
-    ],
-    ids=str,
-)
-def test_own_files_rebuild_the_model(tmp_path, keywords):
-    model = vit_jax.create("Ti/8", seed=3, **TINY, **keywords)
-    vit_jax.save(model, tmp_path / "model.npz")
-    loaded = vit_jax.load(tmp_path / "model.npz")
-    assert loaded.arch == model.arch and loaded.preprocessing == model.preprocessing
-    images = np.random.default_rng(0).random((2, 16, 16, 3))
-    np.testing.assert_array_equal(loaded.encode(images), model.encode(images))
+def arrays_of(path):
+    file = containers.open_file(path)
+    return {name: np.array(file.read(name)) for name in file.shapes}
 
 
-def test_architecture_is_read_from_the_arrays_alone(tmp_path):
-    model = vit_jax.create("Ti/8", **TINY, pool="map", qk_norm=True, qkv_bias=False, parallel=True)
+def test_architecture_is_read_from_the_arrays_alone(tmp_path, drawn):
+    model = drawn(pool="map", qk_norm=True, qkv_bias=False)
     vit_jax.save(model, tmp_path / "model.npz")
     (tmp_path / "model.json").unlink()
     assert vit_jax.load(tmp_path / "model.npz").arch == model.arch
-
-
-def test_newer_numbering_loads(goldens, tmp_path):
-    """Newer files count submodules per class."""
-    arrays = np.load(goldens / "vit_token.npz")
-
-    def rename(name):
-        name = name.replace("MlpBlock_3", "MlpBlock_0").replace("Attention_1", "Attention_0")
-        return name.replace("LayerNorm_2", "LayerNorm_1").removeprefix("params/")
-
-    kept = {rename(n): arrays[n] for n in arrays.files if n.startswith("params/")}
-    np.savez(tmp_path / "new.npz", **kept)
-    golden = np.load(goldens / "vit_token.npz")
-    np.testing.assert_allclose(vit_jax.load(tmp_path / "new.npz")(golden["image"]), golden["logits"], atol=2e-5)
 
 
 def test_another_size_and_another_head(goldens):
@@ -86,97 +61,183 @@ def test_another_size_and_another_head(goldens):
 
 def test_a_table_with_as_many_tokens_is_taken_as_it_is(goldens):
     model = vit_jax.load(goldens / "vit_token.npz", image_size=(16, 64))
-    kept = np.load(goldens / "vit_token.npz")[f"params/{published.POSITIONS}"]
-    np.testing.assert_array_equal(model.pos_embedding[...], kept)
+    kept = np.load(goldens / "vit_token.npz")[f"params/{POSITIONS}"]
+    np.testing.assert_array_equal(model.positions.table[...], kept)
 
 
-def test_class_names_and_preprocessing_travel(tmp_path):
-    from flax import nnx
-
-    from vit_jax.models import Architecture, Preprocessing, VisionTransformer
-
-    arch = Architecture.named("Ti/8", **TINY)
-    preprocessing = Preprocessing((16, 16), 20, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    model = VisionTransformer(arch, preprocessing, ("a", "b", "ü"), rngs=nnx.Rngs(0))
-    vit_jax.save(model, tmp_path / "model.npz")
-    loaded = vit_jax.load(tmp_path / "model.npz")
-    assert loaded.class_names == ("a", "b", "ü") and loaded.preprocessing == preprocessing
-    larger = vit_jax.load(tmp_path / "model.npz", image_size=32, num_classes=4)
-    assert larger.preprocessing.shorter_side == 40 and larger.class_names == ()
+def test_preprocessing_follows_the_size(saved):
+    model = vit_jax.load(saved / "model.npz")
+    larger = vit_jax.load(saved / "model.npz", image_size=32, num_classes=4)
+    assert (larger.preprocessing.size, larger.preprocessing.shorter_side) == ((32, 32), 64)
+    assert larger.preprocessing.mean == model.preprocessing.mean
+    assert model.class_names == ("a", "ä", "ß") and larger.class_names == ()
 
 
-def test_published_names():
-    params = split(vit_jax.create("Ti/8", **TINY, pool="map"))[1]
-    assert {n for n in names.to_published(params) if n.startswith("vit_jax/")} == set()
+def test_another_models_config_stays(copy, caplog, drawn):
+    """A second model beside it says in its own file what it is."""
+    config = (copy / "config.json").read_text()
+    deeper = drawn(depth=3)
+    vit_jax.save(deeper, copy / "second.safetensors")
+    assert (copy / "config.json").read_text() == config and "config.json is another model's" in caplog.text
+    assert vit_jax.load(copy / "second.safetensors").arch.depth == 3
+    vit_jax.save(deeper, copy / "model.safetensors")
+    assert (copy / "config.json").read_text() != config
+
+
+@pytest.mark.parametrize("file", ["model.npz", "model.safetensors"])
+def test_a_failure_changes_nothing(copy, file, drawn):
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    other = drawn(depth=3)
+
+    class Failing(dict):
+        def __getitem__(self, name):
+            if name.endswith("_1/LayerNorm_2/bias"):
+                raise OSError("the disk is full")
+            return super().__getitem__(name)
+
+    parameters = Failing(names.Published(split(other)[1]))
+    with pytest.raises(OSError, match="disk"):
+        model_file.write(copy / file, parameters, model_file.Description(other.arch, other.preprocessing))
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
+def test_a_head_of_zeros_is_told(saved, goldens, tmp_path, caplog):
+    """As those of the original's ImageNet-21k files."""
+    caplog.set_level(logging.WARNING)
+    model = vit_jax.load(saved / "model.npz", num_classes=5)
+    vit_jax.save(model, tmp_path / "zeros.npz")
+    vit_jax.load(goldens / "vit_token.npz")
+    assert not caplog.records
+    vit_jax.load(tmp_path / "zeros.npz")
+    assert "zeros.npz has a head of zeros: its features are of use, its 5 classes not" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_arrays_that_do_not_fit_are_listed(copy, suffix):
+    path = copy / f"model{suffix}"
+    arrays = arrays_of(path)
+    gone, bent = [n for n in arrays if "Norm_0/bias" in n or "norm1.bias" in n]
+    del arrays[gone]
+    arrays |= {bent: np.ones(3, np.float32), "tail/kernel": np.ones(3, np.float32)}
+    write(path, arrays)
+    with pytest.raises(vit_jax.UserError) as error:
+        vit_jax.load(path, num_heads=2)
+    for said in (
+        f"{path} does not fit",
+        f"{gone} is missing",
+        f"{bent} has shape (3,) where (16,)",
+        "tail/kernel is left",
+    ):
+        assert said in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["model.npz", "model.safetensors"])
+def test_broken_off_files(copy, file):
+    path = copy / file
+    whole = path.read_bytes()
+    for length in [*range(0, 300, 7), *np.linspace(300, len(whole) - 1, 20).astype(int)]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(vit_jax.UserError, match=f"{path} is no whole {path.suffix} file"):
+            model_file.read(path)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_damaged_bytes_are_found(copy, compressed):
+    """By the archive's checksums, wherever they are."""
+    path, rng = copy / "model.npz", np.random.default_rng(0)
+    kept = arrays_of(path)
+    (np.savez_compressed if compressed else np.savez)(path, **kept)
+    whole = path.read_bytes()
+    for at in rng.integers(0, len(whole), 40):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            read = dict(model_file.read(path).parameters)
+        except vit_jax.UserError:
+            continue
+        assert read.keys() == kept.keys()  # in a date, or what nothing reads
+        assert all(np.array_equal(read[name], kept[name]) for name in kept)
+
+
+def edited(path, changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+BROKEN = {
+    "text": (lambda d: (d / "model.npz").write_text("hello"), "model.npz is no whole .npz file"),
+    "pickle": (lambda d: np.savez(d / "model.npz", x=np.array([{}], dtype=object)), "pickled object x.*refused"),
+    "member": (lambda d: shutil.make_archive(d / "z", "zip", d) and (d / "z.zip").rename(d / "model.npz"), "no array"),
+    "other": (lambda d: np.savez(d / "model.npz", x=np.ones(3)), "no model of a known format; it has x"),
+    "empty": (lambda d: np.savez(d / "model.npz"), "no model of a known format; it has no arrays"),
+    "json": (lambda d: (d / "model.json").write_text("{"), "model.json is not valid JSON"),
+    "latin": (lambda d: (d / "model.json").write_bytes(b'"\xff"'), "model.json is not valid JSON"),
+    "list": (lambda d: (d / "model.json").write_text("[]"), "model.json does not describe a model"),
+    "newer": (lambda d: edited(d / "model.json", {"format_version": 99}), "model.json is of format 99.*newer vit_jax"),
+    "family": (lambda d: edited(d / "model.json", {"family": "x"}), "model.json does not describe a model"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_files(copy, kind):
+    breaks, message = BROKEN[kind]
+    breaks(copy)
+    with pytest.raises(vit_jax.UserError, match=message):
+        vit_jax.load(copy / "model.npz")
+
+
+def test_an_unreadable_config_beside(copy):
+    path = copy / "model.safetensors"
+    arrays = arrays_of(path)
+    containers.write_file(
+        files.epath.Path(path), ".safetensors", containers.open_file(path).shapes, arrays.items(), {"vit_jax": "{"}
+    )
+    with pytest.raises(vit_jax.UserError, match="model.safetensors is not valid JSON"):
+        vit_jax.load(path)
+    write(path, arrays)
+    (copy / "config.json").write_text("{")
+    with pytest.raises(vit_jax.UserError, match="config.json is not valid JSON"):
+        vit_jax.load(path)
+
+
+def test_what_the_file_cannot_tell(goldens, tmp_path):
+    with pytest.raises(vit_jax.UserError, match="24 position embeddings, which are no square grid.*image_size"):
+        vit_jax.load(goldens / "vit_gap.npz")
+    with pytest.raises(vit_jax.UserError, match="24 position embeddings, which are no square grid.*image_size"):
+        vit_jax.load(goldens / "timm_vit_gap_norm.safetensors", num_heads=4)
+    for name in ("timm_vit", "hf_vit"):
+        with pytest.raises(vit_jax.UserError, match="does not say how many heads.*num_heads=…"):
+            vit_jax.load(goldens / f"{name}.safetensors")
+    with pytest.raises(vit_jax.UserError, match="posemb=sincos2d or posemb=none"):
+        vit_jax.load(goldens / "big_vision_gap_sincos.npz")
+
+
+def test_places_and_formats(saved, tmp_path, drawn):
+    model = drawn()
+    for path in (tmp_path / "nothing.npz", tmp_path / "nothing.safetensors", tmp_path / "nothing"):
+        with pytest.raises(vit_jax.UserError, match=f"there is no checkpoint {path}"):
+            vit_jax.load(path)
+    with pytest.raises(vit_jax.UserError, match="neither model.npz nor model.safetensors nor a checkpoint"):
+        vit_jax.load(tmp_path)
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(
+        vit_jax.UserError, match="no suffix that says a format; checkpoints end in .npz or .safetensors"
+    ):
+        vit_jax.load(tmp_path / "model.bin")
+    for name, format, message in [
+        ("model.bin", None, "no suffix that says a format; .npz or .safetensors can be written"),
+        ("model.npz", "pickle", "unknown format 'pickle'; there are original, big_vision,"),
+        ("model.npz", "timm", "can't be of the format timm, whose files end in .safetensors"),
+        ("model.safetensors", "big_vision", "can't be of the format big_vision, whose files end in .npz"),
+    ]:
+        with pytest.raises(vit_jax.UserError, match=message):
+            vit_jax.save(model, tmp_path / name, format)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
+
+
+def test_published_names(drawn):
+    params = split(drawn(pool="map"))[1]
+    assert {n for n in names.Published(params) if n.startswith("vit_jax/")} == set()
     assert names.unflatten(names.flatten(params)).keys() == params.keys()
     assert names.layer_names("encoder/blocks/mlp/dense2/bias", 2) == [
         f"Transformer/encoderblock_{i}/MlpBlock_3/Dense_1/bias" for i in (0, 1)
     ]
-    assert names.published("novel/kernel") == "vit_jax/novel/kernel"
-
-
-def broken(tmp_path, kind):
-    model, path = vit_jax.create("Ti/8", **TINY), tmp_path / "model.npz"
-    vit_jax.save(model, path)
-    arrays = dict(np.load(path))
-    if kind == "truncated":
-        path.write_bytes(path.read_bytes()[:-1000])
-    elif kind == "text":
-        path.write_text("hello")
-    elif kind == "pickle":
-        np.savez(path, x=np.array([{}], dtype=object))
-    elif kind == "other":
-        (tmp_path / "model.json").unlink()
-        np.savez(path, x=np.ones(3))
-    elif kind == "json":
-        (tmp_path / "model.json").write_text("{")
-    elif kind == "newer":
-        description = json.loads((tmp_path / "model.json").read_text())
-        (tmp_path / "model.json").write_text(json.dumps({**description, "format_version": 99}))
-    else:
-        if kind == "missing":
-            del arrays["Transformer/encoder_norm/bias"]
-        elif kind == "left over":
-            arrays["tail/kernel"] = np.ones(3)
-        elif kind == "shape":
-            arrays["Transformer/encoderblock_1/LayerNorm_0/bias"] = np.ones(3)
-        np.savez(path, **arrays)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("truncated", "no whole .npz"),
-        ("text", "model.npz"),
-        ("pickle", "pickles are refused"),
-        ("other", "no Vision Transformer.*it has x"),
-        ("json", "model.json is not valid JSON"),
-        ("newer", "newer vit_jax"),
-        ("missing", "Transformer/encoder_norm/bias is missing"),
-        ("left over", "tail/kernel is left over"),
-        ("shape", r"encoderblock_1/LayerNorm_0/bias has shape \(3,\) where \(16,\) is needed"),
-    ],
-)
-def test_broken_files(tmp_path, kind, message):
-    with pytest.raises(vit_jax.UserError, match=message):
-        vit_jax.load(broken(tmp_path, kind))
-
-
-def test_what_the_file_cannot_tell(goldens, tmp_path):
-    with pytest.raises(vit_jax.UserError, match="24 position embeddings are no square grid.*image_size"):
-        vit_jax.load(goldens / "vit_gap.npz")
-    vit_jax.save(vit_jax.create("Ti/8", **TINY, posemb="sincos2d"), tmp_path / "model.npz")
-    (tmp_path / "model.json").unlink()
-    with pytest.raises(vit_jax.UserError, match="posemb=sincos2d or posemb=none"):
-        vit_jax.load(tmp_path / "model.npz")
-    assert vit_jax.load(tmp_path / "model.npz", posemb="sincos2d").arch.posemb == "sincos2d"
-
-
-def test_other_places(tmp_path):
-    with pytest.raises(vit_jax.UserError, match="there is no checkpoint"):
-        vit_jax.load(tmp_path / "nothing.npz")
-    with pytest.raises(vit_jax.UserError, match="neither model.npz nor a whole checkpoint"):
-        vit_jax.load(tmp_path)
-    with pytest.raises(vit_jax.UserError, match=".npz is what can be written"):
-        vit_jax.save(vit_jax.create("Ti/8", **TINY), tmp_path / "model.bin")
+    assert names.layer_names("novel/kernel", 1) == ["vit_jax/novel/kernel"]

@@ -1,62 +1,46 @@
-"""Reading and writing small files and arrays, local or in a bucket: whole or not at all."""
+"""Reading and writing small files, local or in a bucket: whole or not at all."""
 
+import contextlib
 import json
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from vit_jax.errors import UserError
 
 
-def write_npz(path: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an uncompressed `.npz` beside its place and then moves it there, so that a kill leaves no half file."""
-
-    def write(temporary: epath.Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-
-    _replace(epath.Path(path), write)
-
-
-def read_npz(path: epath.PathLike) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz`.
-
-    Raises:
-        UserError: the file is missing, cut short, no `.npz`, or holds pickled objects.
-    """
-    path = epath.Path(path)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}") from None
-    except (zipfile.BadZipFile, EOFError, OSError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is no whole .npz file ({_line(error)}); fetch or convert it again") from error
-    except ValueError as error:
-        raise UserError(f"{path} can't be read as plain arrays ({_line(error)}); pickles are refused") from error
-
-
 def write_json(path: epath.PathLike, value: Any) -> None:
     """Writes indented JSON, whole or not at all."""
-    _replace(epath.Path(path), lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n"))
+    with replacing(epath.Path(path)) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: epath.PathLike) -> Any:
     """Raises UserError where the file is not JSON."""
+    return parsed_json(path, epath.Path(path).read_bytes())
+
+
+def parsed_json(path: epath.PathLike, text: str | bytes) -> Any:
+    """Raises UserError, naming `path` where it is from, where the text is not JSON."""
     try:
-        return json.loads(epath.Path(path).read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({_line(error)}); restore it or move it away") from error
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({line(error)}); restore it or move it away") from error
 
 
-def _replace(path: epath.Path, write: Callable[[epath.Path], None]) -> None:
+@contextlib.contextmanager
+def replacing(path: epath.Path) -> Iterator[epath.Path]:
+    """A file beside `path` to write to, moved there at the end, so that a kill or an error leaves no half file."""
     temporary = path.parent / f".{path.name}.partial"
-    write(temporary)
+    try:
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
 
 
-def _line(error: Exception) -> str:
+def line(error: Exception) -> str:
+    """What an error says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,40 +1,51 @@
-"""A model and its file: `load` and `save`, and what a run leaves for others (`model.npz` with `model.json`)."""
+"""A model and its file: `load`, `save` and `convert`, and what a run leaves for others (`model.npz`, `model.json`)."""
 
 import dataclasses
+import json
+import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from etils import epath
-from flax import nnx
 
-from vit_jax.checkpoints import files, published, store
+from vit_jax.checkpoints import containers, fetch, files, store
+from vit_jax.checkpoints.adapt import adapt
+from vit_jax.checkpoints.formats import FORMATS, About, Description, Format
+from vit_jax.checkpoints.groups import Group, Parameters, check, file_shapes, to_file
 from vit_jax.errors import UserError
 from vit_jax.models import names
-from vit_jax.models.architecture import Architecture, Preprocessing
+from vit_jax.models.architecture import FAMILIES, Architecture, Preprocessing
+from vit_jax.models.build import abstract
 from vit_jax.models.functional import Params, split
-from vit_jax.models.vit import VisionTransformer
+from vit_jax.models.model import Model
 
 FORMAT_VERSION = 1
+_KEY = "vit_jax"  # in the metadata of a .safetensors
+_LOG = logging.getLogger(__name__)
 
 
 class ModelFile(NamedTuple):
-    """What a file holds: arrays under canonical published names and what they belong to."""
+    """What a file holds: parameters under published names, read when asked for, and what they belong to."""
 
     name: str
-    arrays: published.Arrays
+    parameters: Mapping[str, np.ndarray]
     architecture: Architecture
     preprocessing: Preprocessing | None  # None where the file does not say
     class_names: tuple[str, ...]
 
 
-def load(path: epath.PathLike, **keywords: Any) -> VisionTransformer:
+def load(path: epath.PathLike, **keywords: Any) -> Model:
     """The model in a file or a run's folder, with its weights.
 
     Args:
-        path: an `.npz` in the original's naming, or a run's folder (its `model.npz`, else its newest whole checkpoint);
-            local or `gs://`.
-        keywords: fields of `Architecture` to change. `image_size` resamples the position embeddings; a `num_classes`
-            other than the file's gives a new head of zeros, and leaves a `pre_logits` layer behind.
+        path: a run's folder (its `model.npz`, else its newest whole checkpoint), a file in any of the formats, a folder
+            with a `model.safetensors`; local, `gs://` or `https://`; `file.npz:img` takes a subtree; or `augreg:B/16`,
+            the recommended public AugReg checkpoint of a variant.
+        keywords: fields of the `Architecture` to change. `image_size` resamples the position embeddings, `patch_size`
+            resizes the patch embedding; a `num_classes` other than the file's gives a new head of zeros, and leaves a
+            `pre_logits` layer behind.
 
     Raises:
         UserError: no such file, no checkpoint, or parameters that are missing, left over or of the wrong shape.
@@ -42,16 +53,27 @@ def load(path: epath.PathLike, **keywords: Any) -> VisionTransformer:
     file = read(path, **keywords)
     source = file.architecture
     new_head = keywords.get("num_classes") not in (None, source.num_classes)
-    if new_head:
+    if new_head and "pre_logits" in source.fields():
         keywords = {"pre_logits": 0, **keywords}
+    if new_head and getattr(source, "distilled", False):
+        keywords = {"distilled": False, **keywords}
     target = source.replace(**keywords)
-    params = published.adapt(file.arrays, source, target, new_head=new_head, name=file.name)
+    params = adapt(file.parameters, source, target, new_head=new_head, name=file.name)
     preprocessing = file.preprocessing or Preprocessing(target.image_size)
-    if target.image_size != source.image_size:
+    if keywords.get("image_size") is not None:
         preprocessing = _at_size(preprocessing, target.image_size)
-    class_names = () if new_head else file.class_names
-    model = nnx.eval_shape(lambda: VisionTransformer(target, preprocessing, class_names, rngs=nnx.Rngs(0)))
-    return split(model)[0](jax.tree.map(jax.numpy.asarray, params))
+    if not new_head and target.num_classes and not any(np.any(array) for array in params["head"].values()):
+        _LOG.warning("%s has a head of zeros: its features are of use, its %d classes not", path, target.num_classes)
+    model = abstract(target, preprocessing, () if new_head else file.class_names)
+    return split(model)[0](_to_device(params))
+
+
+def _to_device(params: Params) -> Params:
+    """As JAX arrays, the host's given up one by one, so each copy is waited for; `jnp.asarray` would make two."""
+    for key in list(params):
+        value = params.pop(key)
+        params[key] = _to_device(value) if isinstance(value, dict) else jax.device_put(value).block_until_ready()
+    return params
 
 
 def _at_size(preprocessing: Preprocessing, size: tuple[int, int]) -> Preprocessing:
@@ -62,65 +84,167 @@ def _at_size(preprocessing: Preprocessing, size: tuple[int, int]) -> Preprocessi
     return dataclasses.replace(preprocessing, size=size, shorter_side=side)
 
 
-def save(model: VisionTransformer, path: epath.PathLike) -> None:
-    """Writes a model's weights as `.npz` in the original's naming, and what rebuilds it as `.json` beside.
+def save(model: Model, path: epath.PathLike, format: str | None = None) -> None:
+    """Writes a model to a file that others can read, with what rebuilds it.
+
+    Args:
+        model: the model.
+        path: the file; its suffix says the container.
+        format: `original` (for `.npz`, the default), `big_vision`, `big_vision_scan`, `bit`, or `timm` (for
+            `.safetensors`, the default), `transformers`.
 
     Raises:
-        UserError: another suffix.
+        UserError: another suffix, or a format that has no place for a part of the model.
     """
-    write(path, split(model)[1], model.arch, model.preprocessing, model.class_names)
+    description = Description(model.arch, model.preprocessing, model.class_names)
+    write(path, names.Published(split(model)[1]), description, format)
 
 
 def write(
-    path: epath.PathLike, params: Params, arch: Architecture, preprocessing: Preprocessing, class_names: tuple[str, ...]
+    path: epath.PathLike,
+    parameters: Mapping[str, np.ndarray],
+    description: Description,
+    format: str | None = None,
 ) -> None:
-    """`save`, of parameters that are in no module. The `.json` goes first, so that an `.npz` is never without it."""
+    """`save`, of parameters under published names.
+
+    The arrays take their place when they are all written, and what describes them the moment before, so that they never
+    lack it and a failure changes nothing.
+    """
     path = epath.Path(path)
-    if path.suffix != ".npz":
-        raise UserError(f"{path} has no suffix that says a format; .npz is what can be written")
-    files.write_json(path.with_suffix(".json"), description(arch, preprocessing, class_names))
-    files.write_npz(path, names.to_published(params))
+    target = _format_of(path, format)
+    order = {name: i for i, name in enumerate(parameters)}  # in which a file gives each of its arrays once
+    groups = sorted(target.groups(description.architecture), key=lambda g: order[g.names[0]] if g.names else -1)
+    sidecars = target.sidecars(description)
+    written = describe(description)
+    with files.replacing(path) as temporary:
+        metadata = {_KEY: json.dumps(written)}
+        containers.write_file(temporary, path.suffix, file_shapes(groups), to_file(groups, parameters), metadata)
+        if path.suffix == ".npz":
+            files.write_json(path.with_suffix(".json"), written)
+        for name, sidecar in sidecars.items():
+            _write_sidecar(path.parent / name, sidecar, path)
 
 
-def description(arch: Architecture, preprocessing: Preprocessing, class_names: tuple[str, ...]) -> dict[str, Any]:
+def convert(source: epath.PathLike, target: epath.PathLike, format: str | None = None, **keywords: Any) -> None:
+    """One file to another, array by array.
+
+    Raises:
+        UserError: what is wrong with the source, or a format that has no place for a part of the model.
+    """
+    file = read(source, **keywords)
+    preprocessing = file.preprocessing or Preprocessing(file.architecture.image_size)
+    write(target, file.parameters, Description(file.architecture, preprocessing, file.class_names), format)
+
+
+def _format_of(path: epath.Path, name: str | None) -> Format:
+    """The format of a file to be written. Raises UserError for an unknown one, or one of another suffix."""
+    if name is None:
+        default = {".npz": "original", ".safetensors": "timm"}
+        if path.suffix not in default:
+            raise UserError(f"{path} has no suffix that says a format; {' or '.join(default)} can be written")
+        return FORMATS[default[path.suffix]]
+    if name not in FORMATS:
+        raise UserError(f"unknown format {name!r}; there are {', '.join(FORMATS)}")
+    if path.suffix != FORMATS[name].suffix:
+        raise UserError(f"{path} can't be of the format {name}, whose files end in {FORMATS[name].suffix}")
+    return FORMATS[name]
+
+
+def _write_sidecar(path: epath.Path, value: Any, beside: epath.Path) -> None:
+    """Writes JSON for another library, unless that would take the place of what describes another model."""
+    if path.exists() and files.read_json(path) != value and beside.name != "model.safetensors":
+        _LOG.warning("%s is another model's and stays; save to a folder of its own for the library that reads it", path)
+    else:
+        files.write_json(path, value)
+
+
+def describe(description: Description) -> dict[str, Any]:
     """What rebuilds a model, as JSON."""
+    arch, preprocessing, class_names = description
+    assert preprocessing is not None
     return {
         "format_version": FORMAT_VERSION,
+        "family": arch.family,
         "architecture": dataclasses.asdict(arch),
         "preprocessing": dataclasses.asdict(preprocessing),
         "class_names": list(class_names),
     }
 
 
-def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
-    """What a file or a run's folder holds. `keywords` say what it can't tell, see `published.architecture`."""
-    path = epath.Path(path)
-    if not path.exists():
-        raise UserError(f"there is no checkpoint {path}")
-    if path.is_dir():
-        return _read_run(path, keywords)
-    arrays = published.canonical(files.read_npz(path))
-    json = path.with_suffix(".json")
-    if json.exists():
-        return ModelFile(str(path), arrays, *_described(json))
-    return ModelFile(str(path), arrays, published.architecture(arrays, str(path), **keywords), None, ())
-
-
-def _read_run(folder: epath.Path, keywords: dict[str, Any]) -> ModelFile:
-    if (folder / "model.npz").exists():
-        return read(folder / "model.npz", **keywords)
-    params = store.newest_params(folder / store.FOLDER) if (folder / store.FOLDER).exists() else None
-    if params is None or not (folder / "model.json").exists():
-        raise UserError(f"{folder} is no run's folder with a model: it has neither model.npz nor a whole checkpoint")
-    return ModelFile(str(folder), names.to_published(params), *_described(folder / "model.json"))
-
-
-def _described(path: epath.Path) -> tuple[Architecture, Preprocessing, tuple[str, ...]]:
-    json = files.read_json(path)
+def described(path: epath.PathLike, value: Any) -> Description:
+    """The same read back. Raises UserError, naming `path`, where it is none."""
     try:
-        if json["format_version"] > FORMAT_VERSION:
-            raise UserError(f"{path} is of format {json['format_version']}, made by a newer vit_jax; update this one")
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json["preprocessing"].items()}
-        return Architecture.of(**json["architecture"]), Preprocessing(**settings), tuple(json["class_names"])
+        if value["format_version"] > FORMAT_VERSION:
+            raise UserError(f"{path} is of format {value['format_version']}, made by a newer vit_jax; update this one")
+        arch = FAMILIES[value["family"]].of(**value["architecture"])
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in value["preprocessing"].items()
+        }
+        return Description(arch, Preprocessing(**settings), tuple(value["class_names"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} does not describe a model ({error}); restore it or move it away") from error
+
+
+def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
+    """What a file or a run's folder holds, of which only the headers are read. `keywords` say what it can't tell."""
+    given = {key: value for key, value in keywords.items() if value is not None}
+    local, subtree = fetch.local(path)
+    if local.is_dir():
+        if (local / "model.npz").exists():
+            local = local / "model.npz"
+        elif (local / "model.safetensors").exists():
+            local = local / "model.safetensors"
+        else:
+            return _read_run(local)
+    container = containers.open_file(local)
+    shapes = container.shapes
+    if subtree:
+        shapes = {n: s for n, s in shapes.items() if n.startswith((f"{subtree}/", f"params/{subtree}/"))}
+        if not shapes:
+            raise UserError(f"{local} has no subtree {subtree}")
+    description, groups, file_names = _understood(container, shapes, subtree, given)
+    return ModelFile(str(path), Parameters(container, groups, file_names), *description)
+
+
+def _understood(
+    container: containers.Container, shapes: Mapping[str, containers.Shape], subtree: str, keywords: Mapping[str, Any]
+) -> tuple[Description, list[Group], dict[str, str]]:
+    """What a file describes, its groups and the names of their arrays in it."""
+    path = container.path
+    cut = [f"params/{subtree}/", f"{subtree}/"] if subtree else []
+    inner = {next((n[len(c) :] for c in cut if n.startswith(c)), n): n for n in shapes}
+    for format in FORMATS.values():
+        if (renamed := format.rename(inner)) is None:
+            continue
+        file_names = {name: inner[n] for name, n in renamed.items()}
+        found = {name: shapes[file] for name, file in file_names.items()}
+        own = path.with_suffix(".json")
+        if _KEY in container.metadata:
+            description = described(path, files.parsed_json(path, container.metadata[_KEY]))
+        elif path.suffix == ".npz" and own.exists():
+            description = described(own, files.read_json(own))
+        else:
+            about = About(str(path), _beside(path, "config.json"), _beside(path, "preprocessor_config.json"), keywords)
+            description = format.describe(found, about)
+        groups = format.groups(description.architecture, found)
+        check(container, groups, file_names)
+        return description, groups, file_names
+    some = ", ".join(sorted(shapes)[:3])
+    raise UserError(f"{path} is no model of a known format; it has {some or 'no arrays'} …")
+
+
+def _beside(path: epath.Path, name: str) -> dict[str, Any]:
+    found = path.parent / name
+    value = files.read_json(found) if path.suffix == ".safetensors" and found.exists() else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_run(folder: epath.Path) -> ModelFile:
+    params = store.newest_params(folder / store.FOLDER) if (folder / store.FOLDER).exists() else None
+    if params is None or not (folder / "model.json").exists():
+        raise UserError(
+            f"{folder} is no run's folder with a model: it has neither model.npz nor model.safetensors nor a checkpoint"
+        )
+    path = folder / "model.json"
+    return ModelFile(str(folder), names.Published(params), *described(path, files.read_json(path)))

@@ -1,0 +1,25 @@
+"""Models for files."""
+
+import numpy as np
+import pytest
+
+from vit_jax.models import names, variants
+from vit_jax.models.architecture import Preprocessing
+from vit_jax.models.build import abstract
+from vit_jax.models.functional import split
+
+TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16, "num_classes": 3}
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """`drawn(name, …)`: a model, TINY by default, of random parameters, preprocessing and class names of its own."""
+
+    def make(name="Ti/8", **keywords):
+        rng, arch = np.random.default_rng(0), variants.named(name, **(keywords if name != "Ti/8" else TINY | keywords))
+        preprocessing = Preprocessing(arch.image_size, 2 * min(arch.image_size), (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
+        of, shapes = split(abstract(arch, preprocessing, tuple("aäß"[: arch.num_classes])))
+        arrays = {path: rng.standard_normal(s.shape, np.float32) for path, s in names.flatten(shapes).items()}
+        return of(names.unflatten(arrays))
+
+    return make

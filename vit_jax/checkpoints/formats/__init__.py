@@ -1,0 +1,19 @@
+"""The formats: each a naming of a model's arrays, read and written by the same list of correspondences."""
+
+from vit_jax.checkpoints.formats.base import About, Description, Format
+from vit_jax.checkpoints.formats.bit import Bit
+from vit_jax.checkpoints.formats.flax import Flax
+from vit_jax.checkpoints.formats.timm import Timm
+from vit_jax.checkpoints.formats.transformers import Transformers
+
+_ALL: tuple[Format, ...] = (
+    Flax("original"),
+    Flax("big_vision"),
+    Flax("big_vision_scan"),
+    Bit(),
+    Timm(),
+    Transformers(),
+)
+FORMATS: dict[str, Format] = {format.name: format for format in _ALL}
+
+__all__ = ["FORMATS", "About", "Description", "Format"]

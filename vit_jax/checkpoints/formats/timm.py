@@ -1,0 +1,229 @@
+"""timm's `VisionTransformer.state_dict()` as `.safetensors`, with the `config.json` that its hub puts beside."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vit_jax.checkpoints.containers import Shape
+from vit_jax.checkpoints.formats import torch_names as torch
+from vit_jax.checkpoints.formats.base import NOTHING, About, Description, need_place, sized
+from vit_jax.checkpoints.groups import Group, convolution, dense, fused, fused_bias, norm, same
+from vit_jax.errors import UserError
+from vit_jax.models.architecture import Architecture, Preprocessing, VitArchitecture
+
+# What a config that names a published model, and not its arguments, leaves to be known (timm 1.0): 16 heads where they
+# are not of 64 each, and the approximate GELU.
+_SIXTEEN = re.compile(r"giantopt|vit_base_patch16_gap_224")
+_TANH = re.compile(r"patch32_siglip|so400m_patch16_siglip|giantopt|large_patch16_siglip(_gap)?_512")
+_POOLS = {"token": "tok", "avg": "gap", "map": "map"}
+_ACTIVATIONS = {"gelu": "gelu_erf", "gelu_tanh": "gelu"}
+
+
+class Timm:
+    """Queries, keys and values fused; average pooling with `fc_norm`; registers; LayerScale; attention pooling."""
+
+    name, suffix = "timm", ".safetensors"
+
+    def rename(self, names: Iterable[str]) -> dict[str, str] | None:
+        """See `base.Format.rename`."""
+        found = {name: name for name in names}
+        return found if {"patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= found.keys() else None
+
+    def describe(self, shapes: Mapping[str, Shape], about: About) -> Description:
+        """See `base.Format.describe`."""
+        config, keywords = about.config, about.keywords
+        args = config if "embed_dim" in config else config.get("model_args", {})
+        width, _, *patch = shapes["patch_embed.proj.weight"]
+        qk_norm = shapes.get("blocks.0.attn.q_norm.weight")
+        heads = torch.first(width // qk_norm[0] if qk_norm else None, args.get("num_heads"), keywords.get("num_heads"))
+        if heads is None and "architecture" in config:
+            heads = _published_heads(config["architecture"], width)
+        if heads is None:
+            heads = about.need("num_heads", "how many heads its fused queries, keys and values have")
+        mlp_dim, packed = shapes["blocks.0.mlp.fc2.weight"][1], shapes.get("blocks.0.mlp.fc1.weight")
+        class_token, registers = "cls_token" in shapes, shapes.get("reg_token", shapes.get("dist_token", (1, 0)))[1]
+        fc_norm = "fc_norm.weight" in shapes
+        pool = torch.first(args.get("global_pool"), config.get("global_pool")) or None
+        activation = args.get("act_layer") or ("gelu_tanh" if _TANH.search(config.get("architecture", "")) else "gelu")
+        pretrained = config.get("pretrained_cfg", {})
+        table = shapes.get("pos_embed", (1, 0))[1]
+        given = torch.first(args.get("img_size"), pretrained.get("input_size", [None])[1:] or None)
+        image_size = torch.first(given, keywords.get("image_size"))
+        rows = torch.prefix_rows(table, class_token + registers, int(class_token), image_size, (patch[0], patch[1]))
+        if given is not None:
+            about = about._replace(keywords={**keywords, "image_size": given})
+        swiglu = "blocks.0.mlp.fc1_g.weight" in shapes or (packed is not None and packed[0] == 2 * mlp_dim)
+        if "attn_pool.latent" in shapes or pool is None:
+            pool = "map" if "attn_pool.latent" in shapes else "token" if class_token and not fc_norm else "avg"
+        for key, value, known in (("global_pool", pool, _POOLS), ("act_layer", activation, _ACTIVATIONS)):
+            if value not in known and not (swiglu and key == "act_layer"):
+                raise UserError(f"{about.name} has {key}={value}; only {', '.join(known)} can be read")
+        found = {
+            "patch_size": patch,
+            "width": width,
+            "depth": torch.depth(shapes, "blocks.", ".norm1.weight"),
+            "mlp_dim": mlp_dim,
+            "num_heads": heads,
+            "num_classes": torch.length(shapes, "head.weight"),
+            "class_token": class_token,
+            "registers": registers,
+            "pool": _POOLS[pool],
+            "norm_after_pool": fc_norm,
+            "posemb": "learned" if table else keywords.get("posemb", "none"),
+            "posemb_resample": "bicubic_antialias",
+            "qk_norm": qk_norm is not None,
+            "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
+            "layer_scale": (args.get("init_values") or 1e-5) if "blocks.0.ls1.gamma" in shapes else 0.0,
+            "mlp": "swiglu" if swiglu else _ACTIVATIONS[activation],
+            "distilled": "head_dist.weight" in shapes,
+        }
+        if table:
+            found["image_size"] = sized(table - rows, (patch[0], patch[1]), about)
+        elif image_size is not None:
+            found["image_size"] = image_size
+        computation = {key: value for key, value in keywords.items() if key in VitArchitecture.fields()}
+        arch = VitArchitecture.of(**{**computation, **found})
+        if "mean" in pretrained:
+            preprocessing: Preprocessing | None = _preprocessing(pretrained, arch)
+        else:
+            preprocessing = Preprocessing.imagenet(arch.image_size) if "dist_token" in shapes else None
+        return Description(arch, preprocessing, tuple(config.get("label_names") or ()))
+
+    def groups(self, arch: Architecture, shapes: Mapping[str, Shape] = NOTHING) -> list[Group]:
+        """See `base.Format.groups`."""
+        arch = torch.vit_of(arch, self.name)
+        need_place(
+            self.name, arch, stages=[None], attention=["full"], parallel=[False], rope=[0.0], pre_logits=[0],
+            posemb=["learned", "none"], posemb_at=["stem"], pool=["tok", "gap", "map"],
+        )  # fmt: skip
+        if arch.norm_eps > 1e-6:  # timm's is 1e-6, and a smaller one computes the same to rounding
+            need_place(self.name, arch, norm_eps=[1e-6])
+        distilled = arch.distilled or "dist_token" in shapes
+        if arch.distilled:
+            need_place(self.name, arch, registers=[1], mlp=["gelu", "gelu_erf"], posemb=["learned"],
+                       norm_after_pool=[False])  # fmt: skip
+        if arch.pool == "map":
+            need_place(self.name, arch, mlp=["gelu", "gelu_erf"])
+        rows = arch.specials
+        if "pos_embed" in shapes:
+            rows = shapes["pos_embed"][1] - arch.grid[0] * arch.grid[1]
+        groups = convolution("patch_embed.proj", "embedding", (*arch.patch_size, 3, arch.width))
+        registers = "dist_token" if distilled else "reg_token"
+        groups += torch.with_special_positions(arch, "pos_embed", registers, rows, "cls_token")
+        for layer in range(arch.depth):
+            groups += _block(f"blocks.{layer}", layer, arch, "blocks.0.mlp.fc1_g.weight" in shapes)
+        groups += norm("norm", "Transformer/encoder_norm", arch.width) + norm("fc_norm", "vit_jax/fc_norm", arch.width)
+        groups += _attention_pool(arch)
+        groups += dense("head", "head", (arch.width, arch.num_classes))
+        groups += dense("head_dist", torch.HEAD_DIST, (arch.width, arch.num_classes))
+        return torch.kept(groups, arch)
+
+    def sidecars(self, description: Description) -> dict[str, Any]:
+        """The `config.json` from which `timm.create_model("local-dir:FOLDER")` makes the model."""
+        arch, preprocessing, class_names = description
+        assert isinstance(arch, VitArchitecture) and preprocessing is not None
+        hidden = arch.mlp_dim * (2 if arch.mlp == "swiglu" else 1)
+        ratio = hidden / arch.width
+        pool = {pool: name for name, pool in _POOLS.items()}[arch.pool]
+        args: dict[str, Any] = {
+            "img_size": list(arch.image_size),
+            "patch_size": arch.patch_size[0] if len(set(arch.patch_size)) == 1 else list(arch.patch_size),
+            "embed_dim": arch.width,
+            "depth": arch.depth,
+            "num_heads": arch.num_heads,
+            "mlp_ratio": ratio if int(arch.width * ratio) == hidden else (hidden + 0.5) / arch.width,
+            "qkv_bias": arch.qkv_bias,
+            "qk_norm": arch.qk_norm,
+            "init_values": arch.layer_scale or None,
+            "global_pool": pool,
+        }
+        architecture = "deit_base_distilled_patch16_224"
+        if not arch.distilled:
+            args |= {
+                "class_token": arch.class_token,
+                "reg_tokens": arch.registers,
+                "no_embed_class": False,
+                "fc_norm": arch.norm_after_pool,
+                "pos_embed": "learn" if arch.posemb == "learned" else "none",
+            }
+            architecture = "vit_giant_patch14_reg4_dinov2" if arch.mlp == "swiglu" else "vit_base_patch16_224"
+        if arch.mlp == "gelu":
+            args["act_layer"] = "gelu_tanh"
+        height, side = preprocessing.size[0], preprocessing.shorter_side
+        cfg = {
+            "input_size": [3, *preprocessing.size],
+            "interpolation": "bilinear",
+            "crop_pct": height / side if side else 1.0,
+            "crop_mode": "center" if side else "squash",
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "num_classes": arch.num_classes,
+            "first_conv": "patch_embed.proj",
+            "classifier": ["head", "head_dist"] if arch.distilled else "head",
+        }
+        config: dict[str, Any] = {
+            "architecture": architecture,
+            "num_classes": arch.num_classes,
+            "num_features": arch.width,
+            "global_pool": pool,
+            "model_args": args,
+            "pretrained_cfg": cfg,
+        }
+        if class_names:
+            config["label_names"] = list(class_names)
+        return {"config.json": config}
+
+
+def _block(file: str, layer: int, arch: VitArchitecture, separate_gate: bool) -> list[Group]:
+    name, attention, heads = torch.block(layer), torch.attention(layer), arch.num_heads
+    shape = (arch.width, heads, arch.width // heads)
+    parts = ("query", "key", "value")
+    groups = [
+        *norm(f"{file}.norm1", f"{name}/LayerNorm_0", arch.width),
+        fused(f"{file}.attn.qkv.weight", [f"{attention}/{part}/kernel" for part in parts], shape),
+        fused_bias(f"{file}.attn.qkv.bias", [f"{attention}/{part}/bias" for part in parts], shape[1:]),
+        *norm(f"{file}.attn.q_norm", f"{attention}/query_ln", shape[2]),
+        *norm(f"{file}.attn.k_norm", f"{attention}/key_ln", shape[2]),
+        *dense(f"{file}.attn.proj", f"{attention}/out", (*shape[1:], arch.width), inputs=2),
+        same(f"{file}.ls1.gamma", f"{torch.extra(layer)}/scale1", (arch.width,)),
+        *norm(f"{file}.norm2", f"{name}/LayerNorm_2", arch.width),
+        same(f"{file}.ls2.gamma", f"{torch.extra(layer)}/scale2", (arch.width,)),
+        *dense(f"{file}.mlp.fc2", f"{name}/MlpBlock_3/Dense_1", (arch.mlp_dim, arch.width)),
+    ]
+    first, kernel = f"{name}/MlpBlock_3/Dense_0", (arch.width, arch.mlp_dim)
+    if arch.mlp != "swiglu":
+        return groups + dense(f"{file}.mlp.fc1", first, kernel)
+    if separate_gate:
+        gate = dense(f"{file}.mlp.fc1_g", f"{torch.extra(layer)}/mlp/gate", kernel)
+        return groups + gate + dense(f"{file}.mlp.fc1_x", first, kernel)
+    return groups + torch.swiglu(f"{file}.mlp.fc1", layer, arch)
+
+
+def _attention_pool(arch: VitArchitecture) -> list[Group]:
+    name, attention = "MAPHead_0", "MAPHead_0/MultiHeadDotProductAttention_0"
+    shape = (arch.width, arch.num_heads, arch.width // arch.num_heads)
+    return [
+        same("attn_pool.latent", f"{name}/probe", (1, 1, arch.width)),
+        *dense("attn_pool.q", f"{attention}/query", shape),
+        fused("attn_pool.kv.weight", [f"{attention}/key/kernel", f"{attention}/value/kernel"], shape),
+        fused_bias("attn_pool.kv.bias", [f"{attention}/key/bias", f"{attention}/value/bias"], shape[1:]),
+        *dense("attn_pool.proj", f"{attention}/out", (*shape[1:], arch.width), inputs=2),
+        *norm("attn_pool.norm", f"{name}/LayerNorm_0", arch.width),
+        *dense("attn_pool.mlp.fc1", f"{name}/MlpBlock_0/Dense_0", (arch.width, arch.mlp_dim)),
+        *dense("attn_pool.mlp.fc2", f"{name}/MlpBlock_0/Dense_1", (arch.mlp_dim, arch.width)),
+    ]
+
+
+def _published_heads(architecture: str, width: int) -> int | None:
+    if _SIXTEEN.search(architecture) or width in (1152, 1280, 1408, 1664):
+        return 16
+    return width // 64 if width >= 192 and width % 64 == 0 else None
+
+
+def _preprocessing(config: Mapping[str, Any], arch: VitArchitecture) -> Preprocessing:
+    """timm's evaluation: the shorter side to the input's over `crop_pct`, then the centre; or a plain resize."""
+    height, width_px = config.get("input_size", (3, *arch.image_size))[1:]
+    cropped = config.get("crop_mode", "center") == "center"
+    side = math.floor(min(height, width_px) / config.get("crop_pct", 0.875)) if cropped else None
+    return Preprocessing((height, width_px), side, tuple(config["mean"]), tuple(config["std"]))

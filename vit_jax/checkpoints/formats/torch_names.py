@@ -1,0 +1,136 @@
+"""What timm's and transformers' namings of a Vision Transformer share: PyTorch's layouts of a block and its tokens."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vit_jax.checkpoints.containers import Shape
+from vit_jax.checkpoints.formats.base import parameter_shapes
+from vit_jax.checkpoints.formats.flax import POSITIONS
+from vit_jax.checkpoints.groups import Group, same
+from vit_jax.errors import UserError
+from vit_jax.models.architecture import Architecture, VitArchitecture
+
+REGISTERS = "vit_jax/registers"
+HEAD_DIST = "vit_jax/head_dist"
+
+
+def attention(layer: int) -> str:
+    """The published name of a layer's attention."""
+    return f"Transformer/encoderblock_{layer}/MultiHeadDotProductAttention_1"
+
+
+def block(layer: int) -> str:
+    return f"Transformer/encoderblock_{layer}"
+
+
+def extra(layer: int) -> str:
+    """Where a layer's parameters are that the original has not."""
+    return f"vit_jax/encoderblock_{layer}"
+
+
+def kept(groups: list[Group], arch: Architecture) -> list[Group]:
+    """The groups whose parameters the architecture has: a format lists biases and such without asking.
+
+    Raises:
+        UserError: a parameter of the architecture is in no group.
+    """
+    shapes = parameter_shapes(arch)
+    groups = [group for group in groups if all(name in shapes for name in group.names)]
+    if left := shapes.keys() - {name for group in groups for name in group.names}:
+        raise UserError(f"the format has no place for {sorted(left)[0]}")
+    return groups
+
+
+def vit_of(arch: Architecture, format: str) -> VitArchitecture:
+    """Raises UserError for another family."""
+    if not isinstance(arch, VitArchitecture):
+        raise UserError(f"the format {format} has no place for a model of the family {arch.family}")
+    return arch
+
+
+def with_special_positions(
+    arch: VitArchitecture, table: str, registers: str | None, rows: int, cls: str
+) -> list[Group]:
+    """Class token, registers and a table of positions with `rows` entries before the patches.
+
+    Here a table has an entry for the class token alone. Where a file's has one for every special token those of the
+    registers are added to them, which computes the same; where it has none the class token's is zero.
+    """
+    specials, patches = arch.specials, arch.grid[0] * arch.grid[1]
+    width = arch.width
+    groups = [same(cls, "cls", (1, 1, width))] if arch.class_token else []
+    if arch.registers and registers and rows <= int(bool(arch.class_token)):
+        groups.append(same(registers, REGISTERS, (1, arch.registers, width)))
+    if arch.posemb != "learned":
+        return groups
+    own = int(bool(arch.class_token))
+    shape: Shape = (1, rows + patches, width)
+    if rows == own or rows not in (0, specials):
+        groups.append(same(table, POSITIONS, (1, own + patches, width)))
+    elif rows == 0:
+        groups.append(
+            Group(
+                {table: shape},
+                (POSITIONS,),
+                lambda t: (np.concatenate([np.zeros((1, own, width), np.float32), t], axis=1),),
+                lambda t: (t[:, own:],),
+            )
+        )
+    else:
+        assert registers and rows == specials
+        groups.append(
+            Group(
+                {table: shape, registers: (1, arch.registers, width)},
+                (POSITIONS, REGISTERS),
+                lambda t, r: (np.concatenate([t[:, :own], t[:, rows:]], axis=1), r + t[:, own:rows]),
+                lambda t, r: (np.concatenate([t[:, :own], np.zeros_like(r), t[:, own:]], axis=1), r),
+            )
+        )
+    return groups
+
+
+def swiglu(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
+    """A SwiGLU's two first layers in one: the gate's outputs, then what it multiplies."""
+    gate, value, dim = f"{extra(layer)}/mlp/gate", f"{block(layer)}/MlpBlock_3/Dense_0", arch.mlp_dim
+    return [
+        Group(
+            {f"{file}.weight": (2 * dim, arch.width)},
+            (f"{gate}/kernel", f"{value}/kernel"),
+            lambda a: (a[:dim].T, a[dim:].T),
+            lambda g, v: (np.concatenate([g.T, v.T]),),
+        ),
+        Group(
+            {f"{file}.bias": (2 * dim,)},
+            (f"{gate}/bias", f"{value}/bias"),
+            lambda a: (a[:dim], a[dim:]),
+            lambda g, v: (np.concatenate([g, v]),),
+        ),
+    ]
+
+
+def prefix_rows(tokens: int, specials: int, own: int, image_size: Any, patch: tuple[int, int]) -> int:
+    """How many entries a table of so many has before the patches: none, the class token's, or all specials'."""
+    choices = [rows for rows in (specials, own, 0) if rows <= tokens]
+    if image_size is not None:
+        height, width_px = (image_size, image_size) if isinstance(image_size, int) else image_size
+        patches = (height // patch[0]) * (width_px // patch[1])
+        if exact := [rows for rows in choices if tokens - rows == patches]:
+            return exact[0]
+    return next((rows for rows in choices if round((tokens - rows) ** 0.5) ** 2 == tokens - rows), own)
+
+
+def first(*values: Any) -> Any:
+    """The first that is not None."""
+    return next((value for value in values if value is not None), None)
+
+
+def length(shapes: Mapping[str, Shape], name: str) -> int:
+    """The first axis of an array that a file may lack; then 0."""
+    return shapes[name][0] if name in shapes else 0
+
+
+def depth(shapes: Mapping[str, Shape], before: str, after: str) -> int:
+    """How many layers have the array `before<layer>after`."""
+    return sum(name.startswith(before) and name.endswith(after) for name in shapes)

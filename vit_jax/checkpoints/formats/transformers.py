@@ -1,0 +1,354 @@
+"""What transformers' `save_pretrained` writes: ViT, DeiT, DINOv2 (with registers, with SwiGLU), SigLIP's vision tower.
+
+`model.safetensors`, `config.json`, and `preprocessor_config.json` with the mean and deviation that images want.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vit_jax.checkpoints.containers import Shape
+from vit_jax.checkpoints.formats import torch_names as torch
+from vit_jax.checkpoints.formats.base import NOTHING, About, Description, need_place, sized
+from vit_jax.checkpoints.groups import Group, convolution, dense, fused, fused_bias, norm, padding, reshaped, same
+from vit_jax.errors import UserError
+from vit_jax.models.architecture import Architecture, Preprocessing, VitArchitecture
+
+_PREFIXES = ("vit.", "deit.", "dinov2.", "dinov2_with_registers.", "vision_model.")
+_TOWER = "vision_model."
+_ACTIVATIONS = {"gelu": "gelu_erf", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
+
+
+class Transformers:
+    """One naming for each kind of model: `vit`, `deit`, `dinov2` and `siglip`."""
+
+    name, suffix = "transformers", ".safetensors"
+
+    def rename(self, names: Iterable[str]) -> dict[str, str] | None:
+        """Without the prefix of the bare model; of two towers only the vision one's."""
+        names = list(names)
+        if any(name.startswith("text_model.") for name in names):
+            names = [name for name in names if name.startswith(_TOWER)]
+        found = {}
+        for name in names:
+            prefix = next((p for p in _PREFIXES if name.startswith(p)), "")
+            if not name.endswith("position_ids"):
+                found[name[len(prefix) :]] = name
+        if "embeddings.patch_embedding.weight" in found and "classifier.weight" in found:
+            # SigLIP's classifier is on the average; what the attention pooling would be is there and unused.
+            found = {name: file for name, file in found.items() if not name.startswith("head.")}
+        known = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
+        return found if any(name in found for name in known) else None
+
+    def describe(self, shapes: Mapping[str, Shape], about: About) -> Description:
+        """See `base.Format.describe`."""
+        kind, config = _kind(shapes), about.config.get("vision_config", about.config)
+        siglip = kind == "siglip"
+        patch = shapes[f"embeddings.patch_embedding{'' if siglip else 's.projection'}.weight"]
+        layers = "encoder.layers." if siglip else "encoder.layer."
+        mlp = _mlp_dim(shapes, kind)
+        activation = config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "gelu")
+        if activation not in _ACTIVATIONS:
+            raise UserError(f"{about.name} has hidden_act={activation}; only {', '.join(_ACTIVATIONS)} can be read")
+        swiglu = "encoder.layer.0.mlp.weights_in.weight" in shapes
+        heads = torch.first(config.get("num_attention_heads"), about.keywords.get("num_heads"))
+        if heads is None:
+            heads = about.need("num_heads", "how many heads it has")
+        class_token, width = not siglip, patch[0]
+        registers = shapes.get("embeddings.register_tokens", (1, 0))[1] + (kind == "deit")
+        if siglip:
+            tokens, pool = shapes["embeddings.position_embedding.weight"][0], "map" if "head.probe" in shapes else "gap"
+        else:
+            tokens = shapes["embeddings.position_embeddings"][1] - (2 if kind == "deit" else 1)
+            pool = "tok+gap" if shapes.get("classifier.weight", (0, 0))[1] == 2 * width else "tok"
+        if "image_size" in config:
+            about = about._replace(keywords={**about.keywords, "image_size": config["image_size"]})
+        scaled = "encoder.layer.0.layer_scale1.lambda1" in shapes
+        found = {
+            "patch_size": patch[2:],
+            "width": width,
+            "depth": torch.depth(shapes, layers, ".mlp.fc1.bias" if siglip else ".attention.output.dense.bias"),
+            "mlp_dim": mlp,
+            "num_heads": heads,
+            "num_classes": torch.length(shapes, "classifier.weight") or torch.length(shapes, "cls_classifier.weight"),
+            "pre_logits": torch.length(shapes, "pooler.dense.weight"),
+            "class_token": class_token,
+            "registers": registers,
+            "pool": pool,
+            "distilled": "distillation_classifier.weight" in shapes,
+            "posemb": "learned",
+            "posemb_resample": "bicubic_antialias" if kind == "dinov2" and registers else "bicubic",
+            "qkv_bias": siglip or "encoder.layer.0.attention.attention.query.bias" in shapes,
+            "layer_scale": (config.get("layerscale_value") or 1.0) if scaled else 0.0,
+            "mlp": "swiglu" if swiglu else _ACTIVATIONS[activation],
+            "norm_eps": config.get("layer_norm_eps", 1e-12 if kind in ("vit", "deit") else 1e-6),
+            "image_size": sized(tokens, (patch[2], patch[3]), about),
+        }
+        computation = {key: value for key, value in about.keywords.items() if key in VitArchitecture.fields()}
+        arch = VitArchitecture.of(**{**computation, **found})
+        labels = about.config.get("id2label") or {}
+        names = tuple(labels[key] for key in sorted(labels, key=int)) if len(labels) == arch.num_classes else ()
+        return Description(arch, _preprocessing(about.preprocessor, kind, arch), names)
+
+    def groups(self, arch: Architecture, shapes: Mapping[str, Shape] = NOTHING) -> list[Group]:
+        """See `base.Format.groups`."""
+        arch = torch.vit_of(arch, self.name)
+        need_place(
+            self.name, arch, stages=[None], attention=["full"], parallel=[False], rope=[0.0], qk_norm=[False],
+            posemb=["learned"], posemb_at=["stem"], norm_after_pool=[False],
+        )  # fmt: skip
+        kind = _kind(shapes) if shapes else _kind_to_write(arch, self.name)
+        if kind == "siglip":
+            groups = torch.kept(_siglip(arch), arch)
+            return groups if shapes else _prefixed(groups, arch, kind)
+        tokens = "embeddings."
+        registers = "distillation_token" if kind == "deit" else "register_tokens"
+        rows = arch.specials if kind == "deit" else 1
+        groups = convolution(f"{tokens}patch_embeddings.projection", "embedding", (*arch.patch_size, 3, arch.width))
+        table = f"{tokens}position_embeddings"
+        groups += torch.with_special_positions(arch, table, tokens + registers, rows, f"{tokens}cls_token")
+        groups += norm("layernorm", "Transformer/encoder_norm", arch.width)
+        for layer in range(arch.depth):
+            groups += (_dinov2_block if kind == "dinov2" else _vit_block)(f"encoder.layer.{layer}", layer, arch)
+        if kind == "dinov2" and (not shapes or "embeddings.mask_token" in shapes):
+            groups.append(padding("embeddings.mask_token", (1, arch.width)))
+        features = 2 * arch.width if arch.pool == "tok+gap" else arch.width
+        groups += dense("pooler.dense", "pre_logits", (arch.width, arch.pre_logits))
+        groups += dense("cls_classifier" if arch.distilled else "classifier", "head", (features, arch.num_classes))
+        groups += dense("distillation_classifier", torch.HEAD_DIST, (arch.width, arch.num_classes))
+        groups = torch.kept(groups, arch)
+        return groups if shapes else _prefixed(groups, arch, kind)
+
+    def sidecars(self, description: Description) -> dict[str, Any]:
+        """The `config.json` and `preprocessor_config.json` for `from_pretrained`."""
+        arch, preprocessing, class_names = description
+        assert isinstance(arch, VitArchitecture) and preprocessing is not None
+        kind = _kind_to_write(arch, self.name)
+        model_type = _model_type(arch, kind)
+        height, width_px = arch.image_size
+        config: dict[str, Any] = {
+            "architectures": [_class(arch, kind)],
+            "model_type": model_type,
+            "hidden_size": arch.width,
+            "num_hidden_layers": arch.depth,
+            "num_attention_heads": arch.num_heads,
+            "hidden_act": "gelu_pytorch_tanh" if arch.mlp == "gelu" else "gelu",
+            "layer_norm_eps": arch.norm_eps,
+            "image_size": height if height == width_px else [height, width_px],
+            "patch_size": arch.patch_size[0] if len(set(arch.patch_size)) == 1 else list(arch.patch_size),
+            "num_channels": 3,
+        }
+        if kind == "dinov2":
+            config |= {
+                "mlp_ratio": _mlp_ratio(arch, self.name),
+                "use_swiglu_ffn": arch.mlp == "swiglu",
+                "layerscale_value": arch.layer_scale,
+            }
+            if arch.registers:
+                config["num_register_tokens"] = arch.registers
+        else:
+            config["intermediate_size"] = arch.mlp_dim
+        if kind == "siglip":
+            config["vision_use_head"] = arch.pool == "map"
+        else:
+            config["qkv_bias"] = arch.qkv_bias
+        if arch.pre_logits:
+            config |= {"pooler_output_size": arch.pre_logits, "pooler_act": "tanh"}
+        if kind == "siglip" and arch.num_classes:
+            config = {"architectures": config.pop("architectures"), "model_type": "siglip", "vision_config": config}
+        if "For" in _class(arch, kind):
+            labels = class_names or tuple(f"LABEL_{i}" for i in range(arch.num_classes))
+            config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+            config["label2id"] = {label: i for i, label in enumerate(labels)}
+        return {"config.json": config, "preprocessor_config.json": _preprocessor(preprocessing)}
+
+
+_CLASSES = {
+    "vit": "ViT", "deit": "DeiT", "dinov2": "Dinov2", "dinov2_with_registers": "Dinov2WithRegisters",
+    "siglip_vision_model": "Siglip",
+}  # fmt: skip
+
+
+def _kind(shapes: Mapping[str, Shape]) -> str:
+    if "embeddings.patch_embedding.weight" in shapes:
+        return "siglip"
+    if "embeddings.distillation_token" in shapes:
+        return "deit"
+    return "dinov2" if "encoder.layer.0.norm1.weight" in shapes else "vit"
+
+
+def _kind_to_write(arch: VitArchitecture, format: str) -> str:
+    """The kind of model that has a place for everything. Raises UserError where none has."""
+    sides = arch.image_size, arch.patch_size
+    if not arch.class_token or arch.layer_scale:  # SigLIP's and DINOv2's grids are square
+        need_place(format, arch, image_size=[(s, s) for s in sides[0]], patch_size=[(s, s) for s in sides[1]])
+    if not arch.class_token:
+        need_place(format, arch, registers=[0], layer_scale=[0.0], mlp=["gelu", "gelu_erf"], pre_logits=[0],
+                   qkv_bias=[True], pool=["gap", "map"])  # fmt: skip
+        if arch.pool == "map":
+            need_place(format, arch, num_classes=[0])
+        return "siglip"
+    need_place(format, arch, pool=["tok", "tok+gap"])
+    if arch.layer_scale:
+        need_place(format, arch, distilled=[False], pre_logits=[0])
+        need_place(format, arch, pool=["tok+gap"] if arch.num_classes else ["tok"])
+        _mlp_ratio(arch, format)
+        return "dinov2"
+    need_place(format, arch, mlp=["gelu", "gelu_erf"], pool=["tok"], registers=[0, 1])
+    if arch.pre_logits:
+        need_place(format, arch, num_classes=[0])
+    return "deit" if arch.registers else "vit"
+
+
+def _model_type(arch: VitArchitecture, kind: str) -> str:
+    if kind == "dinov2" and arch.registers:
+        return "dinov2_with_registers"
+    return "siglip_vision_model" if kind == "siglip" else kind
+
+
+def _class(arch: VitArchitecture, kind: str) -> str:
+    stem = _CLASSES[_model_type(arch, kind)]
+    # The bare ViT and DeiT want a `pooler`; without one a classifier of no classes is what gives their features.
+    if not arch.num_classes and (kind not in ("vit", "deit") or arch.pre_logits):
+        return f"{stem}VisionModel" if kind == "siglip" else f"{stem}Model"
+    return f"{stem}ForImageClassification{'WithTeacher' if arch.distilled else ''}"
+
+
+def _prefixed(groups: list[Group], arch: VitArchitecture, kind: str) -> list[Group]:
+    """The names under a classifier: all but the heads' have the prefix of the bare model."""
+    if "For" not in _class(arch, kind):
+        return groups
+    prefix = _TOWER if kind == "siglip" else f"{_model_type(arch, kind)}."
+
+    def name(file: str) -> str:
+        return file if "classifier." in file else prefix + file
+
+    return [group._replace(files={name(file): shape for file, shape in group.files.items()}) for group in groups]
+
+
+def _mlp_dim(shapes: Mapping[str, Shape], kind: str) -> int:
+    layer = "encoder.layers.0" if kind == "siglip" else "encoder.layer.0"
+    names = ("output.dense.weight", "mlp.fc2.weight", "mlp.weights_out.weight")
+    return next(shapes[f"{layer}.{name}"][1] for name in names if f"{layer}.{name}" in shapes)
+
+
+def _mlp_ratio(arch: VitArchitecture, format: str) -> int:
+    """DINOv2's, which makes of a SwiGLU's width two thirds, rounded up to a multiple of 8. Raises UserError."""
+    for ratio in range(1, 33):
+        hidden = arch.width * ratio
+        if (hidden if arch.mlp != "swiglu" else (hidden * 2 // 3 + 7) // 8 * 8) == arch.mlp_dim:
+            return ratio
+    raise UserError(
+        f"the format {format} has no place for mlp_dim={arch.mlp_dim}, which is no whole ratio of width={arch.width}; "
+        "write the format original (.npz), which has one for everything"
+    )
+
+
+def _vit_block(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
+    name, mlp = torch.block(layer), f"{torch.block(layer)}/MlpBlock_3"
+    return [
+        *norm(f"{file}.layernorm_before", f"{name}/LayerNorm_0", arch.width),
+        *_attention(f"{file}.attention.attention.", ("query", "key", "value"), torch.attention(layer), arch),
+        *_out(f"{file}.attention.output.dense", torch.attention(layer), arch),
+        *norm(f"{file}.layernorm_after", f"{name}/LayerNorm_2", arch.width),
+        *dense(f"{file}.intermediate.dense", f"{mlp}/Dense_0", (arch.width, arch.mlp_dim)),
+        *dense(f"{file}.output.dense", f"{mlp}/Dense_1", (arch.mlp_dim, arch.width)),
+    ]
+
+
+def _dinov2_block(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
+    name, mlp = torch.block(layer), f"{torch.block(layer)}/MlpBlock_3"
+    groups = [
+        *norm(f"{file}.norm1", f"{name}/LayerNorm_0", arch.width),
+        *_attention(f"{file}.attention.attention.", ("query", "key", "value"), torch.attention(layer), arch),
+        *_out(f"{file}.attention.output.dense", torch.attention(layer), arch),
+        same(f"{file}.layer_scale1.lambda1", f"{torch.extra(layer)}/scale1", (arch.width,)),
+        *norm(f"{file}.norm2", f"{name}/LayerNorm_2", arch.width),
+        same(f"{file}.layer_scale2.lambda1", f"{torch.extra(layer)}/scale2", (arch.width,)),
+    ]
+    if arch.mlp == "swiglu":
+        groups += torch.swiglu(f"{file}.mlp.weights_in", layer, arch)
+        return groups + dense(f"{file}.mlp.weights_out", f"{mlp}/Dense_1", (arch.mlp_dim, arch.width))
+    groups += dense(f"{file}.mlp.fc1", f"{mlp}/Dense_0", (arch.width, arch.mlp_dim))
+    return groups + dense(f"{file}.mlp.fc2", f"{mlp}/Dense_1", (arch.mlp_dim, arch.width))
+
+
+def _attention(file: str, parts: tuple[str, str, str], name: str, arch: VitArchitecture) -> list[Group]:
+    shape = (arch.width, arch.num_heads, arch.width // arch.num_heads)
+    pairs = zip(parts, ("query", "key", "value"), strict=True)
+    return [group for part, inner in pairs for group in dense(f"{file}{part}", f"{name}/{inner}", shape)]
+
+
+def _out(file: str, name: str, arch: VitArchitecture) -> list[Group]:
+    return dense(file, f"{name}/out", (arch.num_heads, arch.width // arch.num_heads, arch.width), inputs=2)
+
+
+def _siglip(arch: VitArchitecture) -> list[Group]:
+    """SigLIP's vision tower, with its attention pooling or, under a classifier, the average."""
+    patches, width = arch.grid[0] * arch.grid[1], arch.width
+    table, heads = "embeddings.position_embedding.weight", (arch.num_heads, width // arch.num_heads)
+    groups = convolution("embeddings.patch_embedding", "embedding", (*arch.patch_size, 3, width))
+    groups.append(reshaped(table, (patches, width), torch.POSITIONS, (1, patches, width)))
+    groups += norm("post_layernorm", "Transformer/encoder_norm", width)
+    for layer in range(arch.depth):
+        file, name, mlp = f"encoder.layers.{layer}", torch.block(layer), f"{torch.block(layer)}/MlpBlock_3"
+        groups += [
+            *norm(f"{file}.layer_norm1", f"{name}/LayerNorm_0", width),
+            *_attention(f"{file}.self_attn.", ("q_proj", "k_proj", "v_proj"), torch.attention(layer), arch),
+            *_out(f"{file}.self_attn.out_proj", torch.attention(layer), arch),
+            *norm(f"{file}.layer_norm2", f"{name}/LayerNorm_2", width),
+            *dense(f"{file}.mlp.fc1", f"{mlp}/Dense_0", (width, arch.mlp_dim)),
+            *dense(f"{file}.mlp.fc2", f"{mlp}/Dense_1", (arch.mlp_dim, width)),
+        ]
+    name, attention = "MAPHead_0", "MAPHead_0/MultiHeadDotProductAttention_0"
+    parts = [f"{attention}/{part}" for part in ("query", "key", "value")]
+    groups += [
+        same("head.probe", f"{name}/probe", (1, 1, width)),
+        fused("head.attention.in_proj_weight", [f"{part}/kernel" for part in parts], (width, *heads)),
+        fused_bias("head.attention.in_proj_bias", [f"{part}/bias" for part in parts], heads),
+        *_out("head.attention.out_proj", attention, arch),
+        *norm("head.layernorm", f"{name}/LayerNorm_0", width),
+        *dense("head.mlp.fc1", f"{name}/MlpBlock_0/Dense_0", (width, arch.mlp_dim)),
+        *dense("head.mlp.fc2", f"{name}/MlpBlock_0/Dense_1", (arch.mlp_dim, width)),
+        *dense("classifier", "head", (width, arch.num_classes)),
+    ]
+    return groups
+
+
+def _preprocessing(config: Mapping[str, Any], kind: str, arch: VitArchitecture) -> Preprocessing | None:
+    """From `preprocessor_config.json`; without it what the kind's published models have."""
+    if not config:
+        return Preprocessing.imagenet(arch.image_size) if kind in ("deit", "dinov2") else None
+    size, crop = config.get("size", {}), config.get("crop_size", {})
+    size, crop = ({"height": s, "width": s} if isinstance(s, int) else s for s in (size, crop))
+    cropped = config.get("do_center_crop", False) and "height" in crop
+    target = crop if cropped else size
+    mean, std = tuple(config.get("image_mean", (0.5,) * 3)), tuple(config.get("image_std", (0.5,) * 3))
+    if not config.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    shape = (target["height"], target["width"]) if "height" in target else arch.image_size
+    side = size.get("shortest_edge", size.get("height")) if cropped or "shortest_edge" in size else None
+    return Preprocessing(shape, side, mean, std)
+
+
+def _preprocessor(preprocessing: Preprocessing) -> dict[str, Any]:
+    height, width_px = preprocessing.size
+    size: dict[str, int] = {"height": height, "width": width_px}
+    config: dict[str, Any] = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+        "resample": 2,  # bilinear
+        "size": size,
+    }
+    if preprocessing.shorter_side:
+        config |= {
+            "image_processor_type": "BitImageProcessor",
+            "size": {"shortest_edge": preprocessing.shorter_side},
+            "do_center_crop": True,
+            "crop_size": size,
+        }
+    return config

@@ -1,0 +1,52 @@
+"""Convert a checkpoint from one format to another.
+
+    python -m vit_jax.convert ViT-B_16.npz model.safetensors --format=transformers
+    python -m vit_jax.convert RUN_FOLDER model.safetensors
+    python -m vit_jax.convert --list
+
+IN is whatever can be loaded: a run's folder, an .npz of the original, big_vision, BiT or Mixer, a .safetensors of timm
+or transformers; local, gs:// or https://. OUT's suffix says the container, --format the naming: original (.npz, the
+default), big_vision, big_vision_scan, bit; timm (.safetensors, the default), transformers.
+"""
+
+import sys
+
+from absl import flags
+
+from vit_jax import command_line
+from vit_jax.errors import UserError
+
+_FORMAT = flags.DEFINE_string("format", None, "The naming to write; by default original or timm, by OUT's suffix.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace OUT if it is there.")
+_LIST = flags.DEFINE_bool("list", False, "List the public checkpoints that can be loaded by name.")
+_FILE_KEYWORDS = command_line.define_file_keywords()
+
+
+def main(args: list[str], overrides: list[command_line.Override]) -> None:
+    if overrides:
+        raise UserError(f"convert takes no config; leave out --config.{overrides[0][0]}")
+    if _LIST.value:
+        from vit_jax.checkpoints import fetch
+
+        print(*fetch.public_names(), sep="\n")
+        return
+    if len(args) != 2:
+        raise UserError("convert takes two files, IN and OUT; --list shows the public checkpoints")
+    (source, target), keywords = args, _FILE_KEYWORDS()
+    from etils import epath
+
+    if epath.Path(target).exists() and not _OVERWRITE.value:
+        raise UserError(f"{target} is there already; add --overwrite, or name another file")
+    if "://" not in target and not epath.Path(target).parent.exists():  # buckets have no folders
+        raise UserError(f"there is no folder {epath.Path(target).parent} to write to; make it first")
+    from vit_jax.checkpoints import model_file  # after what can go wrong without JAX
+
+    try:
+        model_file.convert(source, target, _FORMAT.value, **keywords)
+    except OSError as error:
+        raise UserError(f"{source} can't be written to {target} ({error.strerror or error})") from error
+    print(f"wrote {target}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, sys.modules[__name__].__doc__ or "")
