@@ -3,13 +3,17 @@
     python -m vit_jax.main --config=configs/digits.py --workdir=/tmp/digits
 
 Hardware: two CPU cores. Time: about a minute. Expect: 98 to 99.7 % of the 297 test images (measured: 98.3 and 98.7
-with seeds 0 and 7; scanned, 99.7, 99.0 and 99.3 with seeds 0, 1 and 2).
+with seeds 0 and 7; scanned, 99.7, 99.0 and 99.3 with seeds 0, 1 and 2). `bit` 99.3 %, `hybrid` 100 %, `mixer` 99.3 %,
+seed 0, in one to three minutes.
 
 Arguments, all optional, in this order, blanks allowed: `digits.py:VARIANT,CLASSES,LABELS`.
-    VARIANT  a model instead of the small one, such as Ti/2; its patches must divide 8 pixels
+    VARIANT  a model instead of the small ViT: `hybrid`, `bit` or `mixer`, as small, or a published one such as Ti/2,
+             whose patches must divide 8 pixels
     CLASSES  from one digit to another, such as 0-4, to pre-train on some and transfer to the others
     LABELS   so many labelled images of each class; the run stays as long as one on all images
 
+    python -m vit_jax.main --config=configs/digits.py:bit --workdir=/tmp/digits_bit
+    python -m vit_jax.main --config=configs/digits.py:hybrid --workdir=/tmp/digits_hybrid
     python -m vit_jax.main --config=configs/digits.py:Ti/2 --workdir=/tmp/digits_ti
     python -m vit_jax.main --config=configs/digits.py:,0-4 --workdir=/tmp/low
     python -m vit_jax.main --config=configs/digits.py:,5-9,10 --config.init_from=/tmp/low --workdir=/tmp/high
@@ -21,6 +25,17 @@ from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 
 EPOCHS, EXAMPLES = 60, 1500
+# The small models, by VARIANT.
+TRANSFORMER = {"width": 64, "depth": 4, "mlp_dim": 128, "num_heads": 4}
+SMALL = {
+    "": {"name": "Ti/2", **TRANSFORMER},
+    "hybrid": {
+        "name": "R+Ti/16", "image_size": 16, "patch_size": 1, "stages": (1,), "stem_width": 32,
+        **TRANSFORMER, "depth": 2,
+    },
+    "bit": {"name": "BiT-R50x1", "image_size": 16, "stages": (1, 1), "stem_width": 32},
+    "mixer": {"name": "Mixer-S/8", "patch_size": 2, "width": 64, "depth": 4, "tokens_mlp_dim": 32, "mlp_dim": 128},
+}  # fmt: skip
 
 
 def get_config(arguments: str = "") -> config_lib.Section:
@@ -39,17 +54,13 @@ def get_config(arguments: str = "") -> config_lib.Section:
         config.total_examples = EPOCHS * EXAMPLES  # in place of the epochs, which would be few steps
 
     config.model.image_size = 8
-    # The positions count for more than anything else here: with the usual 0.02 the patches of so small an image are
-    # told apart late, if at all.
-    config.model.posemb_std = 0.5
-    if variant:
-        config.model.name = variant
-    else:  # 136,650 parameters
-        config.model.name = "Ti/2"
-        config.model.width = 64
-        config.model.depth = 4
-        config.model.mlp_dim = 128
-        config.model.num_heads = 4
+    config.model.name = variant or "Ti/2"
+    for key, value in SMALL.get(variant, {}).items():
+        config.model[key] = value
+    if not config.model.name.startswith(("BiT", "Mixer")):
+        # The positions count for more than anything else here: with the usual 0.02 the patches of so small an image are
+        # told apart late, if at all.
+        config.model.posemb_std = 0.5
     config.model.scan = False  # on a CPU a step takes a third less unrolled, and so few blocks compile as fast
 
     config.augmentation.rotate_degrees = 10.0

@@ -2,8 +2,9 @@
 
     python -m vit_jax.main --config=configs/pretrain.py:B/16,imagenet2012 --workdir=gs://BUCKET/b16
 
-`pretrain.py:VARIANT,DATASET`: VARIANT is a size and a patch, such as S/16, B/32 or H/14; DATASET is one of the names
-below. Weight decay is in the paper's convention: multiplied by the learning rate.
+`pretrain.py:VARIANT,DATASET`: VARIANT is a size and a patch, such as S/16, B/32 or H/14, a hybrid such as R50+B/16,
+or Mixer-B/16 (for BiT see `bit.py`); DATASET is one of the names below. Weight decay is in the paper's convention:
+multiplied by the learning rate.
 
 imagenet2012: 300 epochs. Published for B/16: 77.91 % on ImageNet, after fine-tuning at 384 px (Table 5); not measured
     by us. Hardware and time: 3 to 4 hours on a TPU v3-128, an estimate: the 41 exaFLOPs of the run at the 27 TFLOP/s a
@@ -43,6 +44,8 @@ def get_config(arguments: str = "") -> config_lib.Section:
             f"pretrain.py takes a model and a data set, such as pretrain.py:B/16,imagenet2012, and got {arguments!r}; "
             f"the data sets are {', '.join(SPLITS)}"
         )
+    if variant.startswith("BiT"):
+        raise UserError(f"BiT is trained in another way; take bit.py:{variant.removeprefix('BiT-')},{dataset}")
     train, held_out = SPLITS[dataset]
 
     config = config_lib.default()
@@ -84,12 +87,15 @@ def _imagenet(config: config_lib.Section) -> None:
 
 def _imagenet21k(config: config_lib.Section) -> None:
     from vit_jax.models import variants  # here, since it brings JAX
+    from vit_jax.models.architecture import VitArchitecture
 
     config.total_epochs = 90
     config.global_batch_size = 4096
     config.task.loss = "sigmoid"
     config.model.head_bias = -10.0  # every class starts as good as absent
-    config.model.pre_logits = variants.parse(config.model.name)[0].width
+    arch = variants.named(config.model.name)
+    if isinstance(arch, VitArchitecture):
+        config.model.pre_logits = arch.width
     config.optimizer.learning_rate = 1e-3
     config.optimizer.weight_decay = 0.03
     config.schedule.name = "linear"

@@ -2,10 +2,12 @@
 
     python -m vit_jax.main --config=configs/transfer.py:B/16,cifar10 --config.init_from=ViT-B_16.npz --workdir=/tmp/b16
 
-`transfer.py:VARIANT,DATASET`: VARIANT is that of the weights, such as B/16 or L/32; DATASET is one of imagenet2012,
-cifar10, cifar100, oxford_iiit_pet, oxford_flowers102. `--config.init_from` is a checkpoint file of any supported format
-or a run's folder; without it the run starts from scratch, which these settings are not meant for. The head is replaced
-by a new one, and the position embeddings are resampled to 384 px.
+`transfer.py:VARIANT,DATASET`: VARIANT is that of the weights, such as B/16, R50+L/32 or BiT-R101x3; DATASET is one of
+imagenet2012, cifar10, cifar100, oxford_iiit_pet, oxford_flowers102. `--config.init_from` is a checkpoint of any format
+that the README lists, a run's folder, or `augreg:B/16` for the recommended public one; without it the run starts from
+scratch, which these settings are not meant for. The head is replaced by a new one, the position embeddings are
+resampled to 384 px, and what else the config leaves open (pooling, GELU, mean and deviation of the images) is the
+checkpoint's.
 
 Expect, from the published ImageNet-21k checkpoints (%, published, not measured by us):
 

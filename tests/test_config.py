@@ -53,7 +53,7 @@ def test_typed_converts_and_is_idempotent(config):
         ("model.image_size", "224", "config.model.image_size is '224' .str.; it takes int or a tuple"),
         ("model.image_size", (1, 2, 3), "it takes int or a tuple"),
         ("optimizer.freeze", (3,), "it takes a tuple"),
-        ("model.pool", "tk", r"it can be tok, gap or map \(did you mean tok\?\)"),
+        ("model.pool", "tk", r"it can be tok, gap, map or tok\+gap \(did you mean tok\?\)"),
         ("optimizer.momentum", 0.8, "nothing reads config.optimizer.momentum=0.8: .*optimizer.name to be sgd"),
         ("data.crop_area_min", 0.3, "needs config.data.crop to be inception"),
         ("data.num_classes", 3, "needs config.data.name to be synthetic"),

@@ -7,11 +7,15 @@ import shlex
 import subprocess
 import sys
 
+import jax
 import pytest
+from etils import epath
 
 from vit_jax import command_line
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
+from vit_jax.models.functional import split
+from vit_jax.training import start
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted(file.name for file in (ROOT / "configs").glob("[!_]*.py"))
@@ -58,7 +62,7 @@ def test_documented_commands_load(file):
     for line in lines:
         flags = dict(arg.split("=", 1) for arg in line[3:])
         config, _ = flags.pop("--config"), flags.pop("--workdir")
-        assert re.match(rf"configs/{re.escape(file)}(:|$)", config)
+        assert re.match(r"configs/\w+\.py(:|$)", config)
         overrides = [(key.removeprefix("--config."), value) for key, value in flags.items()]
         load(config.removeprefix("configs/"), *overrides)
 
@@ -70,7 +74,7 @@ def test_docstring_says_what_to_expect(file):
         assert re.search(word, doc, re.IGNORECASE), f"nothing about {word}"
 
 
-@pytest.mark.parametrize("arguments", ["", ":", ":Ti/2", ":,0-4", ":,5-9", ":,,10", ":S/4,1-3,5", ":Ti/2,,"])
+@pytest.mark.parametrize("arguments", ["", ":", ":Ti/2", ":,0-4", ":,5-9", ":,,10", ":S/4,1-3,5", ":BiT-R50x1,,"])
 def test_digits(arguments):
     config = load(f"digits.py{arguments}")
     assert config.data.name == "digits"
@@ -124,8 +128,31 @@ def test_digits_refuses(arguments, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["bit", "hybrid", "mixer"])
+def test_digits_small_families(name, tmp_path):
+    """They have sizes that a CPU trains in a minute or two."""
+    model = start.model_of(load(f"digits.py:{name}"), epath.Path(tmp_path))
+    assert model.arch.family == {"hybrid": "vit"}.get(name, name)
+    assert sum(leaf.size for leaf in jax.tree.leaves(split(model)[1])) < 150_000
+
+
+@pytest.mark.parametrize("dataset", ["imagenet2012", "imagenet21k"])
+@pytest.mark.parametrize("name", ["R50x1", "BiT-R152x4"])
+def test_bit(name, dataset):
+    config = load(f"bit.py:{name},{dataset}")
+    assert config.model.name == f"BiT-{name.removeprefix('BiT-')}"
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("sgd", 0.48)
+    assert config.task.loss == ("sigmoid" if dataset == "imagenet21k" else "softmax")
+    assert 0 < config.schedule.warmup_steps < config.total_steps
+
+
+def test_bit_has_a_recipe_of_its_own():
+    with pytest.raises(UserError, match="take bit.py:R50x1,imagenet2012"):
+        load("pretrain.py:BiT-R50x1,imagenet2012")
+
+
 @pytest.mark.parametrize("dataset", PRETRAIN)
-@pytest.mark.parametrize("variant", ["B/16", "L/32"])
+@pytest.mark.parametrize("variant", ["B/16", "L/32", "R50+B/16", "Mixer-B/16"])
 def test_pretrain(variant, dataset):
     config = load(f"pretrain.py:{variant},{dataset}")
     assert config.model.name == variant
@@ -175,14 +202,16 @@ def test_transfer_is_table_4(dataset, steps, warmup_steps, learning_rate, evalua
     assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (learning_rate, 0.0)
     assert (config.optimizer.name, config.optimizer.momentum) == ("sgd", 0.9)
     assert (config.optimizer.moment_dtype, config.optimizer.grad_clip_norm) == ("bfloat16", 1.0)
-    assert (config.global_batch_size, config.model.image_size, config.model.dropout) == (512, 384, 0.0)
+    assert (config.global_batch_size, config.model.image_size, config.model.dropout) == (512, 384, None)
     assert (config.data.crop, config.data.crop_area_min, config.augmentation.flip) == ("inception", 0.05, True)
     assert config.evaluations[evaluated].split == evaluated
     assert config.init_from is None
 
 
 @pytest.mark.parametrize(
-    ("file", "valid"), [("pretrain.py", PRETRAIN), ("transfer.py", TRANSFER)], ids=["pretrain", "transfer"]
+    ("file", "valid"),
+    [("pretrain.py", PRETRAIN), ("transfer.py", TRANSFER), ("bit.py", PRETRAIN[::5])],
+    ids=["pretrain", "transfer", "bit"],
 )
 @pytest.mark.parametrize("arguments", ["", ":B/16", ":B/16,", ":,cifar10", ":B/16,cifar", ":cifar10,B/16", ":B/16,jft"])
 def test_model_and_data_set_are_needed(file, valid, arguments):

@@ -53,7 +53,7 @@ def test_help(start, verb, said, flag):
         ([SMALL, "--workdir=run", "--config.model.width=wide"], ["config.model.width is 'wide' (str); it takes int"]),
         ([SMALL, "--workdir=run", "--config.total_steps=1.5"], ["config.total_steps is 1.5 (float); it takes int"]),
         ([SMALL, "--workdir=run", "--config.total_steps"], ["--config.total_steps needs a value"]),
-        ([SMALL, "--workdir=run", "--config.model.pool=token"], ["'token'", "tok, gap or map"]),
+        ([SMALL, "--workdir=run", "--config.model.pool=token"], ["'token'", "tok, gap, map or tok+gap"]),
         ([SMALL, "--workdir=run", "--config.optimizer.momentum=0.5"], ["nothing reads config.optimizer.momentum=0.5"]),
         ([SMALL, "--workdir=run", "--config.evaluations.val.split=a"], ["config.evaluations.val.split", "are test"]),
         ([SMALL, "--workdir=run", "run"], ["what is 'run'?"]),

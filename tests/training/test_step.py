@@ -43,7 +43,7 @@ def test_goldens(goldens, name):
     rows, state = run(config, vit_jax.load(goldens / f"{name}.npz"), batches)
     for found, key in zip(rows.T, ("losses", "gradient_norms", "learning_rates"), strict=True):
         np.testing.assert_allclose(found, golden[key], atol=1e-5, err_msg=key)
-    for parameter, found in names.to_published(state.params).items():
+    for parameter, found in names.Published(state.params).items():
         if not parameter.endswith("key/bias"):  # its exact gradient is zero: Adam moves it by rounding noise
             np.testing.assert_allclose(found, golden[f"after/{parameter}"], atol=1e-5, err_msg=parameter)
 
@@ -125,12 +125,12 @@ def test_frozen_and_scaled_layers(plain, batch):
     plain.optimizer.learning_rate_scale = (("encoderblock_1/LayerNorm_0", 0.5), ("encoderblock_1/", 0.1))
     model = vit_jax.create(**vars(config_lib.typed(plain).model))
     model.head.kernel[...] = np.random.default_rng(0).normal(size=model.head.kernel.shape)
-    before = names.to_published(training.create_state(plain, model).params)
+    before = names.Published(training.create_state(plain, model).params)
     _, state = run(plain, model, [batch])
-    after = names.to_published(state.params)
+    after = names.Published(state.params)
     plain.optimizer.freeze, plain.optimizer.learning_rate_scale = (), ()
     _, state = run(plain, model, [batch])
-    free = names.to_published(state.params)
+    free = names.Published(state.params)
     for name, start in before.items():
         if "encoderblock_0/" in name or name.startswith("embedding/"):
             np.testing.assert_array_equal(after[name], start)
@@ -157,10 +157,10 @@ def test_patterns_that_cannot_be_meant(config, key, value, message):
 def test_weight_decay_is_on_kernels_and_multiplied_by_the_learning_rate(plain, batch):
     plain.schedule.name = "constant"
     model = vit_jax.create(**vars(config_lib.typed(plain).model))
-    before = names.to_published(training.create_state(plain, model).params)
-    without = names.to_published(run(plain, model, [batch])[1].params)
+    before = names.Published(training.create_state(plain, model).params)
+    without = names.Published(run(plain, model, [batch])[1].params)
     plain.optimizer.weight_decay = 0.3
-    decayed = names.to_published(run(plain, model, [batch])[1].params)
+    decayed = names.Published(run(plain, model, [batch])[1].params)
     for name, start in before.items():
         expected = -1e-3 * 0.3 * start if name.endswith("/kernel") else np.zeros_like(start)
         np.testing.assert_allclose(decayed[name] - without[name], expected, atol=1e-7, err_msg=name)
@@ -236,4 +236,4 @@ def test_state_is_created_sharded_from_an_abstract_model(config):
 def test_the_models_own_arrays_survive(plain, batch):
     model = vit_jax.create(**vars(config_lib.typed(plain).model))
     run(plain, model, [batch])
-    assert np.isfinite(model.pos_embedding[...]).all()
+    assert np.isfinite(model.positions.table[...]).all()

@@ -10,13 +10,13 @@ from vit_jax import config as config_lib
 from vit_jax import data, sharding
 from vit_jax.errors import UserError
 from vit_jax.models.functional import Params, split
-from vit_jax.models.vit import VisionTransformer
+from vit_jax.models.model import Model
 from vit_jax.training.tasks import Batch, Classification
 
 Evaluate = Callable[[Params], dict[str, float]]
 
 
-def make_evaluations(config: config_lib.Config, model: VisionTransformer, mesh: Mesh) -> dict[str, Evaluate]:
+def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dict[str, Evaluate]:
     """For each evaluation in the config a function from parameters to `{"accuracy": …, "loss": …}`.
 
     An example is right where the class with the highest logit is among its labels; the loss is the task's, without

@@ -15,20 +15,19 @@ from typing import Any, Self
 
 import jax
 from etils import epath
-from flax import nnx
 from jax.experimental import multihost_utils
 
 import vit_jax
 from vit_jax import config as config_lib
 from vit_jax import data, sharding
-from vit_jax.checkpoints import files, model_file, published
+from vit_jax.checkpoints import files, model_file
+from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.store import FOLDER, Store
 from vit_jax.errors import UserError
 from vit_jax.evaluation import make_evaluations
-from vit_jax.models.architecture import Architecture, Preprocessing
-from vit_jax.models.functional import Params
-from vit_jax.models.vit import VisionTransformer
-from vit_jax.training import metrics
+from vit_jax.models import names
+from vit_jax.models.model import Model
+from vit_jax.training import metrics, start
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
 from vit_jax.training.step import make_step
 
@@ -59,7 +58,7 @@ def train(config: Any, workdir: epath.PathLike) -> dict[str, float]:
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
         try:
-            return _Run(config, mesh, folder, _abstract_model(config), sigterm).run()
+            return _Run(config, mesh, folder, start.model_of(config, folder), sigterm).run()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -67,16 +66,6 @@ def train(config: Any, workdir: epath.PathLike) -> dict[str, float]:
                 "the devices ran out of memory; lower config.global_batch_size, raise config.accumulation_steps or "
                 "config.mesh.fsdp, or set config.model.remat=full"
             ) from error
-
-
-def _abstract_model(config: config_lib.Config) -> VisionTransformer:
-    """The config's model without its parameters."""
-    names = data.class_names(config)
-    keywords = {**dataclasses.asdict(config.model), "num_classes": config.model.num_classes or len(names)}
-    arch = Architecture.named(keywords.pop("name"), **keywords)
-    sides = [section.shorter_side for section in config.evaluations.values()]
-    preprocessing = Preprocessing(arch.image_size, shorter_side=sides[0] if sides else None)
-    return nnx.eval_shape(lambda: VisionTransformer(arch, preprocessing, names, rngs=nnx.Rngs(0)))
 
 
 def _checked_folder(workdir: epath.PathLike, config: config_lib.Config) -> epath.Path:
@@ -105,21 +94,6 @@ def _checked_folder(workdir: epath.PathLike, config: config_lib.Config) -> epath
     if different := config_lib.differences(recorded["config"], config):
         raise UserError(f"{folder} holds a run of another config, take another --workdir: {'; '.join(different)}")
     return folder
-
-
-def _initial_params(config: config_lib.Config, model: VisionTransformer) -> Params | None:
-    """Those of `config.init_from`, under a new head and with positions at the new grid; None from scratch."""
-    if config.init_from is None:
-        return None
-    target = model.arch
-    file = model_file.read(config.init_from, posemb=target.posemb, image_size=target.image_size)
-    source = file.architecture
-    keys = ("patch_size", "width", "depth", "mlp_dim", "num_heads", "pool", "posemb")
-    if different := [k for k in keys if getattr(source, k) != getattr(target, k)]:
-        listed = "; ".join(f"{k} is {getattr(source, k)} there and {getattr(target, k)} here" for k in different)
-        raise UserError(f"config.init_from={config.init_from} has another architecture: {listed}; change config.model")
-    _LOG.info("starting from %s, with a new head", file.name)
-    return published.adapt(file.arrays, source, target, new_head=True, name=file.name)
 
 
 class _Sigterm:
@@ -169,7 +143,7 @@ class _Run:
         config: config_lib.Config,
         mesh: jax.sharding.Mesh,
         folder: epath.Path,
-        model: VisionTransformer,
+        model: Model,
         sigterm: _Sigterm,
     ):
         self.config, self.mesh, self.folder, self.model, self.sigterm = config, mesh, folder, model, sigterm
@@ -247,7 +221,7 @@ class _Run:
                 _LOG.info("going on from the checkpoint of step %d in %s", step, self.folder)
                 whole = abstract.step.sharding
                 return TrainState(step=jax.device_put(jax.numpy.int32(step), whole), **items), step
-        params = _initial_params(self.config, self.model)
+        params = start.initial_params(self.config, self.model)
         return create_state(self.config, self.model, params), 0
 
     def _open_store(self, closing: contextlib.ExitStack) -> Store:
@@ -278,9 +252,10 @@ class _Run:
             "config": dataclasses.asdict(self.config),
         }
         files.write_json(self.folder / "config.json", record)
-        model = self.model
-        description = model_file.description(model.arch, model.preprocessing, model.class_names)
-        files.write_json(self.folder / "model.json", description)
+        files.write_json(self.folder / "model.json", model_file.describe(self._description()))
+
+    def _description(self) -> Description:
+        return Description(self.model.arch, self.model.preprocessing, self.model.class_names)
 
     def _check_finite(self) -> dict[str, float]:
         """Fetches the metrics of the steps since the last time and returns the newest. Raises as `_require_finite`."""
@@ -307,10 +282,9 @@ class _Run:
         self.store.wait()
         params = multihost_utils.process_allgather(state.average or state.params, tiled=True)
         if self.first_process:
-            model = self.model
             path = self.folder / "model.npz"
             with _writing(self.folder):
-                model_file.write(path, params, model.arch, model.preprocessing, model.class_names)
+                model_file.write(path, names.Published(params), self._description())
             _LOG.info("wrote %s", path)
 
 

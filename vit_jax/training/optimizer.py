@@ -50,7 +50,7 @@ def make_optimizer(settings: Optimizer, params: Params) -> optax.GradientTransfo
 def trained_norm(settings: Optimizer, gradients: Params) -> jax.Array:
     """The global norm of the gradients of all parameters that are not frozen."""
     factors = _factors(gradients, [(pattern, 0.0) for pattern in settings.freeze], "freeze")
-    return optax.global_norm(_scaled(gradients, factors))
+    return optax.tree.norm(_scaled(gradients, factors))
 
 
 def _is_kernel(params: Params) -> Any:

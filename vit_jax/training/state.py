@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 
 from vit_jax import config as config_lib
 from vit_jax import data, sharding
+from vit_jax.models.build import build
 from vit_jax.models.functional import Params, split
-from vit_jax.models.vit import VisionTransformer
+from vit_jax.models.model import Model
 from vit_jax.training.optimizer import make_optimizer
 
 
@@ -44,7 +45,7 @@ def initial(config: config_lib.Config, params: Params) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)
 
 
-def abstract_state(config: config_lib.Config, model: VisionTransformer, mesh: Mesh) -> TrainState:
+def abstract_state(config: config_lib.Config, model: Model, mesh: Mesh) -> TrainState:
     """Shapes and shardings of the state."""
     shapes = jax.eval_shape(functools.partial(initial, config), split(model)[1])
     return jax.tree.map(
@@ -52,7 +53,7 @@ def abstract_state(config: config_lib.Config, model: VisionTransformer, mesh: Me
     )
 
 
-def create_state(config: Any, model: VisionTransformer, params: Params | None = None) -> TrainState:
+def create_state(config: Any, model: Model, params: Params | None = None) -> TrainState:
     """The state before the first step, sharded over all devices as `config.mesh` says.
 
     Args:
@@ -71,7 +72,7 @@ def create_state(config: Any, model: VisionTransformer, params: Params | None = 
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
 
         def draw(key):
-            drawn = VisionTransformer(model.arch, rngs=nnx.Rngs(key))
+            drawn = build(model.arch, rngs=nnx.Rngs(key))
             return initial(config, split(drawn)[1])
 
         return jax.jit(draw, out_shardings=shardings)(jax.random.key(config.seed))

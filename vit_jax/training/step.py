@@ -10,8 +10,8 @@ import optax
 from vit_jax import sharding
 from vit_jax.data.augment import augment
 from vit_jax.models.functional import split
+from vit_jax.models.model import Model
 from vit_jax.models.randomness import fold_in, row_keys
-from vit_jax.models.vit import VisionTransformer
 from vit_jax.training.optimizer import make_optimizer, trained_norm
 from vit_jax.training.schedule import make_schedule
 from vit_jax.training.state import TrainState, abstract_state, resolve
@@ -20,7 +20,7 @@ from vit_jax.training.tasks import Batch, make_task
 Metrics = dict[str, jax.Array]
 
 
-def make_step(config: Any, model: VisionTransformer) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+def make_step(config: Any, model: Model) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted step: `state, metrics = step(state, batch)`; the state given is used up.
 
     `batch` has `image` (batch, height, width, 3), uint8 or floats in the model's range, `label` (batch, classes) and

@@ -1,0 +1,100 @@
+"""What a run starts from: the model that its config asks for, and the weights of `config.init_from`."""
+
+import dataclasses
+import logging
+from typing import Any
+
+from etils import epath
+
+from vit_jax import config as config_lib
+from vit_jax import data
+from vit_jax.checkpoints import files, model_file
+from vit_jax.checkpoints.adapt import adapt
+from vit_jax.errors import UserError
+from vit_jax.models import variants
+from vit_jax.models.architecture import Architecture, Preprocessing
+from vit_jax.models.build import abstract
+from vit_jax.models.functional import Params
+from vit_jax.models.model import Model
+
+_LOG = logging.getLogger(__name__)
+# What must be the same in the weights and in the config's variant. All else that the config leaves open is the file's.
+_STRUCTURE = (
+    "patch_size", "width", "depth", "mlp_dim", "tokens_mlp_dim", "num_heads", "stages", "stem_width", "pool", "posemb",
+)  # fmt: skip
+# What belongs to a training and not to its weights.
+_TRAINING = ("dropout", "attention_dropout", "drop_path", "head_bias", "posemb_std", "scan", "remat", "dtype")
+
+
+def model_of(config: config_lib.Config, folder: epath.Path) -> Model:
+    """The config's model without its parameters; that of the run in `folder` where there is one.
+
+    Raises:
+        UserError: what is wrong with `config.model`, or `config.init_from` has another architecture.
+    """
+    recorded = folder / "model.json"
+    if recorded.exists():
+        arch, preprocessing, names = model_file.described(recorded, files.read_json(recorded))
+        return abstract(arch.replace(scan=config.model.scan, remat=config.model.remat), preprocessing, names)
+    names = data.class_names(config)
+    keywords = {key: value for key, value in dataclasses.asdict(config.model).items() if value is not None}
+    keywords = {"num_classes": len(names), **keywords}
+    name = keywords.pop("name")
+    _check_read(name, keywords)
+    arch = variants.named(name, **keywords)
+    sides = [section.shorter_side for section in config.evaluations.values()]
+    preprocessing = Preprocessing(arch.image_size, shorter_side=sides[0] if sides else None)
+    if config.init_from is not None:
+        file = _file(config, arch)
+        arch = _fine_tuned(file, arch, keywords, config.init_from)
+        if file.preprocessing:
+            preprocessing = dataclasses.replace(preprocessing, mean=file.preprocessing.mean, std=file.preprocessing.std)
+    return abstract(arch, preprocessing, names)
+
+
+def initial_params(config: config_lib.Config, model: Model) -> Params | None:
+    """Those of `config.init_from`, under a new head and with positions at the new grid; None from scratch."""
+    if config.init_from is None:
+        return None
+    file = _file(config, model.arch)
+    _LOG.info("starting from %s, with a new head", file.name)
+    return adapt(file.parameters, file.architecture, model.arch, new_head=True, name=file.name)
+
+
+def _file(config: config_lib.Config, arch: Architecture) -> model_file.ModelFile:
+    """What `init_from` holds; the config says what the file can't tell."""
+    assert config.init_from is not None
+    hints = {"posemb": config.model.posemb, "num_heads": getattr(arch, "num_heads", None)}
+    return model_file.read(config.init_from, image_size=arch.image_size, **hints)
+
+
+def _check_read(name: str, keywords: dict[str, Any]) -> None:
+    """Raises UserError for a key that the variant's family does not read."""
+    fields = variants.family(name).fields()
+    for key, value in keywords.items():
+        default = getattr(config_lib.Model(), key)
+        if key not in fields and value != default:
+            raise UserError(f"nothing reads config.model.{key}={value!r}: {name} has no {key}; leave it out")
+    for key in [key for key in keywords if key not in fields]:
+        del keywords[key]
+
+
+def _fine_tuned(
+    file: model_file.ModelFile, arch: Architecture, keywords: dict[str, Any], init_from: str
+) -> Architecture:
+    """The file's architecture with what the config says. Raises UserError where it is another one than `arch`."""
+    source = file.architecture
+    if source.family != arch.family:
+        raise UserError(
+            f"config.init_from={init_from} holds a model of the family {source.family}, and config.model.name "
+            f"is of the family {arch.family}; change config.model.name"
+        )
+    fixed = [key for key in _STRUCTURE if key in arch.fields() and (key in keywords or key not in ("pool", "posemb"))]
+    if keywords.get("patch_size"):
+        fixed.remove("patch_size")  # said outright: the patches are resized
+    if different := [key for key in fixed if getattr(source, key) != getattr(arch, key)]:
+        listed = "; ".join(f"{k} is {getattr(source, k)} there and {getattr(arch, k)} here" for k in different)
+        raise UserError(f"config.init_from={init_from} has another architecture: {listed}; change config.model")
+    training = {key: getattr(arch, key) for key in _TRAINING if key in arch.fields()}
+    head = {key: off for key, off in (("pre_logits", 0), ("distilled", False)) if key in arch.fields()}
+    return source.replace(**{**head, **training, **keywords})
