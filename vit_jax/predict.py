@@ -6,6 +6,7 @@ prints for each image the most probable classes by name, with their probabilitie
 model.npz, or a checkpoint of any format that vit_jax.convert reads; its own preprocessing is applied to the images.
 """
 
+import logging
 import pathlib
 import sys
 
@@ -39,6 +40,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     from vit_jax.data import decode
     from vit_jax.models.functional import split
 
+    logging.getLogger("vit_jax.checkpoints").setLevel(logging.ERROR)  # of a head of zeros an error follows here
     model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
     if not model.arch.num_classes:
         raise UserError(f"{_MODEL.value} has no head, so it can't classify; fine-tune it with --config.init_from first")
