@@ -100,7 +100,10 @@ def sharded(digits):
     return make
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("learned2d shared, gap with a class token, norm_after_pool, qk_norm, gelu_erf", "R+", "hybrid", "BiT", "Mixer")
+
+
+@pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def test_learns(sharded, case):
     losses, state = sharded(case)
     assert losses[0] == pytest.approx(np.log(10), abs=1e-5)  # a zero head
