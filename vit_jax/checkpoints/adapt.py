@@ -1,10 +1,12 @@
 """From the parameters of one architecture to those of another: a new head, another grid, other patches."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from vit_jax.checkpoints.formats.flax import POSITIONS
+from vit_jax.checkpoints.groups import refuse
 from vit_jax.errors import UserError
 from vit_jax.models import interpolate, names, posemb
 from vit_jax.models.architecture import Architecture, VitArchitecture
@@ -12,7 +14,11 @@ from vit_jax.models.build import abstract_params
 from vit_jax.models.functional import Params
 
 _HEAD = ("head/", "vit_jax/head_dist/")
-_RESIZED = ("image_size", "patch_size")
+
+
+def without_head(arch: Architecture) -> dict[str, Any]:
+    """The fields of an architecture that a new head leaves behind with the old one, switched off."""
+    return {key: off for key, off in (("pre_logits", 0), ("distilled", False)) if key in arch.fields()}
 
 
 def adapt(
@@ -25,16 +31,12 @@ def adapt(
     lacks is left behind; all else is loaded.
 
     Raises:
-        UserError: a parameter is missing, left over or of the wrong shape; all are listed.
+        UserError: a parameter is missing, left over or of the wrong shape; they are listed.
     """
-    wanted = names.flatten(abstract_params(target))
-    places = {
-        layer: (path, i if names.is_stacked(path) else None)
-        for path, leaf in wanted.items()
-        for i, layer in enumerate(names.layer_names(path, leaf.shape[0] if leaf.ndim else 0))
-    }
-    flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in wanted.items()}
-    problems = []
+    wanted = abstract_params(target)
+    places = names.places(wanted)
+    flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in names.flatten(wanted).items()}
+    problems: list[str] = []
     dropped = (*_HEAD, "pre_logits/") if not getattr(target, "pre_logits", 0) else _HEAD
     found = [n for n in parameters if not (new_head and n.startswith(dropped))]
     for layer in found:
@@ -53,8 +55,7 @@ def adapt(
             flat[path][...] = target.head_bias if layer.endswith("/bias") else 0
         else:
             problems.append(f"{layer} is missing")
-    if problems:
-        raise UserError(f"{name} does not fit the model: {'; '.join(problems[:20])}")
+    refuse(name, problems)
     return names.unflatten(flat)
 
 

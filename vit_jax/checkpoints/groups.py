@@ -34,63 +34,6 @@ def reshaped(file: str, file_shape: Shape, name: str, shape: Shape) -> Group:
     return Group({file: file_shape}, (name,), lambda a: (a.reshape(shape),), lambda a: (a.reshape(file_shape),))
 
 
-def dense(file: str, name: str, shape: Shape, inputs: int = 1) -> list[Group]:
-    """A dense layer's `weight` (outputs, inputs) and, where the parameters have one, `bias`, as PyTorch lays them out.
-
-    `shape` is the kernel's, of which the first `inputs` axes are inputs.
-    """
-    rows, columns = int(np.prod(shape[:inputs])), int(np.prod(shape[inputs:]))
-    return [
-        Group(
-            {f"{file}.weight": (columns, rows)},
-            (f"{name}/kernel",),
-            lambda a: (a.T.reshape(shape),),
-            lambda a: (a.reshape(rows, columns).T,),
-        ),
-        reshaped(f"{file}.bias", (columns,), f"{name}/bias", shape[inputs:]),
-    ]
-
-
-def norm(file: str, name: str, features: int) -> list[Group]:
-    """A norm's `weight` and `bias`, PyTorch's names for scale and bias."""
-    return [same(f"{file}.{a}", f"{name}/{b}", (features,)) for a, b in (("weight", "scale"), ("bias", "bias"))]
-
-
-def convolution(file: str, name: str, shape: Shape) -> list[Group]:
-    """A convolution's `weight` (outputs, inputs, height, width) and `bias`; `shape` is the kernel's, outputs last."""
-    return [
-        Group(
-            {f"{file}.weight": (shape[3], shape[2], *shape[:2])},
-            (f"{name}/kernel",),
-            lambda a: (a.transpose(2, 3, 1, 0),),
-            lambda a: (a.transpose(3, 2, 0, 1),),
-        ),
-        same(f"{file}.bias", f"{name}/bias", (shape[3],)),
-    ]
-
-
-def fused(file: str, names: Sequence[str], shape: Shape) -> Group:
-    """Several dense layers' kernels of the same `shape` (inputs, …) in one `weight` (all outputs, inputs)."""
-    rows, columns = shape[0], int(np.prod(shape[1:]))
-    return Group(
-        {file: (len(names) * columns, rows)},
-        tuple(names),
-        lambda a: tuple(part.T.reshape(shape) for part in np.split(a, len(names))),
-        lambda *parts: (np.concatenate([part.reshape(rows, columns).T for part in parts]),),
-    )
-
-
-def fused_bias(file: str, names: Sequence[str], shape: Shape) -> Group:
-    """Their biases of the same `shape` in one vector."""
-    size = int(np.prod(shape))
-    return Group(
-        {file: (len(names) * size,)},
-        tuple(names),
-        lambda a: tuple(part.reshape(shape) for part in np.split(a, len(names))),
-        lambda *parts: (np.concatenate([part.reshape(-1) for part in parts]),),
-    )
-
-
 def padding(file: str, shape: Shape) -> Group:
     """An array that the format has and no model here uses: not read, written as zeros."""
     return Group({file: shape}, (), lambda a: (), lambda: (np.zeros(shape, np.float32),))
@@ -124,7 +67,7 @@ class Parameters(Mapping[str, np.ndarray]):
 
 
 def check(container: Container, groups: Iterable[Group], file_names: Mapping[str, str]) -> None:
-    """Raises UserError, listing each, where arrays are missing, left over or of the wrong shape; axes of 1 are free."""
+    """Raises UserError, listing them, where arrays are missing, left over or of the wrong shape; axes of 1 are free."""
     problems, used = [], set[str]()
     for group in groups:
         for file, shape in group.files.items():
@@ -135,9 +78,14 @@ def check(container: Container, groups: Iterable[Group], file_names: Mapping[str
             elif found is not None and tuple(n for n in found if n != 1) != tuple(n for n in shape if n != 1):
                 problems.append(f"{file} has shape {found} where {shape} is needed")
     problems += [f"{file_names[file]} is left over" for file in file_names if file not in used]
+    refuse(str(container.path), problems)
+
+
+def refuse(name: str, problems: Sequence[str]) -> None:
+    """Raises UserError with what does not fit, the first twenty of it; nothing where there are no problems."""
     if problems:
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise UserError(f"{container.path} does not fit the model: {shown}")
+        raise UserError(f"{name} does not fit the model: {shown}")
 
 
 def to_file(groups: Sequence[Group], parameters: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:

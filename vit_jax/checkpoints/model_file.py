@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import containers, fetch, files, store
-from vit_jax.checkpoints.adapt import adapt
+from vit_jax.checkpoints.adapt import adapt, without_head
 from vit_jax.checkpoints.formats import FORMATS, About, Description, Format
 from vit_jax.checkpoints.groups import Group, Parameters, check, file_shapes, to_file
 from vit_jax.errors import UserError
@@ -53,10 +53,8 @@ def load(path: epath.PathLike, **keywords: Any) -> Model:
     file = read(path, **keywords)
     source = file.architecture
     new_head = keywords.get("num_classes") not in (None, source.num_classes)
-    if new_head and "pre_logits" in source.fields():
-        keywords = {"pre_logits": 0, **keywords}
-    if new_head and getattr(source, "distilled", False):
-        keywords = {"distilled": False, **keywords}
+    if new_head:
+        keywords = {**without_head(source), **keywords}
     target = source.replace(**keywords)
     params = adapt(file.parameters, source, target, new_head=new_head, name=file.name)
     preprocessing = file.preprocessing or Preprocessing(target.image_size)

@@ -89,7 +89,8 @@ class Architecture:
     def _converted(cls, keywords: Mapping[str, Any]) -> dict[str, Any]:
         for key in keywords:
             if key not in cls.fields():
-                raise UserError(f"a model of the family {cls.family} has no keyword {key!r}; it has {_list(cls)}")
+                known = ", ".join(cls.fields())
+                raise UserError(f"a model of the family {cls.family} has no keyword {key!r}; it has {known}")
         keywords = {key: value for key, value in keywords.items() if value is not None}
         pairs: dict[str, Any] = {
             key: _pair(key, keywords[key]) for key in ("image_size", "patch_size") if key in keywords
@@ -112,10 +113,6 @@ class Architecture:
             if not 0 <= getattr(self, key, 0.0) < 1:
                 raise UserError(f"{key} is {getattr(self, key)}; it must be at least 0 and below 1")
         return self
-
-
-def _list(cls: type[Architecture]) -> str:
-    return ", ".join(cls.fields())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,14 +183,14 @@ class VitArchitecture(Architecture):
         if self.norm_after_pool and self.pool not in ("tok", "gap"):
             raise UserError(f"norm_after_pool goes with pool=tok or gap, and pool is {self.pool}")
         if self.attention == "axial":
-            reasons = {
-                "pool": self.pool.startswith("tok") and "pool=gap or map: a class token has no row",
-                "class_token": self.class_token and "class_token=False: a class token has no row",
-                "registers": self.registers and "registers=0: they have no row",
-                "posemb": self.posemb == "relative" and "another posemb than relative",
-            }
-            if wanted := [reason for reason in reasons.values() if reason]:
-                raise UserError(f"attention=axial needs {wanted[0]}")
+            for refused, wanted in (
+                (self.pool.startswith("tok"), "pool=gap or map: a class token has no row"),
+                (self.class_token, "class_token=False: a class token has no row"),
+                (self.registers, "registers=0: they have no row"),
+                (self.posemb == "relative", "another posemb than relative"),
+            ):
+                if refused:
+                    raise UserError(f"attention=axial needs {wanted}")
         posemb_at = self.posemb_at or ("layers" if self.posemb == "relative" else "stem")
         return dataclasses.replace(
             self, class_token=bool(self.class_token) or self.pool.startswith("tok"), posemb_at=posemb_at

@@ -6,7 +6,7 @@ patterns in configs and files alike, are the names per layer (`Transformer/encod
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,32 +92,33 @@ def unflatten(flat: dict[str, Any]) -> Params:
     return params
 
 
-def published_shapes(params: Params) -> dict[str, tuple[int, ...]]:
-    """Shapes by published name, one per layer, of arrays or shapes."""
-    shapes: dict[str, tuple[int, ...]] = {}
+class Place(NamedTuple):
+    """Where a published parameter is inside."""
+
+    path: str
+    layer: int | None  # of a stacked one
+
+
+def places(params: Params) -> dict[str, Place]:
+    """The place of every parameter, of arrays or shapes, by published name, one per layer."""
+    found: dict[str, Place] = {}
     for path, value in flatten(params).items():
-        shape = tuple(value.shape)
-        if is_stacked(path):
-            shapes.update(dict.fromkeys(layer_names(path, shape[0]), shape[1:]))
-        else:
-            shapes[layer_names(path, 1)[0]] = shape
-    return shapes
+        stacked = is_stacked(path)
+        for layer, name in enumerate(layer_names(path, value.shape[0] if stacked else 1)):
+            found[name] = Place(path, layer if stacked else None)
+    return found
 
 
 class Published(Mapping[str, np.ndarray]):
     """Parameters by published name, one per layer, each taken to the host when it is asked for."""
 
     def __init__(self, params: Params):
-        self._places: dict[str, tuple[Any, int | None]] = {}
-        for path, value in flatten(params).items():
-            if is_stacked(path):
-                self._places |= {name: (value, i) for i, name in enumerate(layer_names(path, value.shape[0]))}
-            else:
-                self._places[layer_names(path, 1)[0]] = (value, None)
+        self._flat, self._places = flatten(params), places(params)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        value, layer = self._places[name]
-        return np.asarray(value) if layer is None else np.asarray(value)[layer]
+        path, layer = self._places[name]
+        array = np.asarray(self._flat[path])
+        return array if layer is None else array[layer]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

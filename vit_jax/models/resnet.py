@@ -208,15 +208,7 @@ class HybridStem(nnx.Module):
 class BitBody(nnx.Module):
     """Big Transfer's ResNet-v2 (1912.11370, section 3.3) up to its last norm and relu; the head wants their mean.
 
-    Args:
-        stages: the number of units of each stage, (3, 4, 6, 3) in R50.
-        width: channels of the root and of the first stage's 3x3 convolutions: 64 times the widening factor.
-        dtype: of the computation; parameters and statistics are float32.
-        scan: whether equal units are scanned or unrolled.
-        remat: what the backward pass keeps of a unit, a key of `stack.REMAT`.
-
-    Raises:
-        UserError: a width that is no multiple of 32.
+    Arguments and errors are those of `HybridStem`; `width` is 64 times the widening factor of the published ones.
     """
 
     def __init__(self, stages: tuple[int, ...], width: int, *, dtype: str, scan: bool, remat: str, rngs: nnx.Rngs):

@@ -9,7 +9,8 @@ from flax import nnx
 
 M = TypeVar("M", bound=nnx.Module)
 
-# What the backward pass keeps of a module: everything, the results of matrix products, or only its input.
+# What the backward pass keeps of a module: everything, the results of matrix products, or only its input. Convolutions
+# are no matrix products, so that dots is full for a ResNet.
 REMAT = {
     "none": lambda function: function,
     "dots": lambda function: jax.checkpoint(function, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),

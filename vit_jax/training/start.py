@@ -9,7 +9,7 @@ from etils import epath
 from vit_jax import config as config_lib
 from vit_jax import data
 from vit_jax.checkpoints import files, model_file
-from vit_jax.checkpoints.adapt import adapt
+from vit_jax.checkpoints.adapt import adapt, without_head
 from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.architecture import Architecture, Preprocessing
@@ -40,7 +40,7 @@ def model_of(config: config_lib.Config, folder: epath.Path) -> Model:
     keywords = {key: value for key, value in dataclasses.asdict(config.model).items() if value is not None}
     keywords = {"num_classes": len(names), **keywords}
     name = keywords.pop("name")
-    _check_read(name, keywords)
+    keywords = _read_by(name, keywords)
     arch = variants.named(name, **keywords)
     sides = [section.shorter_side for section in config.evaluations.values()]
     preprocessing = Preprocessing(arch.image_size, shorter_side=sides[0] if sides else None)
@@ -68,15 +68,13 @@ def _file(config: config_lib.Config, arch: Architecture) -> model_file.ModelFile
     return model_file.read(config.init_from, image_size=arch.image_size, **hints)
 
 
-def _check_read(name: str, keywords: dict[str, Any]) -> None:
-    """Raises UserError for a key that the variant's family does not read."""
+def _read_by(name: str, keywords: dict[str, Any]) -> dict[str, Any]:
+    """The keywords that the variant's family reads. Raises UserError for another that is not at its default."""
     fields = variants.family(name).fields()
     for key, value in keywords.items():
-        default = getattr(config_lib.Model(), key)
-        if key not in fields and value != default:
+        if key not in fields and value != getattr(config_lib.Model(), key):
             raise UserError(f"nothing reads config.model.{key}={value!r}: {name} has no {key}; leave it out")
-    for key in [key for key in keywords if key not in fields]:
-        del keywords[key]
+    return {key: value for key, value in keywords.items() if key in fields}
 
 
 def _fine_tuned(
@@ -96,5 +94,4 @@ def _fine_tuned(
         listed = "; ".join(f"{k} is {getattr(source, k)} there and {getattr(arch, k)} here" for k in different)
         raise UserError(f"config.init_from={init_from} has another architecture: {listed}; change config.model")
     training = {key: getattr(arch, key) for key in _TRAINING if key in arch.fields()}
-    head = {key: off for key, off in (("pre_logits", 0), ("distilled", False)) if key in arch.fields()}
-    return source.replace(**{**head, **training, **keywords})
+    return source.replace(**{**without_head(source), **training, **keywords})

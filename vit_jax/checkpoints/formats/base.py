@@ -10,7 +10,7 @@ from vit_jax.checkpoints.groups import Group
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.build import abstract_params
-from vit_jax.models.names import published_shapes
+from vit_jax.models.names import flatten, places
 
 NOTHING: Mapping[str, Shape] = {}
 
@@ -36,6 +36,10 @@ class About(NamedTuple):
         if keyword not in self.keywords:
             raise UserError(f"{self.name} does not say {what}; say it with {keyword}=…")
         return self.keywords[keyword]
+
+    def fields_of(self, family: type[Architecture]) -> dict[str, Any]:
+        """The keywords that a family has: of the computation, or for what the file does not tell."""
+        return {key: value for key, value in self.keywords.items() if key in family.fields()}
 
 
 class Format(Protocol):
@@ -72,7 +76,9 @@ class Format(Protocol):
 @functools.lru_cache(maxsize=16)
 def parameter_shapes(arch: Architecture) -> Mapping[str, Shape]:
     """The shapes of an architecture's parameters, by published name."""
-    return published_shapes(abstract_params(arch))
+    params = abstract_params(arch)
+    flat = flatten(params)
+    return {name: flat[path].shape[int(layer is not None) :] for name, (path, layer) in places(params).items()}
 
 
 def need_place(name: str, arch: Architecture, **allowed: Sequence[Any]) -> None:

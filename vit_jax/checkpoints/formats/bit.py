@@ -39,7 +39,7 @@ class Bit:
         """See `base.Format.describe`."""
         head = shapes.get("resnet/head/conv2d/bias")
         arch = {
-            **{key: value for key, value in about.keywords.items() if key in ResNetArchitecture.fields()},
+            **about.fields_of(ResNetArchitecture),
             "stages": stages(shapes),
             "stem_width": shapes["resnet/root_block/standardized_conv2d/kernel"][-1],
             "num_classes": head[-1] if head else 0,

@@ -58,10 +58,10 @@ class Flax:
             name = re.sub(rf"{_BLOCK}{new}/", rf"\1/{old}/", name)
         return name
 
-    def _new(self, name: str) -> str:
-        if self.name != "original":
-            for old, new in _NUMBERED:
-                name = re.sub(rf"{_BLOCK}{old}/", rf"\1/{new}/", name)
+    @staticmethod
+    def _new(name: str) -> str:
+        for old, new in _NUMBERED:
+            name = re.sub(rf"{_BLOCK}{old}/", rf"\1/{new}/", name)
         return name
 
     def describe(self, shapes: Mapping[str, Shape], about: About) -> Description:
@@ -71,12 +71,12 @@ class Flax:
         if "root_block/conv_root/kernel" in shapes:
             width = shapes["root_block/conv_root/kernel"][-1]
             found = {"stages": stages(shapes), "stem_width": width, "num_classes": _length(shapes, "head/bias")}
-            return Description(ResNetArchitecture.of(**{**_computation(ResNetArchitecture, about), **found}))
+            return Description(ResNetArchitecture.of(**{**about.fields_of(ResNetArchitecture), **found}))
         return Description(_vit(shapes, about))
 
     def groups(self, arch: Architecture, shapes: Mapping[str, Shape] = NOTHING) -> list[Group]:
         """See `base.Format.groups`."""
-        parameters, present = parameter_shapes(arch), shapes
+        parameters = parameter_shapes(arch)
         if isinstance(arch, ResNetArchitecture):
             return [
                 reshaped(name, (1, 1, 1, *shape), name, shape)
@@ -87,15 +87,15 @@ class Flax:
         if isinstance(arch, MixerArchitecture) or self.name == "original":
             return [same(name, name, shape) for name, shape in parameters.items()]
         assert isinstance(arch, VitArchitecture)
-        if not present:
+        if not shapes:
             need_place(
                 self.name, arch, stages=[None], registers=[0], attention=["full"], parallel=[False], qkv_bias=[True],
                 qk_norm=[False], layer_scale=[0.0], norm_after_pool=[False], rope=[0.0], mlp=["gelu", "gelu_erf"],
                 posemb=["learned", "sincos2d", "none"], posemb_at=["stem"], pool=["tok", "gap", "map"],
                 class_token=[arch.pool == "tok"],
             )  # fmt: skip
-        scanned = any(n.startswith("Transformer/encoderblock/") for n in present) or (
-            not present and self.name == "big_vision_scan"
+        scanned = any(n.startswith("Transformer/encoderblock/") for n in shapes) or (
+            not shapes and self.name == "big_vision_scan"
         )
         groups = []
         for name, shape in parameters.items():
@@ -105,9 +105,9 @@ class Flax:
                 continue
             elif scanned and (layer := re.match(r"Transformer/encoderblock_(\d+)/", name)):
                 if layer[1] == "0":
-                    groups.append(self._stack(name, shape, arch.depth, bool(present)))
+                    groups.append(self._stack(name, shape, arch.depth, bool(shapes)))
             else:
-                groups.append(same(name if present else self._new(name), name, shape))
+                groups.append(same(name if shapes else self._new(name), name, shape))
         return groups
 
     def _stack(self, name: str, shape: Shape, depth: int, reading: bool) -> Group:
@@ -138,11 +138,6 @@ def _positions(arch: VitArchitecture, shape: Shape) -> Group:
 
 def _length(shapes: Mapping[str, Shape], name: str) -> int:
     return shapes[name][-1] if name in shapes else 0
-
-
-def _computation(family: type[Architecture], about: About) -> dict[str, Any]:
-    """The keywords that concern the computation, or a model that is to be made of the file."""
-    return {key: value for key, value in about.keywords.items() if key in family.fields()}
 
 
 def _vit(shapes: Mapping[str, Shape], about: About) -> VitArchitecture:
@@ -186,7 +181,7 @@ def _vit(shapes: Mapping[str, Shape], about: About) -> VitArchitecture:
         raise UserError(
             f"{about.name} has no position embeddings; say which it uses with posemb=sincos2d or posemb=none"
         )
-    found = {**_computation(VitArchitecture, about), **found}
+    found = {**about.fields_of(VitArchitecture), **found}
     if "image_size" not in found:
         found["image_size"] = tuple(max(1, round(224 / s)) * s for s in stride)
     return VitArchitecture.of(**found)
@@ -204,4 +199,4 @@ def _mixer(shapes: Mapping[str, Shape], about: About) -> MixerArchitecture:
         "num_classes": _length(shapes, "head/bias"),
         "image_size": sized(tokens, (patch[0], patch[1]), about),
     }
-    return MixerArchitecture.of(**{**_computation(MixerArchitecture, about), **found})
+    return MixerArchitecture.of(**{**about.fields_of(MixerArchitecture), **found})

@@ -8,7 +8,8 @@ from typing import Any
 from vit_jax.checkpoints.containers import Shape
 from vit_jax.checkpoints.formats import torch_names as torch
 from vit_jax.checkpoints.formats.base import NOTHING, About, Description, need_place, sized
-from vit_jax.checkpoints.groups import Group, convolution, dense, fused, fused_bias, norm, same
+from vit_jax.checkpoints.formats.torch_names import convolution, dense, fused, fused_bias, norm
+from vit_jax.checkpoints.groups import Group, same
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, Preprocessing, VitArchitecture
 
@@ -82,8 +83,7 @@ class Timm:
             found["image_size"] = sized(table - rows, (patch[0], patch[1]), about)
         elif image_size is not None:
             found["image_size"] = image_size
-        computation = {key: value for key, value in keywords.items() if key in VitArchitecture.fields()}
-        arch = VitArchitecture.of(**{**computation, **found})
+        arch = VitArchitecture.of(**{**about.fields_of(VitArchitecture), **found})
         if "mean" in pretrained:
             preprocessing: Preprocessing | None = _preprocessing(pretrained, arch)
         else:
@@ -128,7 +128,7 @@ class Timm:
         pool = {pool: name for name, pool in _POOLS.items()}[arch.pool]
         args: dict[str, Any] = {
             "img_size": list(arch.image_size),
-            "patch_size": arch.patch_size[0] if len(set(arch.patch_size)) == 1 else list(arch.patch_size),
+            "patch_size": torch.number_or_pair(arch.patch_size),
             "embed_dim": arch.width,
             "depth": arch.depth,
             "num_heads": arch.num_heads,

@@ -1,6 +1,6 @@
 """What timm's and transformers' namings of a Vision Transformer share: PyTorch's layouts of a block and its tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,69 @@ import numpy as np
 from vit_jax.checkpoints.containers import Shape
 from vit_jax.checkpoints.formats.base import parameter_shapes
 from vit_jax.checkpoints.formats.flax import POSITIONS
-from vit_jax.checkpoints.groups import Group, same
+from vit_jax.checkpoints.groups import Group, reshaped, same
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, VitArchitecture
 
 REGISTERS = "vit_jax/registers"
 HEAD_DIST = "vit_jax/head_dist"
+
+
+def dense(file: str, name: str, shape: Shape, inputs: int = 1) -> list[Group]:
+    """A dense layer's `weight` (outputs, inputs) and, where the parameters have one, `bias`, as PyTorch lays them out.
+
+    `shape` is the kernel's, of which the first `inputs` axes are inputs.
+    """
+    rows, columns = int(np.prod(shape[:inputs])), int(np.prod(shape[inputs:]))
+    return [
+        Group(
+            {f"{file}.weight": (columns, rows)},
+            (f"{name}/kernel",),
+            lambda a: (a.T.reshape(shape),),
+            lambda a: (a.reshape(rows, columns).T,),
+        ),
+        reshaped(f"{file}.bias", (columns,), f"{name}/bias", shape[inputs:]),
+    ]
+
+
+def norm(file: str, name: str, features: int) -> list[Group]:
+    """A norm's `weight` and `bias`, PyTorch's names for scale and bias."""
+    return [same(f"{file}.{a}", f"{name}/{b}", (features,)) for a, b in (("weight", "scale"), ("bias", "bias"))]
+
+
+def convolution(file: str, name: str, shape: Shape) -> list[Group]:
+    """A convolution's `weight` (outputs, inputs, height, width) and `bias`; `shape` is the kernel's, outputs last."""
+    return [
+        Group(
+            {f"{file}.weight": (shape[3], shape[2], *shape[:2])},
+            (f"{name}/kernel",),
+            lambda a: (a.transpose(2, 3, 1, 0),),
+            lambda a: (a.transpose(3, 2, 0, 1),),
+        ),
+        same(f"{file}.bias", f"{name}/bias", (shape[3],)),
+    ]
+
+
+def fused(file: str, names: Sequence[str], shape: Shape) -> Group:
+    """Several dense layers' kernels of the same `shape` (inputs, …) in one `weight` (all outputs, inputs)."""
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    return Group(
+        {file: (len(names) * columns, rows)},
+        tuple(names),
+        lambda a: tuple(part.T.reshape(shape) for part in np.split(a, len(names))),
+        lambda *parts: (np.concatenate([part.reshape(rows, columns).T for part in parts]),),
+    )
+
+
+def fused_bias(file: str, names: Sequence[str], shape: Shape) -> Group:
+    """Their biases of the same `shape` in one vector."""
+    size = int(np.prod(shape))
+    return Group(
+        {file: (len(names) * size,)},
+        tuple(names),
+        lambda a: tuple(part.reshape(shape) for part in np.split(a, len(names))),
+        lambda *parts: (np.concatenate([part.reshape(-1) for part in parts]),),
+    )
 
 
 def attention(layer: int) -> str:
@@ -119,6 +176,11 @@ def prefix_rows(tokens: int, specials: int, own: int, image_size: Any, patch: tu
         if exact := [rows for rows in choices if tokens - rows == patches]:
             return exact[0]
     return next((rows for rows in choices if round((tokens - rows) ** 0.5) ** 2 == tokens - rows), own)
+
+
+def number_or_pair(size: tuple[int, int]) -> int | list[int]:
+    """(height, width) as the libraries' configs write it: one number for a square."""
+    return size[0] if size[0] == size[1] else list(size)
 
 
 def first(*values: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 from vit_jax.checkpoints.containers import Shape
 from vit_jax.checkpoints.formats import torch_names as torch
 from vit_jax.checkpoints.formats.base import NOTHING, About, Description, need_place, sized
-from vit_jax.checkpoints.groups import Group, convolution, dense, fused, fused_bias, norm, padding, reshaped, same
+from vit_jax.checkpoints.formats.torch_names import convolution, dense, fused, fused_bias, norm
+from vit_jax.checkpoints.groups import Group, padding, reshaped, same
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, Preprocessing, VitArchitecture
 
@@ -83,8 +84,7 @@ class Transformers:
             "norm_eps": config.get("layer_norm_eps", 1e-12 if kind in ("vit", "deit") else 1e-6),
             "image_size": sized(tokens, (patch[2], patch[3]), about),
         }
-        computation = {key: value for key, value in about.keywords.items() if key in VitArchitecture.fields()}
-        arch = VitArchitecture.of(**{**computation, **found})
+        arch = VitArchitecture.of(**{**about.fields_of(VitArchitecture), **found})
         labels = about.config.get("id2label") or {}
         names = tuple(labels[key] for key in sorted(labels, key=int)) if len(labels) == arch.num_classes else ()
         return Description(arch, _preprocessing(about.preprocessor, kind, arch), names)
@@ -124,7 +124,6 @@ class Transformers:
         assert isinstance(arch, VitArchitecture) and preprocessing is not None
         kind = _kind_to_write(arch, self.name)
         model_type = _model_type(arch, kind)
-        height, width_px = arch.image_size
         config: dict[str, Any] = {
             "architectures": [_class(arch, kind)],
             "model_type": model_type,
@@ -133,8 +132,8 @@ class Transformers:
             "num_attention_heads": arch.num_heads,
             "hidden_act": "gelu_pytorch_tanh" if arch.mlp == "gelu" else "gelu",
             "layer_norm_eps": arch.norm_eps,
-            "image_size": height if height == width_px else [height, width_px],
-            "patch_size": arch.patch_size[0] if len(set(arch.patch_size)) == 1 else list(arch.patch_size),
+            "image_size": torch.number_or_pair(arch.image_size),
+            "patch_size": torch.number_or_pair(arch.patch_size),
             "num_channels": 3,
         }
         if kind == "dinov2":
