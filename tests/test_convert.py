@@ -33,6 +33,13 @@ def test_help_and_list(start):
     assert (code, err) == (0, "") and {"augreg:B/16", "gs://vit_models/sam/ViT-B_32.npz"} < set(out.splitlines())
 
 
+def test_a_reader_that_has_had_enough(start):
+    process = start("convert", "--list")
+    process.stdout.close()  # as head does, but before the first line
+    assert (process.wait(timeout=300), process.stderr.read()) == (141, "")
+    process.stderr.close()
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

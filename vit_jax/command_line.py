@@ -6,9 +6,11 @@ the same.
 
 import ast
 import logging
+import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
 import typing
 from collections.abc import Callable
@@ -24,6 +26,15 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 
 Override = tuple[str, str]  # (dotted key, text of the value)
+
+
+def say(*lines: str) -> None:
+    """Prints a verb's result. Where the reader has had enough, as `head` has, that is the end."""
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def define_file_keywords() -> Callable[[], dict[str, Any]]:

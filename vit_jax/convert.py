@@ -28,7 +28,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     if _LIST.value:
         from vit_jax.checkpoints import fetch
 
-        print(*fetch.public_names(), sep="\n")
+        command_line.say(*fetch.public_names())
         return
     if len(args) != 2:
         raise UserError("convert takes two files, IN and OUT; --list shows the public checkpoints")
@@ -45,7 +45,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         model_file.convert(source, target, _FORMAT.value, **keywords)
     except OSError as error:
         raise UserError(f"{source} can't be written to {target} ({error.strerror or error})") from error
-    print(f"wrote {target}")
+    command_line.say(f"wrote {target}")
 
 
 if __name__ == "__main__":

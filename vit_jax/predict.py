@@ -64,10 +64,10 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
             except Exception as error:  # decoders raise all kinds
                 raise UserError(f"{path} can't be read as an image ({type(error).__name__})") from error
         for path, probabilities in zip(paths, np.asarray(predict(np.stack(images))), strict=True):
-            print(path)
+            command_line.say(path)
             for index in np.argsort(-probabilities)[: _TOP.value]:
                 name = model.class_names[index] if model.class_names else f"class {index}"
-                print(f"  {probabilities[index]:6.1%}  {name}")
+                command_line.say(f"  {probabilities[index]:6.1%}  {name}")
 
 
 if __name__ == "__main__":
