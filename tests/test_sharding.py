@@ -17,15 +17,15 @@ def mesh(**axes):
 
 
 def test_one_axis_takes_the_remaining_devices():
-    assert dict(mesh().shape) == {"data": 8, "fsdp": 1, "tensor": 1}
-    assert dict(mesh(fsdp=2, tensor=2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
-    assert dict(mesh(data=1, fsdp=-1).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
+    assert dict(mesh().shape) == {"data": 8, "fsdp": 1, "tensor": 1, "sequence": 1}
+    assert dict(mesh(fsdp=2, tensor=2).shape) == {"data": 2, "fsdp": 2, "tensor": 2, "sequence": 1}
+    assert dict(mesh(data=1, fsdp=-1).shape) == {"data": 1, "fsdp": 8, "tensor": 1, "sequence": 1}
 
 
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"data": 3}, "data=3, fsdp=1, tensor=1 does not multiply to the 8 devices"),
+        ({"data": 3}, "data=3, fsdp=1, tensor=1, sequence=1 does not multiply to the 8 devices"),
         ({"fsdp": 3}, "does not multiply to the 8 devices"),
         ({"fsdp": 16}, "does not multiply"),
         ({"fsdp": -1}, "only one can be -1"),

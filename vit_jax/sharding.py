@@ -1,7 +1,7 @@
 """The mesh, and one table: which parameter is split over which of its axes.
 
 `data` splits the batch; `fsdp` splits the batch and, over the same devices, parameters and optimizer state; `tensor`
-splits heads and the MLP. Everything here is computed from names and shapes; nothing holds state.
+splits heads and the MLP; `sequence` splits the tokens of an image, where images are large. Everything here is computed from names and shapes; nothing holds state.
 """
 
 import math
@@ -16,7 +16,7 @@ from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 
 Axes = tuple[str | None, ...]
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "tensor", "sequence")
 BATCH = PartitionSpec(("data", "fsdp"))
 
 # The first pattern found in a parameter's path counts. The axes are those of its last dimensions, so that stacked
@@ -89,6 +89,28 @@ def state_shardings(abstract: Any, mesh: Mesh) -> Any:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows over data and fsdp."""
     return NamedSharding(mesh, BATCH)
+
+
+def constrain(x: jax.Array) -> jax.Array:
+    """Activations (batch, tokens, width) or (batch, …) between blocks, split as a batch is, and tokens over `sequence`.
+
+    Without it the compiler spreads the parameters' sharding to the activations, and moves these instead of those.
+    Outside of `jax.sharding.use_abstract_mesh` of a mesh of ours nothing happens.
+    """
+    if not set(AXES) <= set(jax.sharding.get_abstract_mesh().axis_names):
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*BATCH, "sequence") if x.ndim == 3 else BATCH)
+
+
+def splits_tokens() -> bool:
+    """Whether the mesh in use splits the tokens of an image."""
+    return jax.sharding.get_abstract_mesh().shape.get("sequence", 1) > 1
+
+
+def whole_sequence(x: jax.Array) -> jax.Array:
+    """Keys or values (batch, tokens, heads, head_dim) with all tokens of an image on each of the devices that share it."""
+    free = PartitionSpec.UNCONSTRAINED
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*BATCH, None, free, free)) if splits_tokens() else x
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> list[int]:

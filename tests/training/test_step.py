@@ -48,7 +48,13 @@ def test_goldens(goldens, name):
             np.testing.assert_allclose(found, golden[f"after/{parameter}"], atol=1e-5, err_msg=parameter)
 
 
-MESHES = [{"data": 8}, {"fsdp": 8, "data": 1}, {"tensor": 2, "data": 4}, {"data": 2, "fsdp": 2, "tensor": 2}]
+MESHES = [
+    {"data": 8},
+    {"fsdp": 8, "data": 1},
+    {"tensor": 2, "data": 4},
+    {"data": 2, "fsdp": 2, "tensor": 2},
+    {"fsdp": 2, "data": 2, "sequence": 2},
+]
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
 
     @jax.jit
     def totals(params: Params, batch: Batch) -> jax.Array:
-        logits = bind(params)(batch["image"])
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            logits = bind(params)(batch["image"])
         right = jnp.take_along_axis(batch["label"], logits.argmax(axis=-1)[:, None], axis=-1)[:, 0] > 0
         values = jnp.stack([right, task.losses(logits, batch["label"]), jnp.ones_like(batch["mask"])])
         return jnp.where(batch["mask"] > 0, values, 0).sum(axis=1)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from vit_jax import sharding
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.linear import flattened, layer_norm, linear
 from vit_jax.models.posemb import Grid, rotate
@@ -56,6 +57,7 @@ class Attention(nnx.Module):
             q, k = self.query_norm(q), self.key_norm(k)
         if self.arch.rope and grid:
             q, k = (rotate(x, grid, self.arch.specials, self.arch.rope) for x in (q, k))
+        k, v = sharding.whole_sequence(k), sharding.whole_sequence(v)
         q = q * q.shape[-1] ** -0.5
         if self.axis is not None and grid:
             x, weights = self._along_lines(q, k, v, grid, mask, keys)

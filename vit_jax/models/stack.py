@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vit_jax import sharding
+
 M = TypeVar("M", bound=nnx.Module)
 
 # What the backward pass keeps of a module: everything, the results of matrix products, or only its input. Convolutions
@@ -34,10 +36,17 @@ def run(
 ) -> tuple[Any, Any]:
     """`x, output = function(module, index, x)` for every module of the stack in turn; the outputs stacked, or None."""
     function = REMAT[remat](function)
+    x = sharding.constrain(x)
     if scan:
-        return jax.lax.scan(lambda x, item: function(*item, x), x, (stack, jnp.arange(depth)))
+
+        def body(x, item):
+            x, output = function(*item, x)
+            return sharding.constrain(x), output
+
+        return jax.lax.scan(body, x, (stack, jnp.arange(depth)))
     outputs = []
     for index in range(depth):
         x, output = function(jax.tree.map(lambda p, i=index: p[i], stack), index, x)
+        x = sharding.constrain(x)
         outputs.append(output)
     return x, None if outputs[0] is None else jax.tree.map(lambda *o: jnp.stack(o), *outputs)

@@ -69,7 +69,8 @@ def make_step(config: Any, model: Model) -> Callable[[TrainState, Batch], tuple[
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         keys = row_keys(jax.random.fold_in(jax.random.key(config.seed), state.step), len(batch["image"]))
-        loss, gradients = loss_and_gradients(state.params, prepare(batch, keys))
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            loss, gradients = loss_and_gradients(state.params, prepare(batch, keys))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         learning_rate = schedule(state.step)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
