@@ -1,15 +1,18 @@
 """The mesh, and one table: which parameter is split over which of its axes.
 
 `data` splits the batch; `fsdp` splits the batch and, over the same devices, parameters and optimizer state; `tensor`
-splits heads and the MLP; `sequence` splits the tokens of an image, where images are large. Everything here is computed from names and shapes; nothing holds state.
+splits heads and the MLP; `sequence` splits the tokens of an image, where images are large. Everything here is computed
+from names and shapes; nothing holds state.
 """
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vit_jax import config as config_lib
@@ -33,23 +36,44 @@ RULES: tuple[tuple[str, Axes], ...] = (
 )
 
 
-def make_mesh(mesh: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:
-    """The mesh of all devices with the config's axes; one of them may be -1, which takes what remains.
+def mesh_shape(mesh: config_lib.Mesh, devices: int, slices: int = 1) -> tuple[int, ...]:
+    """The sizes of AXES over so many devices in so many slices; one in the config may be -1, which takes what remains.
 
     Raises:
-        UserError: the axes do not multiply to the number of devices.
+        UserError: the axes do not multiply to the number of devices, or `data` can't go across the slices.
     """
-    devices = jax.devices() if devices is None else devices
     sizes = [getattr(mesh, axis) for axis in AXES]
     written = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
         raise UserError(f"config.mesh has {written}; axes are at least 1, and only one can be -1")
     if -1 in sizes:
         rest = math.prod(size for size in sizes if size != -1)
-        sizes[sizes.index(-1)] = len(devices) // rest
-    if math.prod(sizes) != len(devices):
-        raise UserError(f"config.mesh with {written} does not multiply to the {len(devices)} devices there are")
-    grid = jax.make_mesh(sizes, AXES, devices=devices).devices
+        sizes[sizes.index(-1)] = devices // rest
+    if math.prod(sizes) != devices:
+        raise UserError(f"config.mesh with {written} does not multiply to the {devices} devices there are")
+    if sizes[0] % slices:
+        raise UserError(
+            f"config.mesh has data={sizes[0]}, which does not divide over {slices} slices, and nothing else goes across "
+            f"slices; take config.mesh.data={slices} or a multiple of it"
+        )
+    return tuple(sizes)
+
+
+def make_mesh(mesh: config_lib.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of all devices with the config's axes. Across slices, between which links are slow, goes `data` alone.
+
+    Raises:
+        UserError: as `mesh_shape`.
+    """
+    devices = jax.devices() if devices is None else devices
+    slices = len({getattr(device, "slice_index", None) or 0 for device in devices})
+    data, *others = mesh_shape(mesh, len(devices), slices)
+    # An axis may go around a part of one side of a torus, or around several.
+    options: dict[str, Any] = {"devices": devices, "allow_split_physical_axes": True}
+    if slices > 1:
+        grid = mesh_utils.create_hybrid_device_mesh((data // slices, *others), (slices, 1, 1, 1), **options)
+    else:
+        grid = mesh_utils.create_device_mesh((data, *others), **options)
     return Mesh(grid, AXES)
 
 
@@ -108,7 +132,7 @@ def splits_tokens() -> bool:
 
 
 def whole_sequence(x: jax.Array) -> jax.Array:
-    """Keys or values (batch, tokens, heads, head_dim) with all tokens of an image on each of the devices that share it."""
+    """Keys or values (batch, tokens, heads, head_dim) with all tokens of an image on all devices that share it."""
     free = PartitionSpec.UNCONSTRAINED
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*BATCH, None, free, free)) if splits_tokens() else x
 

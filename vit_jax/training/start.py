@@ -26,8 +26,12 @@ _STRUCTURE = (
 _TRAINING = ("dropout", "attention_dropout", "drop_path", "head_bias", "posemb_std", "scan", "remat", "dtype")
 
 
-def model_of(config: config_lib.Config, folder: epath.Path) -> Model:
+def model_of(
+    config: config_lib.Config, folder: epath.Path, class_names: tuple[str, ...] | None = None
+) -> Model:
     """The config's model without its parameters; that of the run in `folder` where there is one.
+
+    `class_names` are the data set's unless given.
 
     Raises:
         UserError: what is wrong with `config.model`, or `config.init_from` has another architecture.
@@ -36,7 +40,7 @@ def model_of(config: config_lib.Config, folder: epath.Path) -> Model:
     if recorded.exists():
         arch, preprocessing, names = model_file.described(recorded, files.read_json(recorded))
         return abstract(arch.replace(scan=config.model.scan, remat=config.model.remat), preprocessing, names)
-    names = data.class_names(config)
+    names = data.class_names(config) if class_names is None else class_names
     keywords = {key: value for key, value in dataclasses.asdict(config.model).items() if value is not None}
     keywords = {"num_classes": len(names), **keywords}
     name = keywords.pop("name")

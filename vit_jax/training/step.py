@@ -1,11 +1,11 @@
 """One training step, a pure function of the state and a batch."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from vit_jax import sharding
 from vit_jax.data.augment import augment
@@ -20,18 +20,19 @@ from vit_jax.training.tasks import Batch, make_task
 Metrics = dict[str, jax.Array]
 
 
-def make_step(config: Any, model: Model) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages.Wrapped:
     """The jitted step: `state, metrics = step(state, batch)`; the state given is used up.
 
     `batch` has `image` (batch, height, width, 3), uint8 or floats in the model's range, `label` (batch, classes) and
     `mask` (batch,). `metrics` has `loss`, `gradient_norm` (before clipping) and `learning_rate`, in float32.
-    Augmentation and dropout depend on `config.seed`, the step and the row of the global batch alone.
+    Augmentation and dropout depend on `config.seed`, the step and the row of the global batch alone. `mesh` is that of
+    the config over all devices unless given.
 
     Raises:
         UserError: what is wrong with the config.
     """
     config = resolve(config)
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = mesh or sharding.make_mesh(config.mesh)
     bind, params = split(model)
     optimizer, schedule = make_optimizer(config.optimizer, params), make_schedule(config)
     task, micro_batches = make_task(config.task), config.accumulation_steps

@@ -1,0 +1,130 @@
+"""Plan a job before paying for it: compile the step of any config for any TPU slice, on a machine that has none.
+
+    python -m vit_jax.plan --config=configs/pretrain.py:H/14,imagenet2012 --topology=v5e:16x16 --config.mesh.fsdp=16
+
+says whether it fits, how long it takes and what moves; and if it does not fit, with what it would. `--json=FILE` writes
+the same for programs, `--hlo=FILE` the compiled text. Several slices: `--slices=4`. GPUs, `--topology=h100:64`, are
+planned by the analytic part alone, since nothing here compiles for them.
+
+    --sweep=global_batch_size=1024,2048,4096 --sweep=mesh.fsdp=1,16,64    compiles each combination and ranks them
+    --largest                                                             finds the largest batch that fits
+
+A scanned model compiles in a minute or two, an unrolled one in several. Wants libtpu: pip install '.[tpu]'.
+
+Exit codes: 0 there is a plan, whether the job fits or not; 1 an error, said in one sentence.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+
+from vit_jax import command_line
+from vit_jax import config as config_lib
+from vit_jax.errors import UserError
+
+_CONFIG = flags.DEFINE_string("config", None, "The config file, FILE.py or FILE.py:ARGUMENTS.")
+_TOPOLOGY = flags.DEFINE_string("topology", None, "The slice, such as v5e:16x16 or v5p:8x8x8; or GPUs, such as h100:64.")
+_SLICES = flags.DEFINE_integer("slices", 1, "How many such slices.")
+_JSON = flags.DEFINE_string("json", None, "Write the plan there (with --sweep and --largest a list of plans).")
+_HLO = flags.DEFINE_string("hlo", None, "Write the compiled program's text there.")
+_SWEEP = flags.DEFINE_multi_string("sweep", [], "KEY=VALUE,VALUE,… of the config; may be given several times.")
+_LARGEST = flags.DEFINE_bool("largest", False, "Find the largest batch that fits.")
+
+_LOG = logging.getLogger(__name__)
+
+
+def main(args: list[str], overrides: list[command_line.Override]) -> int:
+    if args:
+        raise UserError(f"what is {args[0]!r}? keys of the config are set by --config.KEY=VALUE")
+    axes = [_axis(text) for text in _SWEEP.value]
+    if _TOPOLOGY.value is None:
+        raise UserError("for which slice? add --topology=v5e:16x16, say")
+    if (axes or _LARGEST.value) and _HLO.value:
+        raise UserError("--hlo writes one program; leave out --sweep and --largest")
+    if axes and _LARGEST.value:
+        raise UserError("--sweep and --largest are two questions; ask one at a time")
+    config = command_line.load_config(_CONFIG.value, overrides)
+    for file in (_JSON.value, _HLO.value):
+        if file and not pathlib.Path(file).absolute().parent.is_dir():
+            raise UserError(f"{file} can't be written, because its folder does not exist; make it first")
+    # Where there is a TPU, it stays free; what is compiled is for another one.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from vit_jax.planning import planning, report, search, slices  # imports JAX: after the config is known to be right
+
+    where = slices.parse(_TOPOLOGY.value, _SLICES.value)
+
+    def make(changes) -> planning.Plan:
+        changed = command_line.load_config(_CONFIG.value, [*overrides, *changes])
+        return planning.make_plan(changed, where)[0]
+
+    if axes:
+        tried = search.sweep(make, axes)
+        command_line.say(report.comparison(tried))
+        _write_json([_record(t.overrides, t.plan, t.refused) for t in tried])
+        return 0
+    if _LARGEST.value:
+        unit = _rows(config, where.devices)
+        tried = search.largest_batch(make, unit * config.accumulation_steps, config.global_batch_size)
+        command_line.say(report.comparison(tried))
+        fitting = [t.plan for t in tried if t.plan and t.plan.fits]
+        if not fitting:
+            raise UserError(f"on {where} not even a batch of {unit * config.accumulation_steps} images fits")
+        largest = fitting[-1].global_batch_size
+        command_line.say("", f"the largest batch that fits is {largest:,}, {largest / where.devices:g} a device")
+        _write_json([_record(t.overrides, t.plan, t.refused) for t in tried])
+        return 0
+
+    if where.chip.tpu:
+        _LOG.info("compiling for %s", where)
+    plan, text = planning.make_plan(config, where)
+    command_line.say(report.table(plan))
+    if plan.fits is False and where.chip.tpu:
+        command_line.say("", "it does not fit; trying what would make it fit")
+        tried = list(search.what_fits(make, plan, config.accumulation_steps))
+        command_line.say(report.comparison(tried))
+        if tried and tried[-1].plan and tried[-1].plan.fits:
+            command_line.say(f"it fits with {search.flags(tried[-1].overrides)}")
+        else:
+            command_line.say("nothing of this makes it fit; take a larger slice or a smaller model")
+    if _JSON.value:
+        _write_json(dataclasses.asdict(plan))
+    if _HLO.value:
+        if text:
+            pathlib.Path(_HLO.value).write_text(text)
+        else:
+            _LOG.warning("there is no program to write to %s", _HLO.value)
+    return 0
+
+
+def _axis(text: str) -> tuple[str, list[str]]:
+    key, _, values = text.partition("=")
+    if not config_lib.is_key(key):
+        raise UserError(f"--sweep={text}: {config_lib.unknown_key(key)}")
+    if not values:
+        raise UserError(f"--sweep={text} has no values; write --sweep={key}=VALUE,VALUE")
+    return key, values.split(",")
+
+
+def _rows(config: config_lib.Config, devices: int) -> int:
+    """Devices that the batch is split over."""
+    return devices // max(1, config.mesh.tensor * config.mesh.sequence)
+
+
+def _record(overrides: Any, plan: Any, refused: str) -> dict[str, Any]:
+    record = {"settings": dict(overrides)}
+    return {**record, **dataclasses.asdict(plan)} if plan else {**record, "refused": refused}
+
+
+def _write_json(value: Any) -> None:
+    if _JSON.value:
+        pathlib.Path(_JSON.value).write_text(json.dumps(value, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    command_line.run(main, sys.modules[__name__].__doc__ or "")

@@ -1,0 +1,65 @@
+"""Floating-point operations of a model, counted on what it computes: a multiply-add is two of them.
+
+Counted are matrix products and convolutions, which is what papers count; loops as often as they run.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vit_jax.models.functional import split
+from vit_jax.models.model import Model
+
+
+def forward(model: Model, batch_size: int) -> int:
+    """Of a forward pass over `batch_size` images of the model's own size."""
+    bind, params = split(model)
+    images = jax.ShapeDtypeStruct((1, *model.arch.image_size, 3), np.uint8)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    return batch_size * count(jax.make_jaxpr(lambda params, images: bind(params)(images))(shapes, images).jaxpr)
+
+
+def step(model: Model, batch_size: int) -> int:
+    """Of a training step: forward and backward are three forwards; nothing that is computed again counts twice."""
+    return 3 * forward(model, batch_size)
+
+
+def count(jaxpr: Any) -> int:
+    """Of all equations of a jaxpr."""
+    return sum(_equation(equation) for equation in jaxpr.eqns)
+
+
+def _equation(equation: Any) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[i] for i in contracted)
+    if name == "conv_general_dilated":
+        return _convolution(equation)
+    times = params["length"] if name == "scan" else 1
+    inner = [getattr(value, "jaxpr", value) for value in params.values()]
+    return times * sum(count(jaxpr) for jaxpr in inner if hasattr(jaxpr, "eqns"))
+
+
+def _convolution(equation: Any) -> int:
+    """Products with padding are not computed, so they are not counted."""
+    params, (image, kernel) = equation.params, (v.aval.shape for v in equation.invars)
+    spec = params["dimension_numbers"]
+    outputs, inputs = (kernel[i] for i in spec.rhs_spec[:2])
+    pairs = math.prod(
+        _pairs(image[i], kernel[k], stride, padding)
+        for i, k, stride, padding in zip(
+            spec.lhs_spec[2:], spec.rhs_spec[2:], params["window_strides"], params["padding"], strict=True
+        )
+    )
+    return 2 * image[spec.lhs_spec[0]] * outputs * inputs * pairs
+
+
+def _pairs(size: int, kernel: int, stride: int, padding: Sequence[int]) -> int:
+    """How many products of an input with a weight there are along one side."""
+    starts = range(-padding[0], size + padding[1] - kernel + 1, stride)
+    return sum(min(start + kernel, size) - max(start, 0) for start in starts)

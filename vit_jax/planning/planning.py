@@ -1,0 +1,138 @@
+"""A plan of one job: what it needs and how long it takes on a slice."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh
+
+from vit_jax import config as config_lib
+from vit_jax import sharding
+from vit_jax.planning import flops
+from vit_jax.planning.compiling import Compiled, Memory, compile_step, model_of
+from vit_jax.planning.estimate import StepSeconds, gpu_collectives, gpu_seconds, link, step_seconds
+from vit_jax.planning.program import Collective, parse
+from vit_jax.planning.slices import Slice, devices
+from vit_jax.training.state import abstract_state, resolve
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    """All collectives of a kind over a kind of link, of one device in one step."""
+
+    count: int
+    bytes: int
+    link: str  # ici, between chips of a slice; dcn, between slices or nodes; chip, between the two cores of one
+    overlapped_bytes: int  # of these, those that move while something is computed
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """As `--json` writes it. Of a job that does not fit everything is None that only a program can tell."""
+
+    topology: str
+    slices: int
+    devices: int
+    chips: int
+    mesh: dict[str, int]
+    parameters: int
+    global_batch_size: int
+    total_steps: int
+    compiled: bool  # else analytic: of GPUs nothing is compiled
+    fits: bool | None  # None where it is not known
+    hbm_per_device: Memory
+    flops_per_step: int  # of the whole job: three forwards, 2 a multiply-add, nothing counted twice
+    total_exaflops: float
+    step_seconds: StepSeconds | None
+    images_per_second: float | None
+    mfu: float | None
+    collectives: dict[str, Moved]
+    uncounted: tuple[str, ...]  # custom calls in the program whose cycles the compiler does not say
+    compile_seconds: float | None
+    total_hours: float | None  # of training, without evaluations, checkpoints and start
+    total_chip_hours: float | None
+
+
+def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
+    """The plan of a config on a slice, and the compiled program's text (empty where there is none).
+
+    Raises:
+        UserError: a mesh or a batch that does not divide, no libtpu, and what is wrong with the config.
+    """
+    config = resolve(config)
+    model = model_of(config)
+    parameters, work, collectives = 0, 0, {}
+    compiled: Compiled | None = None
+    times: StepSeconds | None = None
+    if where.chip.tpu:
+        mesh: Any = sharding.make_mesh(config.mesh, devices(where))
+    else:
+        mesh = AbstractMesh(sharding.mesh_shape(config.mesh, where.devices), sharding.AXES)
+    sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
+    state = abstract_state(config, model, mesh)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    work = flops.step(model, config.global_batch_size)
+    if where.chip.tpu:
+        compiled = compile_step(config, model, mesh, where.chip.hbm)
+        memory, fits = compiled.memory, compiled.fits
+        if fits:
+            program = parse(compiled.text)
+            order = list(mesh.devices.flat)
+            times = step_seconds(work, program, where, order)
+            collectives = _moved(program.collectives, where, order)
+    else:
+        held = sum(_bytes_a_device(leaf) for leaf in jax.tree.leaves(state))
+        memory = Memory(held, 0, None, None, int(where.chip.hbm))
+        fits = None if held < where.chip.hbm else False
+        found = gpu_collectives(parameters, dict(mesh.shape), model.arch.dtype)
+        times = gpu_seconds(work, found, where) if fits is None else None
+        collectives = _moved(found, where, [])
+    total = config.total_steps
+    assert total is not None
+    plan = Plan(
+        topology=str(where),
+        slices=where.slices,
+        devices=where.devices,
+        chips=where.chips,
+        mesh=dict(mesh.shape),
+        parameters=parameters,
+        global_batch_size=config.global_batch_size,
+        total_steps=total,
+        compiled=compiled is not None,
+        fits=fits,
+        hbm_per_device=memory,
+        flops_per_step=work,
+        total_exaflops=work * total / 1e18,
+        step_seconds=times,
+        images_per_second=times and config.global_batch_size / times.estimate,
+        mfu=times and work / (times.estimate * where.devices * where.chip.device_peak),
+        collectives=collectives,
+        uncounted=program.uncounted if times and compiled else (),
+        compile_seconds=compiled and compiled.seconds,
+        total_hours=times and times.estimate * total / 3600,
+        total_chip_hours=times and times.estimate * total / 3600 * where.chips,
+    )
+    return plan, compiled.text if compiled else ""
+
+
+def _bytes_a_device(leaf: jax.ShapeDtypeStruct) -> int:
+    assert leaf.sharding is not None
+    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+def _moved(collectives: tuple[Collective, ...], where: Slice, order: list[Any]) -> dict[str, Moved]:
+    """By operation; what goes over other links than `ici` is named for them."""
+    moved: dict[str, Moved] = {}
+    for collective in collectives:
+        kind = link(collective, where, order).kind
+        key = collective.op if kind == "ici" else f"{collective.op} ({kind})"
+        so_far = moved.get(key, Moved(0, 0, kind, 0))
+        size = collective.count * collective.bytes
+        moved[key] = dataclasses.replace(
+            so_far,
+            count=so_far.count + collective.count,
+            bytes=so_far.bytes + size,
+            overlapped_bytes=so_far.overlapped_bytes + size * collective.overlapped,
+        )
+    return moved

@@ -1,0 +1,270 @@
+"""What a compiled TPU program says of itself: cycles, memory traffic, collectives; loops as often as they run.
+
+The text of a program is a list of computations. The entry is executed, with the bodies of its loops and what it calls;
+the inside of a fusion belongs to the one instruction that calls it.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)$")
+_SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?")
+_BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f16": 16}  # others end in their number of bits
+# What moves nothing by itself: names for what is there, and what other instructions stand for.
+_FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all",
+    "partition-id", "replica-id", "iota", "copy-done", "slice-done", "recv", "recv-done", "send", "send-done",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    name: str
+    shape: str  # as text: of a tuple all its parts
+    opcode: str
+    rest: str  # operands and attributes
+    root: bool
+
+    @property
+    def operands(self) -> list[str]:
+        return re.findall(r"%([\w.-]+)", self.rest[: self.rest.find(")")])
+
+    def called(self, *attributes: str) -> list[str]:
+        """The computations that these attributes name."""
+        found = [re.search(rf"\b{attribute}=\{{?((?:%[\w.-]+(?:, )?)+)", self.rest) for attribute in attributes]
+        return [name for match in found if match for name in re.findall(r"%([\w.-]+)", match[1])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """What all devices of a group do together, each time it is done."""
+
+    op: str
+    count: int  # times a step
+    bytes: int  # of the whole array, once: gathered, reduced, or before it is scattered
+    groups: tuple[tuple[int, ...], ...]  # of partitions; of a permutation the pairs
+    overlapped: bool  # computing goes on meanwhile
+    between_slices: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    cycles: int  # a step and a device; what the compiler expects of all but the collectives
+    hbm_bytes: int  # read and written in the device's memory
+    collectives: tuple[Collective, ...]
+    uncounted: tuple[str, ...]  # custom calls of which the compiler says no cycles
+
+
+def parse(text: str) -> Program:
+    """Reads `compiled.as_text()` of a TPU program."""
+    computations, entry = _computations(text)
+    cycles = traffic = 0
+    collectives: dict[tuple[str, str], Collective] = {}
+    uncounted: set[str] = set()
+    for name, times in _executed(computations, entry):
+        body = computations[name]
+        shapes = {i.name: i.shape for i in body}
+        for instruction in body:
+            estimated = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
+            cycles += times * int(estimated[1]) if estimated else 0
+            traffic += times * _traffic(instruction, shapes, computations)
+            target = re.search(r'custom_call_target="([^"]+)"', instruction.rest)
+            if target and not estimated and target[1] in ("tpu_custom_call", "Mosaic"):
+                uncounted.add(target[1])
+            for part, inside in _with_fused(instruction, computations):
+                found = _collective(part, inside, times)
+                if found is None:
+                    continue
+                # One that overlaps is written once for each piece of its way; they share a channel.
+                channel = re.search(r"channel_id=(\d+)", part.rest)
+                key = name, f"{found.op} {channel[1] if channel else part.name}"
+                known = collectives.get(key)
+                overlapped = found.overlapped or bool(known and known.overlapped)
+                collectives[key] = dataclasses.replace(known or found, overlapped=overlapped)
+    return Program(cycles, traffic, tuple(collectives.values()), tuple(sorted(uncounted)))
+
+
+def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
+    computations: dict[str, list[Instruction]] = {}
+    entry, body = "", []
+    for line in text.splitlines():
+        if line[:1] in "%E" and (start := _COMPUTATION.match(line)):
+            body = computations.setdefault(start[2], [])
+            entry = start[2] if start[1] else entry
+        elif found := _INSTRUCTION.match(re.sub(r"/\*index=\d+\*/", "", line)):
+            body.append(Instruction(found[2], found[3], found[4], found[5], bool(found[1])))
+    return computations, entry
+
+
+def _executed(computations: dict[str, list[Instruction]], name: str, times: int = 1) -> Iterator[tuple[str, int]]:
+    """The computations that run as such, with how often they do."""
+    yield name, times
+    for instruction in computations[name]:
+        if instruction.opcode == "while":
+            (condition,), (body,) = instruction.called("condition"), instruction.called("body")
+            yield from _executed(computations, body, times * _trips(computations[condition]))
+        elif instruction.opcode in ("call", "conditional"):
+            for called in instruction.called("to_apply", "branch_computations", "true_computation", "false_computation"):
+                yield from _executed(computations, called, times)
+
+
+def _trips(condition: Sequence[Instruction]) -> int:
+    """Of a loop that counts from 0 to a constant, as `jax.lax.scan` makes it."""
+    root = next(i for i in condition if i.root)
+    limits = [re.match(r"(\d+)\)", i.rest) for i in condition if i.opcode == "constant" and i.name in root.operands]
+    if "direction=LT" not in root.rest or len(limits) != 1 or limits[0] is None:
+        raise ValueError(f"a loop whose trips can't be read: {root}")
+    return int(limits[0][1])
+
+
+def _with_fused(
+    instruction: Instruction, computations: dict[str, list[Instruction]], inside: str = ""
+) -> Iterator[tuple[Instruction, str]]:
+    """The instruction and, of a fusion or an asynchronous start, all those inside; each with the computation's name."""
+    yield instruction, inside
+    for called in instruction.called("calls"):
+        for part in computations.get(called, []):
+            yield from _with_fused(part, computations, f"{inside} {called}")
+
+
+def _collective(instruction: Instruction, inside: str, times: int) -> Collective | None:
+    if instruction.opcode == "send" and "_xla_megascale_transfer_type" in instruction.rest:
+        kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.rest)
+        assert kind is not None
+        op, size = kind[1].lower().replace("_", "-"), _bytes(_parts(instruction.shape)[:1])
+        return Collective(op, times, size, (), overlapped=True, between_slices=True)
+    match = _COLLECTIVE.fullmatch(instruction.opcode)
+    if not match:
+        return None
+    op, parts = match[1], _parts(instruction.shape)
+    overlapped = bool(match[2]) or "async_collective_fusion" in inside
+    if op == "collective-permute":
+        size = _bytes(parts[:1])
+        pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", instruction.rest)
+        groups = tuple(map(tuple, _numbers(pairs[1]))) if pairs else ()
+        return Collective(op, times, size, groups, overlapped)
+    if match[2] and op == "all-gather":
+        parts = parts[len(parts) // 2 :]  # operands first, then results
+    groups = _groups(instruction.rest)
+    size = _bytes(parts)
+    if op == "reduce-scatter":
+        size *= len(groups[0])
+    if "all-reduce-scatter" in inside:
+        op = "reduce-scatter"
+    return Collective(op, times, size, groups, overlapped)
+
+
+def _numbers(text: str) -> list[list[int]]:
+    return [list(map(int, re.findall(r"\d+", part))) for part in text.split("},{")]
+
+
+def _groups(rest: str) -> tuple[tuple[int, ...], ...]:
+    """Replica groups in any of the notations: a list, an iota, or some axes of a mesh."""
+    if listed := re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", rest):
+        return tuple(map(tuple, _numbers(listed[1])))
+    iota = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
+    if found := re.search(rf"replica_groups=\[([\d,]+)\]<={iota}", rest):
+        return tuple(map(tuple, _iota(found[2], found[3]).reshape(_ints(found[1])).tolist()))
+    if found := re.search(rf"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\({iota}\))? *\{{([^}}]*)\}}", rest):
+        names, sizes = zip(*re.findall(r"'(\w+)'=(\d+)", found[1]), strict=True)
+        shape = list(map(int, sizes))
+        ids = _iota(found[2], found[3]) if found[2] else np.arange(math.prod(shape))
+        used = [names.index(axis) for axis in re.findall(r"'(\w+)'", found[4])]
+        others = [i for i in range(len(names)) if i not in used]
+        size = math.prod(shape[i] for i in used)
+        return tuple(map(tuple, ids.reshape(shape).transpose(*others, *used).reshape(-1, size).tolist()))
+    return ()
+
+
+def _iota(shape: str, order: str | None) -> np.ndarray:
+    ids = np.arange(math.prod(_ints(shape))).reshape(_ints(shape))
+    return ids.transpose(_ints(order)).reshape(-1) if order else ids.reshape(-1)
+
+
+def _ints(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
+
+
+Part = tuple[str, str, str]  # dtype, dimensions, layout
+
+
+def _parts(shape: str) -> list[Part]:
+    return _SHAPE.findall(shape)
+
+
+def _bytes(parts: Sequence[Part], *, hbm_only: bool = False) -> int:
+    total = 0
+    for dtype, dimensions, layout in parts:
+        if dtype == "token" or (hbm_only and "S(" in layout):
+            continue  # S(1) is the vector memory beside the compute units, S(2) semaphores, S(5) the host
+        bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype.split("e")[0]) or 32)
+        total += math.prod(_ints(dimensions)) * bits // 8
+    return total
+
+
+def _traffic(
+    instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]
+) -> int:
+    """Bytes that an instruction reads and writes in the device's memory; slices count as what they take."""
+    if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
+        return 0
+    operands = [_parts(shapes.get(name, "")) for name in instruction.operands]
+    if instruction.opcode in ("copy-start", "collective-permute-start"):
+        return _bytes(operands[0], hbm_only=True) + _bytes(_parts(instruction.shape)[:1], hbm_only=True)
+    if instruction.opcode == "slice-start":
+        source, target = operands[0], _parts(instruction.shape)[-2:-1]
+        return (_bytes(target) if _bytes(source, hbm_only=True) else 0) + _bytes(target, hbm_only=True)
+    if instruction.opcode in ("dynamic-slice", "slice"):
+        return 2 * _bytes(_parts(instruction.shape), hbm_only=True)
+    if instruction.opcode == "dynamic-update-slice":
+        return 2 * _bytes(operands[1], hbm_only=True)
+    fused = instruction.called("calls")
+    if instruction.opcode == "fusion" and fused and fused[0] in computations:
+        return _fusion(operands, _parts(instruction.shape), computations[fused[0]])
+    return sum(_bytes(parts, hbm_only=True) for parts in (*operands, _parts(instruction.shape)))
+
+
+def _fusion(operands: list[list[Part]], results: list[Part], body: Sequence[Instruction]) -> int:
+    """Of a fusion: what its slices take of an operand, and what it puts into a result that it updates in place."""
+    users: dict[str, list[Instruction]] = {}
+    for instruction in body:
+        for operand in instruction.operands:
+            users.setdefault(operand, []).append(instruction)
+    inner = {i.name: i for i in body}
+
+    def read(name: str, whole: list[Part]) -> int:
+        total = 0
+        for user in users.get(name, []):
+            if user.opcode in ("dynamic-slice", "slice"):
+                total += _bytes(_parts(user.shape))
+            elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
+                continue  # the rest of it stays as it is
+            elif user.opcode == "bitcast":
+                total += read(user.name, whole)
+            else:
+                return _bytes(whole)
+        return min(total, _bytes(whole))
+
+    total = 0
+    for instruction in body:
+        if instruction.opcode == "parameter":
+            parts = operands[int(instruction.rest.split(")")[0])]
+            total += read(instruction.name, parts) if _bytes(parts, hbm_only=True) else 0
+    roots = [i for i in body if i.root]
+    written = [inner[n] for n in roots[0].operands] if roots and roots[0].opcode == "tuple" else roots
+    for part, instruction in zip(results, written, strict=False):
+        while instruction.opcode == "bitcast" and instruction.operands[0] in inner:
+            instruction = inner[instruction.operands[0]]
+        if not _bytes([part], hbm_only=True):
+            continue
+        if instruction.opcode == "dynamic-update-slice" and instruction.operands[1] in inner:
+            total += _bytes(_parts(inner[instruction.operands[1]].shape))
+        else:
+            total += _bytes([part])
+    return total

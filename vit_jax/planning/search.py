@@ -1,0 +1,105 @@
+"""Other settings of the same job, each compiled: what would make it fit, sweeps, the largest batch."""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from vit_jax.errors import UserError
+from vit_jax.planning.planning import Plan
+
+_LOG = logging.getLogger(__name__)
+
+Override = tuple[str, str]  # (key of the config, text of the value)
+Make = Callable[[Sequence[Override]], Plan]  # the plan of the config with these overrides
+
+
+class Tried(NamedTuple):
+    overrides: tuple[Override, ...]
+    plan: Plan | None
+    refused: str  # why there is no plan
+
+
+def flags(overrides: Sequence[Override]) -> str:
+    """As a user writes them."""
+    return " ".join(f"--config.{key}={value}" for key, value in overrides) or "as configured"
+
+
+def try_all(make: Make, candidates: Sequence[Sequence[Override]]) -> Iterator[Tried]:
+    """Each candidate's plan, or the sentence that refuses it."""
+    for number, overrides in enumerate(candidates):
+        _LOG.info("%d of %d: %s", number + 1, len(candidates), flags(overrides))
+        yield _try(make, overrides)
+
+
+def _try(make: Make, overrides: Sequence[Override]) -> Tried:
+    try:
+        return Tried(tuple(overrides), make(overrides), "")
+    except UserError as error:
+        return Tried(tuple(overrides), None, str(error))
+
+
+def sweep(make: Make, axes: Sequence[tuple[str, Sequence[str]]]) -> list[Tried]:
+    """All combinations of the values of some keys: what fits first, the most images a second first among these."""
+    keys = [key for key, _ in axes]
+    combinations = [tuple(zip(keys, values, strict=True)) for values in itertools.product(*(v for _, v in axes))]
+    return sorted(try_all(make, combinations), key=lambda tried: -_speed(tried.plan))
+
+
+def _speed(plan: Plan | None) -> float:
+    if plan is None or plan.fits is False:
+        return -1.0
+    return plan.images_per_second or 0.0
+
+
+def what_fits(make: Make, plan: Plan, accumulation_steps: int) -> Iterator[Tried]:
+    """Changes for a job that does not fit, the cheapest in time first, up to the first with which it does.
+
+    First the state is split over all devices of a slice, then activations are computed again, then the batch is taken in
+    parts; what is learned stays the same. Only where no parts are left the batch becomes smaller.
+    """
+    rows = plan.devices // (plan.mesh["tensor"] * plan.mesh["sequence"])
+    changes: dict[str, str] = {}
+    steps: list[dict[str, str]] = []
+    if plan.mesh["fsdp"] * plan.slices < rows:
+        steps.append({"mesh.data": str(plan.slices), "mesh.fsdp": "-1"})
+    steps += [{"model.remat": "dots"}, {"model.remat": "full"}]
+    parts = 2 * accumulation_steps
+    while plan.global_batch_size % (rows * parts) == 0:
+        steps.append({"accumulation_steps": str(parts)})
+        parts *= 2
+    size = plan.global_batch_size // 2
+    while size >= rows and size % rows == 0:
+        steps.append({"accumulation_steps": "1", "global_batch_size": str(size)})
+        size //= 2
+    for step in steps:
+        changes.update(step)
+        tried = _try(make, tuple(changes.items()))
+        _LOG.info("%s: %s", flags(tried.overrides), "fits" if tried.plan and tried.plan.fits else "does not fit")
+        yield tried
+        if tried.plan and tried.plan.fits:
+            return
+
+
+def largest_batch(make: Make, unit: int, start: int) -> list[Tried]:
+    """The largest batch that fits, to an eighth: a multiple of `unit`, from `start` on; all that was tried, in order.
+
+    The last in the list that fits is the largest.
+    """
+    tried: list[Tried] = []
+
+    def fits(units: int) -> bool:
+        found = _try(make, (("global_batch_size", str(units * unit)),))
+        if found.plan is None:
+            raise UserError(found.refused)
+        tried.append(found)
+        _LOG.info("%s: %s", flags(found.overrides), "fits" if found.plan.fits else "does not fit")
+        return bool(found.plan.fits)
+
+    low, high = 0, max(1, start // unit)
+    while fits(high):
+        low, high = high, high * 2
+    while high - low > max(1, low // 8):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return sorted(tried, key=lambda t: t.plan.global_batch_size if t.plan else 0)

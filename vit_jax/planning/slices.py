@@ -1,0 +1,102 @@
+"""Slices that nobody here has: their devices, as the TPU compiler describes them."""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from vit_jax.errors import UserError
+from vit_jax.planning.chips import CHIPS, Chip
+
+_SYNTAX = "GENERATION:SHAPE, such as v5e:16x16 or v5p:8x8x8, or GPUS:NUMBER, such as h100:64"
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """`slices` equal slices, or that many GPUs in nodes."""
+
+    chip: Chip
+    shape: tuple[int, ...]  # chips along each side
+    slices: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
+
+    @property
+    def chips(self) -> int:
+        """In all slices."""
+        return math.prod(self.shape) * self.slices
+
+    @property
+    def devices(self) -> int:
+        return self.chips * self.chip.devices
+
+
+def parse(topology: str, slices: int = 1) -> Slice:
+    """The slice that `v5e:16x16` names.
+
+    Raises:
+        UserError: no such generation, or a shape that it does not have.
+    """
+    name, _, shape = topology.lower().partition(":")
+    if name not in CHIPS:
+        raise UserError(f"--topology={topology} is none that is known: write {_SYNTAX}, of {', '.join(CHIPS)}")
+    chip = CHIPS[name]
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
+        raise UserError(f"--topology={topology} has no shape; write {_SYNTAX}")
+    sides = tuple(map(int, shape.split("x")))
+    if slices < 1:
+        raise UserError(f"--slices={slices}: there is at least one slice")
+    if not chip.tpu:
+        if len(sides) != 1 or slices > 1:
+            raise UserError(f"--topology={topology}: of GPUs only the number is given, as in {name}:64")
+        return Slice(chip, sides)
+    if len(sides) != chip.dimensions:
+        example = "x".join(["4"] * chip.dimensions)
+        raise UserError(
+            f"--topology={topology}: slices of {name} have {chip.dimensions} sides, such as {name}:{example}"
+        )
+    if any(side > most for side, most in zip(sorted(sides), sorted(chip.largest), strict=True)):
+        largest = "x".join(map(str, chip.largest))
+        raise UserError(
+            f"--topology={topology} is larger than the largest slice, {name}:{largest}; take more --slices of less"
+        )
+    return Slice(chip, sides, slices)
+
+
+def devices(where: Slice) -> list[Any]:
+    """Its devices, for compiling only. TPUs want libtpu, but no TPU.
+
+    Raises:
+        UserError: libtpu is not installed, or knows no such slice.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            "compiling for a TPU needs its compiler, libtpu, and that is not installed: "
+            "pip install '.[tpu]' -c constraints.txt (it is there for Linux)"
+        )
+    # Without these it asks the metadata server of a TPU VM what it is, and locks out a second process.
+    for key, value in {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }.items():
+        os.environ.setdefault(key, value)
+    options: dict[str, Any] = {}
+    if where.slices > 1:
+        options["num_slices"] = where.slices
+    if where.chip.name == "v4":
+        options["chip_config_name"] = "megacore"
+    if where.shape[:2] == (1, 1):
+        options["chips_per_host_bounds"] = (1,) * 3
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=str(where), **options).devices)
+    except (jax.errors.JaxRuntimeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--topology={where} is no slice that the TPU compiler knows ({reason}); take another") from error
