@@ -29,7 +29,9 @@ from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 
 _CONFIG = flags.DEFINE_string("config", None, "The config file, FILE.py or FILE.py:ARGUMENTS.")
-_TOPOLOGY = flags.DEFINE_string("topology", None, "The slice, such as v5e:16x16 or v5p:8x8x8; or GPUs, such as h100:64.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "The slice, such as v5e:16x16 or v5p:8x8x8; or GPUs, such as h100:64."
+)
 _SLICES = flags.DEFINE_integer("slices", 1, "How many such slices.")
 _JSON = flags.DEFINE_string("json", None, "Write the plan there (with --sweep and --largest a list of plans).")
 _HLO = flags.DEFINE_string("hlo", None, "Write the compiled program's text there.")
@@ -55,13 +57,13 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
             raise UserError(f"{file} can't be written, because its folder does not exist; make it first")
     # Where there is a TPU, it stays free; what is compiled is for another one.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from vit_jax.planning import planning, report, search, slices  # imports JAX: after the config is known to be right
+    from vit_jax.planning import plans, report, search, slices  # imports JAX: after the config is known to be right
 
     where = slices.parse(_TOPOLOGY.value, _SLICES.value)
 
-    def make(changes) -> planning.Plan:
+    def make(changes) -> plans.Plan:
         changed = command_line.load_config(_CONFIG.value, [*overrides, *changes])
-        return planning.make_plan(changed, where)[0]
+        return plans.make_plan(changed, where)[0]
 
     if axes:
         tried = search.sweep(make, axes)
@@ -82,7 +84,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
 
     if where.chip.tpu:
         _LOG.info("compiling for %s", where)
-    plan, text = planning.make_plan(config, where)
+    plan, text = plans.make_plan(config, where)
     command_line.say(report.table(plan))
     if plan.fits is False and where.chip.tpu:
         command_line.say("", "it does not fit; trying what would make it fit")

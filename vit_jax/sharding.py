@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
@@ -54,7 +54,7 @@ def mesh_shape(mesh: config_lib.Mesh, devices: int, slices: int = 1) -> tuple[in
     if sizes[0] % slices:
         raise UserError(
             f"config.mesh has data={sizes[0]}, which does not divide over {slices} slices, and nothing else goes across "
-            f"slices; take config.mesh.data={slices} or a multiple of it"
+            f"them; take config.mesh.data={slices} or a multiple of it"
         )
     return tuple(sizes)
 
@@ -77,7 +77,7 @@ def make_mesh(mesh: config_lib.Mesh, devices: Sequence[jax.Device] | None = None
     return Mesh(grid, AXES)
 
 
-def check_batch(mesh: Mesh, batch_size: int, key: str, accumulation_steps: int = 1) -> None:
+def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, key: str, accumulation_steps: int = 1) -> None:
     """Raises UserError where a batch, or a micro-batch of it, does not divide over the mesh's data and fsdp axes."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % (shards * accumulation_steps):
@@ -94,7 +94,7 @@ def path_of(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """The first rule's axes, on the last dimensions; one that an axis does not divide stays whole."""
     axes = next(axes for pattern, axes in RULES if re.search(pattern, path))
     if len(shape) < len(axes):
@@ -103,7 +103,7 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(*(a if a and n % mesh.shape[a] == 0 else None for a, n in zip(dims, shape, strict=True)))
 
 
-def state_shardings(abstract: Any, mesh: Mesh) -> Any:
+def state_shardings(abstract: Any, mesh: Mesh | AbstractMesh) -> Any:
     """The sharding of every leaf of a training state, from its path and shape."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, spec_of(path_of(path), leaf.shape, mesh)), abstract

@@ -33,6 +33,8 @@ ENTRIES: Mapping[str, Entry] = {
     "imagenet2012": Entry({"train": 1281167, "validation": 50000}, 1000),
     # The whole of ImageNet-21k under either name that its users give to the only split.
     "imagenet21k": Entry({"full": 14197122, "train": 14197122}, 21843),
+    # Not public: its size makes the paper's own runs plannable.
+    "jft300m": Entry({"train": 303_000_000}, 18291),
     "cifar10": Entry({"train": 50000, "test": 10000}, 10),
     "cifar100": Entry({"train": 50000, "test": 10000}, 100),
     "oxford_iiit_pet": Entry({"train": 3680, "test": 3669}, 37),

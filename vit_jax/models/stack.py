@@ -40,7 +40,8 @@ def run(
     if scan:
 
         def body(x, item):
-            x, output = function(*item, x)
+            module, index = item
+            x, output = function(module, index, x)
             return sharding.constrain(x), output
 
         return jax.lax.scan(body, x, (stack, jnp.arange(depth)))

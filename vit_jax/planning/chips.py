@@ -1,7 +1,7 @@
 """Accelerators by generation, and the one table of their published figures.
 
-A device is what JAX calls one. On TPU v2, v3 and TPU7x it is a core, half a chip; on v4 a chip, as real v4 jobs join the
-two cores of one ("megacore").
+A device is what JAX calls one. On TPU v2, v3 and TPU7x it is a core, half a chip; on v4 a chip, as real v4 jobs join
+the two cores of one ("megacore").
 """
 
 import dataclasses
@@ -47,13 +47,13 @@ class Chip:
         return math.prod(self.largest)
 
 
-# Sources. Peak, memory, links of v4 to TPU7x: Google's page of each, https://cloud.google.com/tpu/docs/v5e and so on,
-# where links are given as the sum of both directions of all links of a chip (v5e 400, v6e 800, v5p and TPU7x 1,200 GB/s);
+# Sources. Peak, memory and the links of v5e to TPU7x: Google's page of each, https://cloud.google.com/tpu/docs/v5e and so
+# on, where links are the sum of both directions of all links of a chip (v5e 400, v6e 800, v5p and TPU7x 1,200 GB/s);
 # links of v2 in "A Domain-Specific Supercomputer for Training Deep Neural Networks" (CACM 2020), of v3 and v4 in
 # 2304.01433, Table 4. Clocks: v2 to v4 as published there; of the others the peak over the products of their matrix
 # units a cycle (v5e 4 of 128x128, v5p 8 of these, v6e and each core of TPU7x 4 of 256x256). `hbm` is what libtpu 0.0.42
 # names as available when it refuses a program. Networks: NICs a host over chips a host, from the same pages.
-# GPUs: NVIDIA's data sheets of A100 SXM 80 GB, H100 SXM and B200, dense bfloat16, with one 400 Gb/s NIC each (A100 200).
+# GPUs: NVIDIA's data sheets of A100 SXM 80 GB, H100 SXM and B200, dense bfloat16; one NIC of 400 Gb/s each, A100 200.
 CHIPS = {
     chip.name: chip
     for chip in (

@@ -58,7 +58,9 @@ def abstract_batch(config: config_lib.Config, model: Model, mesh: Mesh) -> dict[
 
 def compile_step(config: config_lib.Config, model: Model, mesh: Mesh, limit: float) -> Compiled:
     """Compiles; a program that has no room in `limit` bytes a device is one that does not fit."""
-    lowered = make_step(config, model, mesh).lower(abstract_state(config, model, mesh), abstract_batch(config, model, mesh))
+    lowered = make_step(config, model, mesh).lower(
+        abstract_state(config, model, mesh), abstract_batch(config, model, mesh)
+    )
     begin = time.monotonic()
     try:
         compiled = lowered.compile()
@@ -71,7 +73,7 @@ def compile_step(config: config_lib.Config, model: Model, mesh: Mesh, limit: flo
     outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
     parts = stats.argument_size_in_bytes, outputs, stats.temp_size_in_bytes
     memory = Memory(*parts, sum(parts), int(limit))
-    return Compiled(True, memory, time.monotonic() - begin, compiled.as_text())
+    return Compiled(True, memory, time.monotonic() - begin, compiled.as_text() or "")
 
 
 def _wanted(message: str) -> int | None:

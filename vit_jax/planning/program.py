@@ -110,7 +110,9 @@ def _executed(computations: dict[str, list[Instruction]], name: str, times: int 
             (condition,), (body,) = instruction.called("condition"), instruction.called("body")
             yield from _executed(computations, body, times * _trips(computations[condition]))
         elif instruction.opcode in ("call", "conditional"):
-            for called in instruction.called("to_apply", "branch_computations", "true_computation", "false_computation"):
+            for called in instruction.called(
+                "to_apply", "branch_computations", "true_computation", "false_computation"
+            ):
                 yield from _executed(computations, called, times)
 
 
@@ -208,9 +210,7 @@ def _bytes(parts: Sequence[Part], *, hbm_only: bool = False) -> int:
     return total
 
 
-def _traffic(
-    instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]
-) -> int:
+def _traffic(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]) -> int:
     """Bytes that an instruction reads and writes in the device's memory; slices count as what they take."""
     if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
         return 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from vit_jax.planning.chips import GIB
-from vit_jax.planning.planning import Plan
+from vit_jax.planning.plans import Plan
 from vit_jax.planning.search import Tried, flags
 
 
@@ -19,8 +19,8 @@ def table(plan: Plan) -> str:
         ("fits", verdict(plan)),
     ]
     if memory.temporaries is not None:
-        parts = f"arguments {_gib(memory.arguments)}, outputs {_gib(memory.outputs)}, temporaries {_gib(memory.temporaries)}"
-        rows.append(("memory a device", parts))
+        parts = ("arguments", memory.arguments), ("outputs", memory.outputs), ("temporaries", memory.temporaries)
+        rows.append(("memory a device", ", ".join(f"{name} {_gib(size)}" for name, size in parts)))
     elif memory.arguments is not None:
         rows.append(("memory a device", f"state {_gib(memory.arguments)}; temporaries are not known without a program"))
     rows.append(("operations", f"{plan.flops_per_step:.4g} a step, {plan.total_exaflops:.4g} exaFLOPs in all"))
@@ -40,7 +40,10 @@ def table(plan: Plan) -> str:
         rows += [
             ("images/s", f"{plan.images_per_second:,.0f}, {plan.images_per_second / plan.chips:,.0f} a chip"),
             ("MFU", f"{100 * plan.mfu:.0f} % of the peak"),
-            ("whole run", f"{plan.total_steps:,} steps, {plan.total_hours:,.2f} h, {plan.total_chip_hours:,.1f} chip-hours"),
+            (
+                "whole run",
+                f"{plan.total_steps:,} steps, {plan.total_hours:,.2f} h, {plan.total_chip_hours:,.1f} chip-hours",
+            ),
             ("", "an estimate as the step is; evaluations, checkpoints and start come on top"),
         ]
     for op, moved in plan.collectives.items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from vit_jax.errors import UserError
-from vit_jax.planning.planning import Plan
+from vit_jax.planning.plans import Plan
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ def _speed(plan: Plan | None) -> float:
 def what_fits(make: Make, plan: Plan, accumulation_steps: int) -> Iterator[Tried]:
     """Changes for a job that does not fit, the cheapest in time first, up to the first with which it does.
 
-    First the state is split over all devices of a slice, then activations are computed again, then the batch is taken in
-    parts; what is learned stays the same. Only where no parts are left the batch becomes smaller.
+    First the state is split over all devices of a slice, then activations are computed again, then the batch is taken
+    in parts; what is learned stays the same. Only where no parts are left the batch becomes smaller.
     """
     rows = plan.devices // (plan.mesh["tensor"] * plan.mesh["sequence"])
     changes: dict[str, str] = {}

@@ -99,4 +99,6 @@ def devices(where: Slice) -> list[Any]:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=str(where), **options).devices)
     except (jax.errors.JaxRuntimeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"--topology={where} is no slice that the TPU compiler knows ({reason}); take another") from error
+        raise UserError(
+            f"--topology={where} is no slice that the TPU compiler knows ({reason}); take another"
+        ) from error

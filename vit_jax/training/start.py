@@ -26,9 +26,7 @@ _STRUCTURE = (
 _TRAINING = ("dropout", "attention_dropout", "drop_path", "head_bias", "posemb_std", "scan", "remat", "dtype")
 
 
-def model_of(
-    config: config_lib.Config, folder: epath.Path, class_names: tuple[str, ...] | None = None
-) -> Model:
+def model_of(config: config_lib.Config, folder: epath.Path, class_names: tuple[str, ...] | None = None) -> Model:
     """The config's model without its parameters; that of the run in `folder` where there is one.
 
     `class_names` are the data set's unless given.

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import config as config_lib
 from vit_jax import data, sharding
@@ -45,7 +45,7 @@ def initial(config: config_lib.Config, params: Params) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)
 
 
-def abstract_state(config: config_lib.Config, model: Model, mesh: Mesh) -> TrainState:
+def abstract_state(config: config_lib.Config, model: Model, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shapes and shardings of the state."""
     shapes = jax.eval_shape(functools.partial(initial, config), split(model)[1])
     return jax.tree.map(

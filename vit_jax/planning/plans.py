@@ -5,16 +5,17 @@ import math
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import config as config_lib
 from vit_jax import sharding
+from vit_jax.models.model import Model
 from vit_jax.planning import flops
-from vit_jax.planning.compiling import Compiled, Memory, compile_step, model_of
+from vit_jax.planning.compiling import Memory, compile_step, model_of
 from vit_jax.planning.estimate import StepSeconds, gpu_collectives, gpu_seconds, link, step_seconds
 from vit_jax.planning.program import Collective, parse
 from vit_jax.planning.slices import Slice, devices
-from vit_jax.training.state import abstract_state, resolve
+from vit_jax.training.state import TrainState, abstract_state, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,19 @@ class Plan:
     total_chip_hours: float | None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What a program tells, or for GPUs the analytic part."""
+
+    fits: bool | None
+    memory: Memory
+    times: StepSeconds | None = None
+    collectives: dict[str, Moved] = dataclasses.field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+    seconds: float | None = None
+    text: str = ""
+
+
 def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
     """The plan of a config on a slice, and the compiled program's text (empty where there is none).
 
@@ -62,34 +76,23 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
     """
     config = resolve(config)
     model = model_of(config)
-    parameters, work, collectives = 0, 0, {}
-    compiled: Compiled | None = None
-    times: StepSeconds | None = None
+    size, steps = config.global_batch_size, config.total_steps
+    assert steps is not None
+    mesh: Mesh | AbstractMesh
     if where.chip.tpu:
-        mesh: Any = sharding.make_mesh(config.mesh, devices(where))
+        mesh = sharding.make_mesh(config.mesh, devices(where))
     else:
         mesh = AbstractMesh(sharding.mesh_shape(config.mesh, where.devices), sharding.AXES)
-    sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
+    sharding.check_batch(mesh, size, "global_batch_size", config.accumulation_steps)
+    work = flops.step(model, size)
     state = abstract_state(config, model, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    work = flops.step(model, config.global_batch_size)
-    if where.chip.tpu:
-        compiled = compile_step(config, model, mesh, where.chip.hbm)
-        memory, fits = compiled.memory, compiled.fits
-        if fits:
-            program = parse(compiled.text)
-            order = list(mesh.devices.flat)
-            times = step_seconds(work, program, where, order)
-            collectives = _moved(program.collectives, where, order)
+    if isinstance(mesh, Mesh):
+        found = _compiled(config, model, mesh, where, work)
     else:
-        held = sum(_bytes_a_device(leaf) for leaf in jax.tree.leaves(state))
-        memory = Memory(held, 0, None, None, int(where.chip.hbm))
-        fits = None if held < where.chip.hbm else False
-        found = gpu_collectives(parameters, dict(mesh.shape), model.arch.dtype)
-        times = gpu_seconds(work, found, where) if fits is None else None
-        collectives = _moved(found, where, [])
-    total = config.total_steps
-    assert total is not None
+        found = _analytic(state, parameters, mesh, where, work, model.arch.dtype)
+    estimate = found.times.estimate if found.times else None
+    hours = estimate and estimate * steps / 3600
     plan = Plan(
         topology=str(where),
         slices=where.slices,
@@ -97,23 +100,48 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
         chips=where.chips,
         mesh=dict(mesh.shape),
         parameters=parameters,
-        global_batch_size=config.global_batch_size,
-        total_steps=total,
-        compiled=compiled is not None,
-        fits=fits,
-        hbm_per_device=memory,
+        global_batch_size=size,
+        total_steps=steps,
+        compiled=where.chip.tpu,
+        fits=found.fits,
+        hbm_per_device=found.memory,
         flops_per_step=work,
-        total_exaflops=work * total / 1e18,
-        step_seconds=times,
-        images_per_second=times and config.global_batch_size / times.estimate,
-        mfu=times and work / (times.estimate * where.devices * where.chip.device_peak),
-        collectives=collectives,
-        uncounted=program.uncounted if times and compiled else (),
-        compile_seconds=compiled and compiled.seconds,
-        total_hours=times and times.estimate * total / 3600,
-        total_chip_hours=times and times.estimate * total / 3600 * where.chips,
+        total_exaflops=work * steps / 1e18,
+        step_seconds=found.times,
+        images_per_second=estimate and size / estimate,
+        mfu=estimate and work / (estimate * where.devices * where.chip.device_peak),
+        collectives=found.collectives,
+        uncounted=found.uncounted,
+        compile_seconds=found.seconds,
+        total_hours=hours,
+        total_chip_hours=hours and hours * where.chips,
     )
-    return plan, compiled.text if compiled else ""
+    return plan, found.text
+
+
+def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice, work: int) -> _Found:
+    compiled = compile_step(config, model, mesh, where.chip.hbm)
+    if not compiled.fits:
+        return _Found(False, compiled.memory, seconds=compiled.seconds)
+    program, order = parse(compiled.text), list(mesh.devices.flat)
+    return _Found(
+        True,
+        compiled.memory,
+        step_seconds(work, program, where, order),
+        _moved(program.collectives, where, order),
+        program.uncounted,
+        compiled.seconds,
+        compiled.text,
+    )
+
+
+def _analytic(state: TrainState, parameters: int, mesh: AbstractMesh, where: Slice, work: int, dtype: str) -> _Found:
+    held = sum(_bytes_a_device(leaf) for leaf in jax.tree.leaves(state))
+    memory = Memory(held, 0, None, None, int(where.chip.hbm))
+    if held > where.chip.hbm:
+        return _Found(False, memory)
+    collectives = gpu_collectives(parameters, dict(mesh.shape), dtype)
+    return _Found(None, memory, gpu_seconds(work, collectives, where), _moved(collectives, where, []))
 
 
 def _bytes_a_device(leaf: jax.ShapeDtypeStruct) -> int:
