@@ -9,7 +9,13 @@ import vit_jax
 
 PACKAGE = pathlib.Path(vit_jax.__file__).resolve().parent
 VERBS = ("main", "predict", "convert", "plan", "command_line")  # and what only they share
-LAYERS = (VERBS, ("training", "evaluation", "analysis"), ("models", "data", "checkpoints"), ("config", "sharding"))
+LAYERS = (
+    VERBS,
+    ("planning",),
+    ("training", "evaluation", "analysis"),
+    ("models", "data", "checkpoints"),
+    ("config", "sharding"),
+)
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Of the same layer: evaluation reads the task, the loop evaluates, and a model file holds a model.
 SAME = {("evaluation", "training.tasks"), ("training.loop", "evaluation"), ("checkpoints", "models")}

@@ -53,8 +53,8 @@ def mesh_shape(mesh: config_lib.Mesh, devices: int, slices: int = 1) -> tuple[in
         raise UserError(f"config.mesh with {written} does not multiply to the {devices} devices there are")
     if sizes[0] % slices:
         raise UserError(
-            f"config.mesh has data={sizes[0]}, which does not divide over {slices} slices, and nothing else goes across "
-            f"them; take config.mesh.data={slices} or a multiple of it"
+            f"config.mesh has data={sizes[0]}, which does not divide over {slices} slices, and other axes stay inside "
+            f"of one; take config.mesh.data={slices} or a multiple of it"
         )
     return tuple(sizes)
 

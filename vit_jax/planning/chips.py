@@ -47,13 +47,13 @@ class Chip:
         return math.prod(self.largest)
 
 
-# Sources. Peak, memory and the links of v5e to TPU7x: Google's page of each, https://cloud.google.com/tpu/docs/v5e and so
-# on, where links are the sum of both directions of all links of a chip (v5e 400, v6e 800, v5p and TPU7x 1,200 GB/s);
-# links of v2 in "A Domain-Specific Supercomputer for Training Deep Neural Networks" (CACM 2020), of v3 and v4 in
-# 2304.01433, Table 4. Clocks: v2 to v4 as published there; of the others the peak over the products of their matrix
-# units a cycle (v5e 4 of 128x128, v5p 8 of these, v6e and each core of TPU7x 4 of 256x256). `hbm` is what libtpu 0.0.42
-# names as available when it refuses a program. Networks: NICs a host over chips a host, from the same pages.
-# GPUs: NVIDIA's data sheets of A100 SXM 80 GB, H100 SXM and B200, dense bfloat16; one NIC of 400 Gb/s each, A100 200.
+# Sources. Peak, memory and the links of v5e to TPU7x: Google's pages, https://cloud.google.com/tpu/docs/v5e and so on;
+# they give a chip's links as the sum of both directions of all (v5e 400, v6e 800, v5p, TPU7x 1,200 GB/s). Links of v2:
+# "A Domain-Specific Supercomputer for Training Deep Neural Networks" (CACM 2020); of v3 and v4: 2304.01433, Table 4.
+# Clocks: v2 to v4 as published there; of the others the peak over the products of their matrix units a cycle (v5e 4 of
+# 128x128, v5p 8 of these, v6e and each core of TPU7x 4 of 256x256). `hbm` is what libtpu 0.0.42 says is available when
+# it refuses a program. Networks: NICs a host over chips a host, from the same pages. GPUs: NVIDIA's data sheets of A100
+# SXM 80 GB, H100 SXM and B200, dense bfloat16; one NIC of 400 Gb/s each, A100 200.
 CHIPS = {
     chip.name: chip
     for chip in (

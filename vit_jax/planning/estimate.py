@@ -83,7 +83,7 @@ def step_seconds(flops: int, program: Program, where: Slice, devices: Sequence[A
     memory = program.hbm_bytes / chip.device_bandwidth
     times = [(c, seconds(c, where, devices)) for c in program.collectives]
     interconnect = sum(t for _, t in times)
-    compiler = program.cycles / chip.clock
+    compiler = program.cycles / chip.clock + program.silent_bytes / chip.device_bandwidth
     waiting = sum(t for c, t in times if not c.overlapped)
     estimate = CALIBRATION * max(compiler + waiting, memory, interconnect)
     return StepSeconds(estimate, compute, memory, interconnect, compiler)

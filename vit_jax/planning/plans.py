@@ -49,7 +49,7 @@ class Plan:
     images_per_second: float | None
     mfu: float | None
     collectives: dict[str, Moved]
-    uncounted: tuple[str, ...]  # custom calls in the program whose cycles the compiler does not say
+    kernels: tuple[str, ...]  # custom kernels in the program, of whose time nothing is known
     compile_seconds: float | None
     total_hours: float | None  # of training, without evaluations, checkpoints and start
     total_chip_hours: float | None
@@ -63,7 +63,7 @@ class _Found:
     memory: Memory
     times: StepSeconds | None = None
     collectives: dict[str, Moved] = dataclasses.field(default_factory=dict)
-    uncounted: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
     seconds: float | None = None
     text: str = ""
 
@@ -111,7 +111,7 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
         images_per_second=estimate and size / estimate,
         mfu=estimate and work / (estimate * where.devices * where.chip.device_peak),
         collectives=found.collectives,
-        uncounted=found.uncounted,
+        kernels=found.kernels,
         compile_seconds=found.seconds,
         total_hours=hours,
         total_chip_hours=hours and hours * where.chips,
@@ -129,7 +129,7 @@ def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice,
         compiled.memory,
         step_seconds(work, program, where, order),
         _moved(program.collectives, where, order),
-        program.uncounted,
+        program.kernels,
         compiled.seconds,
         compiled.text,
     )

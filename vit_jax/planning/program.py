@@ -57,26 +57,28 @@ class Collective:
 class Program:
     cycles: int  # a step and a device; what the compiler expects of all but the collectives
     hbm_bytes: int  # read and written in the device's memory
+    silent_bytes: int  # of these, those of instructions of which the compiler says no cycles, such as plain reshapes
     collectives: tuple[Collective, ...]
-    uncounted: tuple[str, ...]  # custom calls of which the compiler says no cycles
+    kernels: tuple[str, ...]  # custom kernels, of whose work nothing is known
 
 
 def parse(text: str) -> Program:
     """Reads `compiled.as_text()` of a TPU program."""
     computations, entry = _computations(text)
-    cycles = traffic = 0
+    cycles = traffic = silent = 0
     collectives: dict[tuple[str, str], Collective] = {}
-    uncounted: set[str] = set()
+    kernels: set[str] = set()
     for name, times in _executed(computations, entry):
         body = computations[name]
         shapes = {i.name: i.shape for i in body}
         for instruction in body:
             estimated = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
             cycles += times * int(estimated[1]) if estimated else 0
-            traffic += times * _traffic(instruction, shapes, computations)
-            target = re.search(r'custom_call_target="([^"]+)"', instruction.rest)
-            if target and not estimated and target[1] in ("tpu_custom_call", "Mosaic"):
-                uncounted.add(target[1])
+            moved = times * _traffic(instruction, shapes, computations)
+            traffic += moved
+            silent += 0 if estimated or instruction.opcode.endswith("-start") else moved
+            if 'custom_call_target="tpu_custom_call"' in instruction.rest:
+                kernels.add(instruction.name)
             for part, inside in _with_fused(instruction, computations):
                 found = _collective(part, inside, times)
                 if found is None:
@@ -87,7 +89,7 @@ def parse(text: str) -> Program:
                 known = collectives.get(key)
                 overlapped = found.overlapped or bool(known and known.overlapped)
                 collectives[key] = dataclasses.replace(known or found, overlapped=overlapped)
-    return Program(cycles, traffic, tuple(collectives.values()), tuple(sorted(uncounted)))
+    return Program(cycles, traffic, silent, tuple(collectives.values()), tuple(sorted(kernels)))
 
 
 def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
@@ -117,11 +119,14 @@ def _executed(computations: dict[str, list[Instruction]], name: str, times: int 
 
 
 def _trips(condition: Sequence[Instruction]) -> int:
-    """Of a loop that counts from 0 to a constant, as `jax.lax.scan` makes it."""
+    """Of a loop that counts from 0 to a constant, as `jax.lax.scan` makes it; 1 where it depends on the data.
+
+    Those are the draws of a gamma distribution for mixup, which are small.
+    """
     root = next(i for i in condition if i.root)
     limits = [re.match(r"(\d+)\)", i.rest) for i in condition if i.opcode == "constant" and i.name in root.operands]
     if "direction=LT" not in root.rest or len(limits) != 1 or limits[0] is None:
-        raise ValueError(f"a loop whose trips can't be read: {root}")
+        return 1
     return int(limits[0][1])
 
 
@@ -212,10 +217,12 @@ def _bytes(parts: Sequence[Part], *, hbm_only: bool = False) -> int:
 
 def _traffic(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]) -> int:
     """Bytes that an instruction reads and writes in the device's memory; slices count as what they take."""
-    if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
+    if instruction.opcode in _FREE or instruction.opcode.endswith("-done") or "AllocateBuffer" in instruction.rest:
         return 0
+    if _COLLECTIVE.fullmatch(instruction.opcode):
+        return 0  # its time is that of the links
     operands = [_parts(shapes.get(name, "")) for name in instruction.operands]
-    if instruction.opcode in ("copy-start", "collective-permute-start"):
+    if instruction.opcode == "copy-start":
         return _bytes(operands[0], hbm_only=True) + _bytes(_parts(instruction.shape)[:1], hbm_only=True)
     if instruction.opcode == "slice-start":
         source, target = operands[0], _parts(instruction.shape)[-2:-1]
@@ -226,36 +233,21 @@ def _traffic(instruction: Instruction, shapes: dict[str, str], computations: dic
         return 2 * _bytes(operands[1], hbm_only=True)
     fused = instruction.called("calls")
     if instruction.opcode == "fusion" and fused and fused[0] in computations:
-        return _fusion(operands, _parts(instruction.shape), computations[fused[0]])
+        return _fusion(operands, _parts(instruction.shape), fused[0], computations)
     return sum(_bytes(parts, hbm_only=True) for parts in (*operands, _parts(instruction.shape)))
 
 
-def _fusion(operands: list[list[Part]], results: list[Part], body: Sequence[Instruction]) -> int:
+def _fusion(
+    operands: list[list[Part]], results: list[Part], name: str, computations: dict[str, list[Instruction]]
+) -> int:
     """Of a fusion: what its slices take of an operand, and what it puts into a result that it updates in place."""
-    users: dict[str, list[Instruction]] = {}
-    for instruction in body:
-        for operand in instruction.operands:
-            users.setdefault(operand, []).append(instruction)
+    body = computations[name]
     inner = {i.name: i for i in body}
-
-    def read(name: str, whole: list[Part]) -> int:
-        total = 0
-        for user in users.get(name, []):
-            if user.opcode in ("dynamic-slice", "slice"):
-                total += _bytes(_parts(user.shape))
-            elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
-                continue  # the rest of it stays as it is
-            elif user.opcode == "bitcast":
-                total += read(user.name, whole)
-            else:
-                return _bytes(whole)
-        return min(total, _bytes(whole))
-
     total = 0
-    for instruction in body:
-        if instruction.opcode == "parameter":
-            parts = operands[int(instruction.rest.split(")")[0])]
-            total += read(instruction.name, parts) if _bytes(parts, hbm_only=True) else 0
+    for number, parts in enumerate(operands):
+        if _bytes(parts, hbm_only=True):
+            read = _read(name, number, computations)
+            total += _bytes(parts) if read is None else min(read, _bytes(parts))
     roots = [i for i in body if i.root]
     written = [inner[n] for n in roots[0].operands] if roots and roots[0].opcode == "tuple" else roots
     for part, instruction in zip(results, written, strict=False):
@@ -267,4 +259,27 @@ def _fusion(operands: list[list[Part]], results: list[Part], body: Sequence[Inst
             total += _bytes(_parts(inner[instruction.operands[1]].shape))
         else:
             total += _bytes([part])
+    return total
+
+
+def _read(name: str, number: int, computations: dict[str, list[Instruction]]) -> int | None:
+    """The bytes that a fusion takes of a parameter by slices alone; None where it reads all of it."""
+    body = computations[name]
+    names = {i.name for i in body if i.opcode == "parameter" and i.rest.startswith(f"{number})")}
+    total = 0
+    for user in body:  # in an order in which operands come first
+        for place, operand in enumerate(user.operands):
+            if operand not in names:
+                continue
+            if user.opcode == "bitcast":
+                names.add(user.name)
+            elif user.opcode in ("dynamic-slice", "slice"):
+                total += _bytes(_parts(user.shape))
+            elif user.opcode == "fusion":
+                read = _read(user.called("calls")[0], place, computations)
+                if read is None:
+                    return None
+                total += read
+            elif user.opcode != "dynamic-update-slice" or place:  # of which what is not updated stays as it is
+                return None
     return total

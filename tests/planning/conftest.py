@@ -1,0 +1,22 @@
+"""A slice that nobody here has, and the small job."""
+
+import pytest
+
+from vit_jax.planning import slices
+
+
+@pytest.fixture
+def job(small):
+    """The small config for the four devices of `v5e:2x2`, with changes."""
+
+    def make(changes=()):
+        known = {"data.name": "digits", "data.num_examples": 1024, "data.num_classes": 10}
+        return small({**known, **dict(changes)})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def four():
+    pytest.importorskip("libtpu")
+    return slices.parse("v5e:2x2")

@@ -1,0 +1,77 @@
+"""The planning command: a table and JSON of a small job, and one sentence where it can't."""
+
+import json
+import pathlib
+
+import pytest
+
+JOB = (
+    f"--config={pathlib.Path(__file__).parent / 'small.py'}",
+    "--config.data.name=digits",
+    "--config.data.num_examples=1024",  # the small config sets it for another data set
+    "--config.data.num_classes=10",
+)
+
+
+def ended(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def plan(start, *args, without=("tensorflow",)):
+    return ended(start("plan", *JOB, *args, without=without))
+
+
+def test_a_plan_and_its_files(start, tmp_path):
+    pytest.importorskip("libtpu")
+    files = f"--json={tmp_path / 'plan.json'}", f"--hlo={tmp_path / 'step.txt'}"
+    code, out, err = plan(start, "--topology=v5e:2x2", *files)
+    assert code == 0, err
+    for said in ("fits", "yes, ", "of 15.75 GiB a device", "compute bound", "chip-hours", "MFU"):
+        assert said in out
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert found["fits"] is True
+    assert found["total_chip_hours"] > 0
+    assert (tmp_path / "step.txt").read_text().startswith("HloModule")
+
+
+def test_sweep(start, tmp_path):
+    pytest.importorskip("libtpu")
+    file = tmp_path / "sweep.json"
+    sweep = "--sweep=global_batch_size=16,18", "--sweep=mesh.fsdp=1,4", f"--json={file}"
+    code, out, err = plan(start, "--topology=v5e:2x2", *sweep)
+    assert code == 0, err
+    assert out.count("--config.global_batch_size=18") == 2
+    assert "does not divide over 4 devices" in out
+    found = json.loads(file.read_text())
+    assert [record["settings"]["global_batch_size"] for record in found] == ["16", "16", "18", "18"]
+    assert found[0]["images_per_second"] >= found[1]["images_per_second"]
+    assert "refused" in found[2]
+
+
+def test_gpus_need_no_compiler(start):
+    code, out, _ = plan(start, "--topology=h100:4", without=("tensorflow", "libtpu"))
+    assert code == 0
+    assert "not known: nothing was compiled for GPUs" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), ["--topology=v5e:16x16"]),
+        (("--topology=v9:2x2",), ["v5e:16x16", "v6e"]),
+        (("--topology=v5e:2x2", "--config.mesh.fsdp=3"), ["does not multiply", "4 devices"]),
+        (("--topology=h100:4", "--config.global_batch_size=18"), ["does not divide over 4"]),
+        (("--topology=v5e:2x2", "--sweep=mesh.fspd=1,2"), ["mesh.fspd", "config.mesh.fsdp"]),
+        (("--topology=v5e:2x2", "--sweep=mesh.fsdp"), ["no values"]),
+        (("--topology=v5e:2x2", "--json=/no/such/folder/plan.json"), ["/no/such/folder"]),
+        (("--topology=v5e:2x2", "--largest", "--hlo=step.txt"), ["one program"]),
+        (("--topology=v5e:2x2", "--largest", "--sweep=seed=1,2"), ["one at a time"]),
+        (("more",), ["'more'"]),
+    ],
+)
+def test_bad_input(start, args, said):
+    code, out, err = plan(start, *args)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert all(word in err for word in said), err
