@@ -9,7 +9,7 @@ from flax import nnx
 import vit_jax
 from vit_jax.models.architecture import stem_stride
 from vit_jax.models.functional import split
-from vit_jax.models.resnet import BitBody, BitUnit, HybridStem, HybridUnit, group_norm, stem_features
+from vit_jax.models.resnet import BitBody, BitUnit, GroupNorm, HybridStem, HybridUnit, stem_features
 
 OPTIONS = {"dtype": "float32", "scan": True, "remat": "none"}
 BOTH = pytest.mark.parametrize("kind", [HybridStem, BitBody])
@@ -106,7 +106,7 @@ def test_bfloat16(images, kind):
 def test_statistics_are_float32():
     """Of bfloat16 inputs far from zero: sums, or squares, in bfloat16 would leave nothing of the variance."""
     x = (50 + jax.random.normal(jax.random.key(0), (2, 16, 16, 64))).astype(jnp.bfloat16)
-    half = group_norm(64, "bfloat16", nnx.Rngs(0), epsilon=1e-6)(x)
+    half = GroupNorm(64, "bfloat16", nnx.Rngs(0), epsilon=1e-6)(x)
     groups = np.asarray(x, np.float64).reshape(2, 256, 32, 2)
     expected = (groups - groups.mean((1, 3), keepdims=True)) / groups.std((1, 3), keepdims=True)
     assert half.dtype == jnp.bfloat16

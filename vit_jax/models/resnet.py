@@ -63,24 +63,35 @@ class Conv(nnx.Module):
         return lax.conv_general_dilated(x, kernel, strides, self.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def group_norm(channels: int, dtype: str, rngs: nnx.Rngs, *, epsilon: float, zero_scale: bool = False) -> nnx.GroupNorm:
-    """32 groups (1803.08494), with its statistics in float32 whatever the dtype of the computation."""
-    return nnx.GroupNorm(
-        channels,
-        num_groups=GROUPS,
-        epsilon=epsilon,
-        dtype=jnp.dtype(dtype),
-        param_dtype=jnp.float32,
-        use_fast_variance=False,  # E[x²] - E[x]² loses digits where a group's mean is far from zero
-        scale_init=nnx.initializers.zeros if zero_scale else nnx.initializers.ones,
-        rngs=rngs,
-    )
+class GroupNorm(nnx.Module):
+    """Over 32 groups of channels (1803.08494), with its statistics in float32 whatever the dtype of the computation.
+
+    Channels stay the last axis throughout, as TPUs want it: each one's mean comes first, and of these the group's.
+    """
+
+    def __init__(self, channels: int, dtype: str, rngs: nnx.Rngs, *, epsilon: float, zero_scale: bool = False):
+        self.dtype, self.epsilon = dtype, epsilon
+        self.scale = nnx.Param(jnp.zeros(channels) if zero_scale else jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, x: Float[Array, "batch rows columns channels"]) -> Float[Array, "batch rows columns channels"]:
+        x = x.astype(jnp.float32)
+        # Not E[x²] - E[x]², which loses digits where a group's mean is far from zero.
+        centred = x - self._of_groups(x.mean((1, 2), keepdims=True))
+        variance = self._of_groups((centred**2).mean((1, 2), keepdims=True))
+        scale = self.scale[...] / jnp.sqrt(variance + self.epsilon)
+        return (centred * scale + self.bias[...]).astype(self.dtype)
+
+    def _of_groups(self, values: Float[Array, "batch 1 1 channels"]) -> Float[Array, "batch 1 1 channels"]:
+        """The mean of each group, for each of its channels."""
+        groups = values.reshape(-1, GROUPS, values.shape[-1] // GROUPS).mean(-1, keepdims=True)
+        return jnp.broadcast_to(groups, (*groups.shape[:2], values.shape[-1] // GROUPS)).reshape(values.shape)
 
 
 _hybrid_conv = functools.partial(Conv, same_padding=True, variance_epsilon=0.0, std_epsilon=1e-5)
-_hybrid_norm = functools.partial(group_norm, epsilon=1e-6)
+_hybrid_norm = functools.partial(GroupNorm, epsilon=1e-6)
 _bit_conv = functools.partial(Conv, same_padding=False, variance_epsilon=1e-10, std_epsilon=0.0)
-_bit_norm = functools.partial(group_norm, epsilon=1e-5)
+_bit_norm = functools.partial(GroupNorm, epsilon=1e-5)
 
 
 class HybridUnit(nnx.Module):

@@ -78,12 +78,12 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
     model = model_of(config)
     size, steps = config.global_batch_size, config.total_steps
     assert steps is not None
+    # Checked before the compiler is asked for: what does not divide is wrong without one, too.
     mesh: Mesh | AbstractMesh
+    mesh = AbstractMesh(sharding.mesh_shape(config.mesh, where.devices, where.slices), sharding.AXES)
+    sharding.check_batch(mesh, size, "global_batch_size", config.accumulation_steps)
     if where.chip.tpu:
         mesh = sharding.make_mesh(config.mesh, devices(where))
-    else:
-        mesh = AbstractMesh(sharding.mesh_shape(config.mesh, where.devices), sharding.AXES)
-    sharding.check_batch(mesh, size, "global_batch_size", config.accumulation_steps)
     work = flops.step(model, size)
     state = abstract_state(config, model, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
