@@ -81,7 +81,7 @@ class Model:
     attention_dropout: float | None = None
     drop_path: float | None = None  # stochastic depth: the rate of the last block, growing linearly from 0
     scan: bool = True
-    remat: str = _choice("none", "dots", "full")
+    remat: str = _choice("none", "dots", "offload", "full")
     dtype: str = _choice("float32", "bfloat16")  # of the computation; parameters are float32
 
 
@@ -134,6 +134,7 @@ class Optimizer:
     eps: float = _only("name", "adam", default=1e-8)
     momentum: float = _only("name", "sgd", default=0.9)
     moment_dtype: str = _choice("float32", "bfloat16")  # of the first moment, or of the momentum
+    offload: bool = False  # its state stays in the hosts' memory between the updates
     grad_clip_norm: float = 0.0  # of the global norm; 0 for none
     freeze: tuple[str, ...] = ()  # patterns of parameters that stay as they are
     learning_rate_scale: tuple[tuple[str, float], ...] = ()  # (pattern, factor); the first that matches counts
@@ -230,6 +231,7 @@ FREE_ON_RESUME = (
     "mesh",
     "model.remat",
     "model.scan",
+    "optimizer.offload",
 )
 
 

@@ -110,6 +110,11 @@ def state_shardings(abstract: Any, mesh: Mesh | AbstractMesh) -> Any:
     )
 
 
+def in_memory(kind: str, abstract: Any, shardings: Any) -> Any:
+    """The same shardings in memory of a `kind`, `device` or `pinned_host`; scalars stay where they are."""
+    return jax.tree.map(lambda x, s: s.with_memory_kind(kind) if x.ndim else s, abstract, shardings)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows over data and fsdp."""
     return NamedSharding(mesh, BATCH)

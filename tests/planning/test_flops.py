@@ -32,7 +32,7 @@ def test_scanned_counts_as_unrolled(name):
     assert flops.forward(model(name, scan=True), 1) == flops.forward(model(name, scan=False), 1)
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), itertools.product([5, 8], [1, 3], [1, 2], [0, 1]))
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), [*itertools.product([5, 8], [1, 3], [1, 2], [0, 1])])
 def test_products_with_padding_do_not_count(size, kernel, stride, padding):
     """By convolving ones with ones: the result says how many products went into it."""
     image, weights = np.ones((1, size, size, 2), np.float32), np.ones((kernel, kernel, 2, 3), np.float32)

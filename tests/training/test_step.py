@@ -87,6 +87,7 @@ def test_sharded_equals_whole(config, whole, mesh):
         {"model.scan": False},
         {"model.remat": "full"},
         {"model.remat": "dots", "model.scan": False},
+        {"model.remat": "offload", "optimizer.offload": True, "mesh.data": 2, "mesh.fsdp": 4},
     ],
     ids=str,
 )

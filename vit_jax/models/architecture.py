@@ -47,7 +47,7 @@ class Architecture:
 
     family: ClassVar[str]
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "remat": ("none", "dots", "full"),
+        "remat": ("none", "dots", "offload", "full"),
         "dtype": ("float32", "bfloat16"),
     }
 
@@ -55,7 +55,7 @@ class Architecture:
     image_size: tuple[int, int] = (224, 224)
     head_bias: float = 0.0  # of a new head
     scan: bool = True
-    remat: str = "none"  # none, dots, full
+    remat: str = "none"  # none, dots, offload, full
     dtype: str = "float32"
 
     @classmethod

@@ -1,5 +1,6 @@
 """Stacks: equal modules as one whose parameters have a leading axis, scanned or unrolled, with a named remat policy."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,11 +12,16 @@ from vit_jax import sharding
 
 M = TypeVar("M", bound=nnx.Module)
 
-# What the backward pass keeps of a module: everything, the results of matrix products, or only its input. Convolutions
-# are no matrix products, so that dots is full for a ResNet.
+_POLICIES = jax.checkpoint_policies
+
+# What the backward pass keeps of a module: everything, the results of matrix products, these in the host's memory, or
+# only its input. Convolutions are no matrix products, so that dots and offload are full for a ResNet.
 REMAT = {
     "none": lambda function: function,
-    "dots": lambda function: jax.checkpoint(function, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
+    "dots": functools.partial(jax.checkpoint, policy=_POLICIES.dots_with_no_batch_dims_saveable),
+    "offload": functools.partial(
+        jax.checkpoint, policy=_POLICIES.offload_dot_with_no_batch_dims("device", "pinned_host")
+    ),
     "full": jax.checkpoint,
 }
 

@@ -48,9 +48,11 @@ def initial(config: config_lib.Config, params: Params) -> TrainState:
 def abstract_state(config: config_lib.Config, model: Model, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shapes and shardings of the state."""
     shapes = jax.eval_shape(functools.partial(initial, config), split(model)[1])
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, sharding.state_shardings(shapes, mesh)
-    )
+    shardings = sharding.state_shardings(shapes, mesh)
+    if config.optimizer.offload:
+        on_host = sharding.in_memory("pinned_host", shapes.opt_state, shardings.opt_state)
+        shardings = dataclasses.replace(shardings, opt_state=on_host)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
 def create_state(config: Any, model: Model, params: Params | None = None) -> TrainState:

@@ -72,7 +72,10 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         keys = row_keys(jax.random.fold_in(jax.random.key(config.seed), state.step), len(batch["image"]))
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             loss, gradients = loss_and_gradients(state.params, prepare(batch, keys))
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        opt_state = state.opt_state
+        if config.optimizer.offload:
+            opt_state = jax.device_put(opt_state, sharding.in_memory("device", opt_state, state_shardings.opt_state))
+        updates, opt_state = optimizer.update(gradients, opt_state, state.params)
         learning_rate = schedule(state.step)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
         average = state.average
