@@ -52,6 +52,10 @@ TEXT = textwrap.dedent(
       %sum = (f32[8,128]{1,0:T(8,128)}, /*index=1*/bf16[2]{0:T(256)}) all-reduce(%x, %x), channel_id=3, replica_groups={{0,1,2,3}}, to_apply=%add
       %far = (f32[16]{0:T(128)}, u32[], token[]) send(%x, %x), channel_id=4, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
       %pairs = (f32[4]{0}, f32[4]{0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%x), channel_id=5, source_target_pairs={{0,1},{1,0}}
+      %kept = (f32[8,128]{1,0:T(8,128)S(5)}, f32[8,128]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%x)
+      %away = f32[4,8,128]{2,1,0:T(8,128)S(5)} custom-call(), custom_call_target="AllocateBuffer"
+      %put = ((f32[4,8,128]{2,1,0:T(8,128)S(5)}, f32[8,128]{1,0:T(8,128)}, s32[]), f32[4,8,128]{2,1,0:T(8,128)S(5)}, u32[]{:S(2)}) dynamic-update-slice-start(%away, %x, %limit)
+      %got = ((f32[4,8,128]{2,1,0:T(8,128)S(5)}, s32[]), f32[1,8,128]{2,1,0:T(8,128)}, u32[]{:S(2)}) dynamic-slice-start(%away, %limit), dynamic_slice_sizes={1,8,128}
       %kernel = f32[8]{0} custom-call(%x), custom_call_target="tpu_custom_call"
       ROOT %out = f32[8,128]{1,0:T(8,128)} copy(%x)
     }
@@ -67,7 +71,9 @@ def test_a_program_by_hand():
     loop = 2 * sliced + 4 + sliced + 8 * 128 * 2  # the slice read and written, its index, copied near, gathered
     entry = array + 4 * 128 * 4  # scattered
     entry += array + 8 * 4 + 2 * array  # the custom call, the last copy
+    entry += 3 * array  # what goes to the host, twice, and comes back
     assert found.hbm_bytes == 3 * loop + entry
+    assert found.host_bytes == 3 * array
     gathered, kernel_and_copy = 3 * 8 * 128 * 2, array + 8 * 4 + 2 * array
     assert found.silent_bytes == gathered + kernel_and_copy
     kinds = {(c.op, c.count, c.bytes, c.groups, c.overlapped, c.between_slices) for c in found.collectives}

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from vit_jax.planning.program import Collective, Program
 from vit_jax.planning.slices import Slice
 
-HOP_SECONDS = 1e-6  # from one chip to the next, about (Austin et al., "How to Scale Your Model", 2025)
+# Both about, of Austin et al., "How to Scale Your Model" (2025).
+HOP_SECONDS = 1e-6  # from one chip to the next
+HOST_BANDWIDTH = 15e9  # bytes a second between a chip and its host
 
 # How much longer a step takes than the cycles that the compiler expects and the collectives that nothing hides.
 CALIBRATION = 1.0
@@ -74,6 +76,7 @@ class StepSeconds:
     memory: float
     interconnect: float
     compiler: float | None
+    host: float = 0.0  # to the host's memory and back, where something is kept there
 
 
 def step_seconds(flops: int, program: Program, where: Slice, devices: Sequence[Any]) -> StepSeconds:
@@ -85,8 +88,9 @@ def step_seconds(flops: int, program: Program, where: Slice, devices: Sequence[A
     interconnect = sum(t for _, t in times)
     compiler = program.cycles / chip.clock + program.silent_bytes / chip.device_bandwidth
     waiting = sum(t for c, t in times if not c.overlapped)
-    estimate = CALIBRATION * max(compiler + waiting, memory, interconnect)
-    return StepSeconds(estimate, compute, memory, interconnect, compiler)
+    host = program.host_bytes * chip.devices / HOST_BANDWIDTH
+    estimate = CALIBRATION * max(compiler + waiting, memory, interconnect, host)
+    return StepSeconds(estimate, compute, memory, interconnect, compiler, host)
 
 
 def gpu_collectives(parameters: int, mesh: dict[str, int], dtype: str) -> tuple[Collective, ...]:

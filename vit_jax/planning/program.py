@@ -58,6 +58,7 @@ class Program:
     cycles: int  # a step and a device; what the compiler expects of all but the collectives
     hbm_bytes: int  # read and written in the device's memory
     silent_bytes: int  # of these, those of instructions of which the compiler says no cycles, such as plain reshapes
+    host_bytes: int  # to and from the host's memory
     collectives: tuple[Collective, ...]
     kernels: tuple[str, ...]  # custom kernels, of whose work nothing is known
 
@@ -65,7 +66,7 @@ class Program:
 def parse(text: str) -> Program:
     """Reads `compiled.as_text()` of a TPU program."""
     computations, entry = _computations(text)
-    cycles = traffic = silent = 0
+    cycles = traffic = silent = host = 0
     collectives: dict[tuple[str, str], Collective] = {}
     kernels: set[str] = set()
     for name, times in _executed(computations, entry):
@@ -76,6 +77,7 @@ def parse(text: str) -> Program:
             cycles += times * int(estimated[1]) if estimated else 0
             moved = times * _traffic(instruction, shapes, computations)
             traffic += moved
+            host += times * _host_bytes(instruction, shapes)
             silent += 0 if estimated or instruction.opcode.endswith("-start") else moved
             if 'custom_call_target="tpu_custom_call"' in instruction.rest:
                 kernels.add(instruction.name)
@@ -89,7 +91,7 @@ def parse(text: str) -> Program:
                 known = collectives.get(key)
                 overlapped = found.overlapped or bool(known and known.overlapped)
                 collectives[key] = dataclasses.replace(known or found, overlapped=overlapped)
-    return Program(cycles, traffic, silent, tuple(collectives.values()), tuple(sorted(kernels)))
+    return Program(cycles, traffic, silent, host, tuple(collectives.values()), tuple(sorted(kernels)))
 
 
 def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
@@ -222,11 +224,9 @@ def _traffic(instruction: Instruction, shapes: dict[str, str], computations: dic
     if _COLLECTIVE.fullmatch(instruction.opcode):
         return 0  # its time is that of the links
     operands = [_parts(shapes.get(name, "")) for name in instruction.operands]
-    if instruction.opcode == "copy-start":
-        return _bytes(operands[0], hbm_only=True) + _bytes(_parts(instruction.shape)[:1], hbm_only=True)
-    if instruction.opcode == "slice-start":
-        source, target = operands[0], _parts(instruction.shape)[-2:-1]
-        return (_bytes(target) if _bytes(source, hbm_only=True) else 0) + _bytes(target, hbm_only=True)
+    if way := _copied(instruction, shapes):
+        size, *ends = way
+        return size * sum("S(" not in layout for layout in ends)
     if instruction.opcode in ("dynamic-slice", "slice"):
         return 2 * _bytes(_parts(instruction.shape), hbm_only=True)
     if instruction.opcode == "dynamic-update-slice":
@@ -235,6 +235,27 @@ def _traffic(instruction: Instruction, shapes: dict[str, str], computations: dic
     if instruction.opcode == "fusion" and fused and fused[0] in computations:
         return _fusion(operands, _parts(instruction.shape), fused[0], computations)
     return sum(_bytes(parts, hbm_only=True) for parts in (*operands, _parts(instruction.shape)))
+
+
+def _copied(instruction: Instruction, shapes: dict[str, str]) -> tuple[int, str, str] | None:
+    """Of a copy that goes on while something else is done: its bytes, and the layouts where it starts and ends."""
+    parts = _parts(instruction.shape)
+    operands = [_parts(shapes.get(name, "")) for name in instruction.operands]
+    match instruction.opcode:
+        case "copy-start":
+            source, target, moved = operands[0], parts, parts[:1]
+        case "slice-start" | "dynamic-slice-start":
+            source, target, moved = operands[0], parts[-2:], parts[-2:-1]
+        case "dynamic-update-slice-start":
+            source, target, moved = operands[1], operands[0], operands[1]
+        case _:
+            return None
+    return _bytes(moved), source[0][2], target[0][2]
+
+
+def _host_bytes(instruction: Instruction, shapes: dict[str, str]) -> int:
+    size, *ends = _copied(instruction, shapes) or (0,)
+    return size if any("S(5)" in layout for layout in ends) else 0
 
 
 def _fusion(

@@ -32,6 +32,8 @@ def table(plan: Plan) -> str:
         if plan.compiled:
             rows.append(("  memory bound", f"{_ms(times.memory)} for the program's traffic at the memory's bandwidth"))
         rows.append(("  interconnect bound", f"{_ms(times.interconnect)} for all collectives at the links' bandwidth"))
+        if times.host:
+            rows.append(("  host bound", f"{_ms(times.host)} for what is kept in the host's memory, there and back"))
         if times.compiler is not None:
             rows.append(("  compiler", f"{_ms(times.compiler)} by its own count of cycles, without collectives"))
         if plan.kernels:
