@@ -3,8 +3,9 @@
     python -m vit_jax.plan --config=configs/pretrain.py:H/14,imagenet2012 --topology=v5e:16x16 --config.mesh.fsdp=16
 
 says whether it fits, how long it takes and what moves; and if it does not fit, with what it would. `--json=FILE` writes
-the same for programs, `--hlo=FILE` the compiled text. Several slices: `--slices=4`. GPUs, `--topology=h100:64`, are
-planned by the analytic part alone, since nothing here compiles for them.
+the same for programs (of a job that does not fit, under `nearest`, the one that does), `--hlo=FILE` the compiled text.
+Several slices: `--slices=4`. GPUs, `--topology=h100:64`, are planned by the analytic part alone, since nothing here
+compiles for them.
 
     --sweep=global_batch_size=1024,2048,4096 --sweep=mesh.fsdp=1,16,64    compiles each combination and ranks them
     --largest                                                             finds the largest batch that fits
@@ -68,7 +69,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
     if axes:
         tried = search.sweep(make, axes)
         command_line.say(report.comparison(tried))
-        _write_json([_record(t.overrides, t.plan, t.refused) for t in tried])
+        _write_json([_record(*t) for t in tried])
         return 0
     if _LARGEST.value:
         unit = _rows(config, where.devices)
@@ -79,23 +80,24 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
             raise UserError(f"on {where} not even a batch of {unit * config.accumulation_steps} images fits")
         largest = fitting[-1].global_batch_size
         command_line.say("", f"the largest batch that fits is {largest:,}, {largest / where.devices:g} a device")
-        _write_json([_record(t.overrides, t.plan, t.refused) for t in tried])
+        _write_json([_record(*t) for t in tried])
         return 0
 
     if where.chip.tpu:
         _LOG.info("compiling for %s", where)
     plan, text = plans.make_plan(config, where)
     command_line.say(report.table(plan))
+    record = dataclasses.asdict(plan)
     if plan.fits is False and where.chip.tpu:
         command_line.say("", "it does not fit; trying what would make it fit")
-        tried = list(search.what_fits(make, plan, config.accumulation_steps))
+        tried = list(search.what_fits(make, plan, config))
         command_line.say(report.comparison(tried))
         if tried and tried[-1].plan and tried[-1].plan.fits:
             command_line.say(f"it fits with {search.flags(tried[-1].overrides)}")
+            record["nearest"] = _record(*tried[-1])
         else:
             command_line.say("nothing of this makes it fit; take a larger slice or a smaller model")
-    if _JSON.value:
-        _write_json(dataclasses.asdict(plan))
+    _write_json(record)
     if _HLO.value:
         if text:
             pathlib.Path(_HLO.value).write_text(text)

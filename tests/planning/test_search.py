@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from vit_jax.config import Config, Model
 from vit_jax.errors import UserError
 from vit_jax.planning import search
 from vit_jax.planning.compiling import Memory
@@ -48,17 +49,24 @@ def test_what_would_make_it_fit(enough, expected):
     def make(overrides):
         return plan(fits=enough <= {key for key, _ in overrides})
 
-    *failed, last = search.what_fits(make, plan(fits=False), 1)
+    *failed, last = search.what_fits(make, plan(fits=False), Config())
     assert search.flags(last.overrides) == expected
     assert last.plan.fits
     assert not any(tried.plan.fits for tried in failed)
 
 
 def test_the_batch_becomes_smaller_only_where_no_parts_are_left():
-    tried = list(search.what_fits(lambda overrides: plan(fits=False), plan(fits=False), 1))
+    tried = list(search.what_fits(lambda overrides: plan(fits=False), plan(fits=False), Config()))
     last = [dict(t.overrides) for t in tried]
     assert [c.get("accumulation_steps") for c in last] == [None, None, None, "2", "4", "8", "1", "1", "1"]
     assert [c.get("global_batch_size") for c in last[-3:]] == ["32", "16", "8"]
+
+
+def test_what_is_set_already_is_not_tried_again():
+    config = Config(accumulation_steps=4, model=Model(remat="dots"))
+    split = plan(fits=False, mesh={"fsdp": 8, "tensor": 1, "sequence": 1})
+    tried = search.what_fits(lambda overrides: plan(fits=False), split, config)
+    assert [next(tried).overrides[-1] for _ in range(2)] == [("model.remat", "full"), ("accumulation_steps", "8")]
 
 
 @pytest.mark.parametrize("limit", [8, 100, 640, 1000])

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from vit_jax.config import Config
 from vit_jax.errors import UserError
 from vit_jax.planning.plans import Plan
 
@@ -52,7 +53,7 @@ def _speed(plan: Plan | None) -> float:
     return plan.images_per_second or 0.0
 
 
-def what_fits(make: Make, plan: Plan, accumulation_steps: int) -> Iterator[Tried]:
+def what_fits(make: Make, plan: Plan, config: Config) -> Iterator[Tried]:
     """Changes for a job that does not fit, the cheapest in time first, up to the first with which it does.
 
     First the state is split over all devices of a slice, then activations are computed again, then the batch is taken
@@ -63,8 +64,10 @@ def what_fits(make: Make, plan: Plan, accumulation_steps: int) -> Iterator[Tried
     steps: list[dict[str, str]] = []
     if plan.mesh["fsdp"] * plan.slices < rows:
         steps.append({"mesh.data": str(plan.slices), "mesh.fsdp": "-1"})
-    steps += [{"model.remat": "dots"}, {"model.remat": "full"}]
-    parts = 2 * accumulation_steps
+    policies = ["none", "dots", "full"]
+    saved = config.model.remat if config.model.remat in policies else "dots"
+    steps += [{"model.remat": policy} for policy in policies[policies.index(saved) + 1 :]]
+    parts = 2 * config.accumulation_steps
     while plan.global_batch_size % (rows * parts) == 0:
         steps.append({"accumulation_steps": str(parts)})
         parts *= 2

@@ -1,0 +1,100 @@
+"""The two tables of plans in launch/README.md: which models fit which slices, and our hours beside the published ones.
+
+    python benchmarks/plans.py pairs --folder=/tmp/pairs
+    python benchmarks/plans.py published --folder=/tmp/published
+
+Each plan is one `python -m vit_jax.plan … --json=FOLDER/NAME.json`, compiled one after another; those that the folder
+holds already are not made again, so that an interrupted run goes on where it stopped. Wants libtpu. Hardware: any
+machine with 16 GB of memory; on two cores a plan takes one to four minutes, all of `pairs` about an hour.
+"""
+
+import argparse
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+MODELS = ("B/16", "L/16", "H/14", "g/14", "G/14")
+SLICES = ("v3:16x16", "v4:8x8x8", "v5e:16x16", "v5p:8x8x8", "v6e:16x16")
+# Every model as the paper pre-trains on JFT-300M, at batch 4096; the large ones with their state split over the slice.
+LARGE = "--config.mesh.data=1 --config.mesh.fsdp=-1"
+SETTINGS = {"B/16": "", "L/16": "", "H/14": LARGE, "g/14": LARGE, "G/14": f"{LARGE} --config.model.remat=dots"}
+
+# Name, config and flags, slice, published hours, where from.
+PLAIN_S16 = (
+    "--config=configs/pretrain.py:S/16,imagenet2012 --config.global_batch_size=1024 --config.total_epochs=90 "
+    "--config.model.dropout=0.0 --config.model.pool=gap --config.model.posemb=sincos2d --config.model.pre_logits=384 "
+    "--config.model.scan=false --config.optimizer.moment_dtype=bfloat16 --config.augmentation.mixup=0.2"
+)
+MIXER = (
+    "--config=configs/pretrain.py:Mixer-B/16,imagenet2012 --config.model.dropout=0.0 --config.model.drop_path=0.1 "
+    "--config.model.scan=false"
+)
+PUBLISHED = (
+    ("S/16, ImageNet, 90 epochs", PLAIN_S16, "v3:2x2", 6.5, "2205.01580: 6 to 7 h on a v3-8"),
+    ("BiT-R50x1, ImageNet, 90 epochs", "--config=configs/bit.py:R50x1,imagenet2012", "v3:8x8", 32 / 60,
+     "big_vision: 32 min on a v3-128"),
+    ("Mixer-B/16, ImageNet, 300 epochs", MIXER, "v3:8x8", 2 + 11 / 60, "big_vision: 2 h 11 min on a v3-128"),
+    ("L/16, JFT-300M, 14 epochs", "--config=configs/pretrain.py:L/16,jft300m", "v3:16x16", 680 * 24 / 512,
+     "2010.11929, Table 2: 0.68k core-days"),
+    ("H/14, JFT-300M, 14 epochs", f"--config=configs/pretrain.py:H/14,jft300m {LARGE}", "v3:16x16", 2500 * 24 / 512,
+     "2010.11929, Table 2: 2.5k core-days"),
+)  # fmt: skip
+
+
+def plan(folder: pathlib.Path, name: str, flags: str, topology: str) -> dict[str, Any]:
+    """The plan as JSON has it, made where the folder does not hold it."""
+    file = folder / f"{name}.json"
+    if not file.exists():
+        unfinished = file.with_suffix(".partial")
+        command = f"{sys.executable} -m vit_jax.plan {flags} --topology={topology} --json={unfinished}"
+        print(f"+ {command}", file=sys.stderr, flush=True)
+        subprocess.run(shlex.split(command), check=True, stdout=sys.stderr)
+        unfinished.rename(file)
+    return json.loads(file.read_text())
+
+
+def pairs(folder: pathlib.Path) -> None:
+    print("| model | slice | fits | memory a device | step | images/s | MFU | whole run | chip-hours |")
+    print("| --- | --- | --- | --: | --: | --: | --: | --: | --: |")
+    for model in MODELS:
+        for where in SLICES:
+            name = f"{model}_{where}".replace("/", "").replace(":", "_")
+            found = plan(folder, name, f"--config=configs/pretrain.py:{model},jft300m {SETTINGS[model]}", where)
+            nearest = found.get("nearest")
+            verdict = "yes" if found["fits"] else "no"
+            if nearest:
+                verdict = "with " + " ".join(f"`{key}={value}`" for key, value in nearest["settings"].items())
+            best = nearest or found
+            memory = best["hbm_per_device"]
+            cells = [model, where, verdict, f"{memory['total'] / 2**30:.1f} of {memory['limit'] / 2**30:.1f} GiB"]
+            if best["fits"]:
+                cells += [f"{1000 * best['step_seconds']['estimate']:.0f} ms", f"{best['images_per_second']:,.0f}"]
+                cells += [f"{100 * best['mfu']:.0f} %", f"{best['total_hours']:,.1f} h"]
+                cells += [f"{best['total_chip_hours']:,.0f}"]
+            print("|", " | ".join([*cells, *[""] * (9 - len(cells))]), "|", flush=True)
+
+
+def published(folder: pathlib.Path) -> None:
+    print("| run | slice | planned | published | ratio | source |")
+    print("| --- | --- | --: | --: | --: | --- |")
+    for run, flags, where, hours, source in PUBLISHED:
+        found = plan(folder, run.partition(",")[0].replace("/", ""), flags, where)
+        found = found.get("nearest") or found
+        planned = found["total_hours"]
+        print(f"| {run} | {where} | {planned:.2f} h | {hours:.2f} h | {planned / hours:.2f} | {source} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=["pairs", "published"])
+    parser.add_argument("--folder", type=pathlib.Path, required=True, help="keeps the plans' JSON")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    {"pairs": pairs, "published": published}[arguments.table](arguments.folder)
+
+
+if __name__ == "__main__":
+    main()
