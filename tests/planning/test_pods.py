@@ -1,0 +1,54 @@
+"""Jobs for pods, as the README of launch/ has them; each compiles for minutes."""
+
+import pytest
+
+from vit_jax import command_line
+from vit_jax.planning import plans, slices
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def compiler():
+    pytest.importorskip("libtpu")
+
+
+def planned(recipe, where, count=1, **overrides):
+    pairs = [(key.replace("__", "."), str(value)) for key, value in overrides.items()]
+    return plans.make_plan(command_line.load_config(f"configs/{recipe}", pairs), slices.parse(where, count))[0]
+
+
+FSDP = {"mesh__data": 1, "mesh__fsdp": -1}
+
+
+def test_h14_fits_a_v5e_pod():
+    found = planned("pretrain.py:H/14,jft300m", "v5e:16x16", **FSDP)
+    assert found.fits
+    assert found.global_batch_size == 4096
+
+
+def test_22b_fits_the_largest_v5p_slice():
+    """With the paper's batch of 65,536 (2302.05442, section 4.1) made a multiple of the 6,144 chips."""
+    changes = {"model__remat": "full", "global_batch_size": 61440}
+    found = planned("pretrain.py:22B/14,jft300m", "v5p:16x16x24", **FSDP, **changes)
+    assert found.fits
+    assert found.parameters > 21e9
+
+
+def test_weak_scaling_of_l16():
+    """The same batch a chip on 4 and on 256: memory stays, all gradients are reduced, the step is as fast to 10 %."""
+    few = planned("pretrain.py:L/16,jft300m", "v5e:2x2", global_batch_size=16 * 4)
+    many = planned("pretrain.py:L/16,jft300m", "v5e:16x16", global_batch_size=16 * 256)
+    assert many.hbm_per_device.total <= few.hbm_per_device.total
+    for found in (few, many):
+        assert found.collectives["all-reduce"].bytes >= 2 * found.parameters  # at least in bfloat16
+    assert many.step_seconds.interconnect > few.step_seconds.interconnect
+    assert many.step_seconds.estimate <= 1.1 * few.step_seconds.estimate
+
+
+def test_across_slices_only_gradients_cross():
+    found = planned("pretrain.py:L/16,jft300m", "v5e:4x4", 4, mesh__data=4, mesh__fsdp=16, global_batch_size=1024)
+    crossing = {name: moved for name, moved in found.collectives.items() if moved.link == "dcn"}
+    assert all(name.startswith(("all-reduce", "reduce-scatter")) for name in crossing), crossing
+    gradients = found.parameters / 16  # each chip its shard
+    assert gradients <= sum(moved.bytes for moved in crossing.values()) / 4 < 2 * gradients
