@@ -131,6 +131,12 @@ def splits_tokens() -> bool:
     return jax.sharding.get_abstract_mesh().shape.get("sequence", 1) > 1
 
 
+def platform() -> str:
+    """What the computation is for, `cpu` or `tpu` say: the devices of the mesh in use, else the default ones."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None and device.platform else jax.default_backend()
+
+
 def whole_sequence(x: jax.Array) -> jax.Array:
     """Keys or values (batch, tokens, heads, head_dim) with all tokens of an image on all devices that share it."""
     free = PartitionSpec.UNCONSTRAINED
