@@ -7,7 +7,7 @@ from names and shapes; nothing holds state.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -136,10 +136,30 @@ def splits_tokens() -> bool:
     return jax.sharding.get_abstract_mesh().shape.get("sequence", 1) > 1
 
 
+def platform() -> str:
+    """What the computation is for, `cpu` or `tpu` say: the devices of the mesh in use, else the default ones."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None and device.platform else jax.default_backend()
+
+
 def whole_sequence(x: jax.Array) -> jax.Array:
     """Keys or values (batch, tokens, heads, head_dim) with all tokens of an image on all devices that share it."""
     free = PartitionSpec.UNCONSTRAINED
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*BATCH, None, free, free)) if splits_tokens() else x
+
+
+def each_part(function: Callable[[jax.Array], jax.Array], x: jax.Array, axes: Axes) -> jax.Array:
+    """`function`, which keeps the shape, of each device's part of `x` (batch, …), other axes split over `axes`.
+
+    For what the compiler can't split by itself. An axis that its mesh axis does not divide is whole on each device.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not set(AXES) <= set(mesh.axis_names):
+        return function(x)
+    split = [a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, x.shape[1:], strict=True)]
+    rows = None if x.shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) else BATCH[0]
+    spec = PartitionSpec(rows, *split)
+    return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)(x)
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> list[int]:

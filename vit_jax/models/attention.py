@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from vit_jax import sharding
 from vit_jax.models.architecture import VitArchitecture
+from vit_jax.models.attend import attend
 from vit_jax.models.linear import flattened, layer_norm, linear
 from vit_jax.models.posemb import Grid, rotate
 from vit_jax.models.randomness import Keys, dropout
@@ -66,7 +67,10 @@ class Attention(nnx.Module):
         if relative is not None and grid:
             scores = scores + relative(q, grid)
         weights, dropped = self._softmax(scores, None if mask is None else mask[:, None, None], v.dtype, keys)
-        x = jnp.einsum("bhqk,bkhd->bqhd", dropped, v)
+        if relative is None and mask is None and (keys is None or not self.arch.attention_dropout):
+            x = attend(q, k, v)  # and what is above only where the weights are asked for
+        else:
+            x = jnp.einsum("bhqk,bkhd->bqhd", dropped, v)
         return flattened(self.out, x, in_axes=2), weights
 
     def _softmax(self, scores: Array, mask: Array | None, dtype: Any, keys: Keys | None) -> tuple[Array, Array]:

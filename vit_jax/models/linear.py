@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
@@ -15,11 +16,24 @@ def flattened(layer: Callable[[Array], Array], x: Array, in_axes: int = 1) -> Ar
     XLA's CPU back end is a third faster on two axes than on three; elsewhere it makes no difference, except that tokens
     which are split over devices can't be flattened with the batch.
     """
-    if sharding.splits_tokens():
+    if sharding.splits_tokens() or sharding.platform() != "cpu":
         return layer(x)
     lead = x.shape[: x.ndim - in_axes]
     y = layer(x.reshape(-1, *x.shape[x.ndim - in_axes :]))
     return y.reshape(*lead, *y.shape[1:])
+
+
+def recomputed(function: Callable[..., Array]) -> Callable[..., Array]:
+    """`function`, of whose inside the backward pass of a scan keeps nothing but the arguments: for what is cheap.
+
+    Unrolled, the compiler decides by itself.
+    """
+    return jax.checkpoint(function, prevent_cse=False)
+
+
+def normed(norm: nnx.LayerNorm, x: Array) -> Array:
+    """`norm(x)`, computed again in the backward pass: float32 copies of `x` are most of what a scan would keep."""
+    return recomputed(flattened)(norm, x)
 
 
 def linear(

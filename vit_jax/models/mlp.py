@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vit_jax.models.linear import flattened, linear
+from vit_jax.models.linear import flattened, linear, recomputed
 from vit_jax.models.randomness import Keys, dropout, fold_in
 
 
@@ -31,6 +31,6 @@ class Mlp(nnx.Module):
         if self.kind == "swiglu":
             y = jax.nn.silu(flattened(self.gate, x)) * y
         else:
-            y = jax.nn.gelu(y, approximate=self.kind == "gelu")
+            y = recomputed(lambda y: jax.nn.gelu(y, approximate=self.kind == "gelu"))(y)
         y = dropout(y, self.rate, fold_in(keys, 0))
         return dropout(flattened(self.dense2, y), self.rate, fold_in(keys, 1))

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array
 
 from vit_jax import sharding
 
@@ -51,9 +52,23 @@ def run(
             return sharding.constrain(x), output
 
         return jax.lax.scan(body, x, (stack, jnp.arange(depth)))
+    leaves, structure = jax.tree.flatten(stack)
     outputs = []
-    for index in range(depth):
-        x, output = function(jax.tree.map(lambda p, i=index: p[i], stack), index, x)
+    for index, layer in enumerate(zip(*(layers(leaf) for leaf in leaves), strict=True)):
+        x, output = function(jax.tree.unflatten(structure, layer), index, x)
         x = sharding.constrain(x)
         outputs.append(output)
     return x, None if outputs[0] is None else jax.tree.map(lambda *o: jnp.stack(o), *outputs)
+
+
+@jax.custom_vjp
+def layers(stacked: Array) -> tuple[Array, ...]:
+    """The slices along the leading axis, each read from memory where it is used, and their gradients stacked at once.
+
+    Left alone, the TPU compiler casts a stack whole before it is sliced, and adds up as many padded stacks as there are
+    slices for its gradient.
+    """
+    return tuple(jax.lax.optimization_barrier(stacked[index]) for index in range(len(stacked)))
+
+
+layers.defvjp(lambda stacked: (layers(stacked), None), lambda _, gradients: (jnp.stack(gradients),))
