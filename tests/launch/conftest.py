@@ -22,7 +22,7 @@ TOOLS = (
 # all in the command line.
 FAKE = """#!{python} -SE
 import json, pathlib, sys
-here = pathlib.Path(__file__).parent
+here = pathlib.Path(__file__).resolve().parent
 command = [pathlib.Path(__file__).name, *sys.argv[1:]]
 with open(here / "called", "a") as file:
     print(json.dumps(command), file=file)
