@@ -54,9 +54,8 @@ def parse(topology: str) -> Slice:
     if generation in ("v2", "v3"):
         fail(f"--topology={topology}: {generation} is not taken here; launch/tpu_vm.sh has it")
     if generation not in _ACCELERATORS or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
-        fail(
-            f"--topology={topology} is no slice; write GENERATION:SHAPE, such as v5e:16x16, of {', '.join(_ACCELERATORS)}"
-        )
+        known = ", ".join(_ACCELERATORS)
+        fail(f"--topology={topology} is no slice; write GENERATION:SHAPE, such as v5e:16x16, of {known}")
     sides = tuple(map(int, shape.split("x")))
     dimensions = _ACCELERATORS[generation][1]
     if len(sides) != dimensions:
@@ -68,9 +67,8 @@ def parse(topology: str) -> Slice:
         fail(f"--topology={topology} is no slice that GKE has; take 1x1, 2x2, 2x4, 4x4, 4x8, … up to 16x16")
     small = sides in ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
     if dimensions == 3 and not small and (any(side % 4 for side in sides) or list(sides) != sorted(sides)):
-        fail(
-            f"--topology={topology} is no slice that GKE has; take 2x2x1, 2x2x2, 2x2x4, 2x4x4 or multiples of 4, ascending"
-        )
+        shapes = "2x2x1, 2x2x2, 2x2x4, 2x4x4 or multiples of 4, ascending"
+        fail(f"--topology={topology} is no slice that GKE has; take {shapes}")
     if dimensions == 2 and chips in (1, 8):
         return Slice(generation, shape, 1, chips)
     return Slice(generation, shape, chips // 4, 4)
@@ -100,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.error = lambda message: fail(f"{message}; gke.py --help lists the flags")  # type: ignore[assignment]
+    parser.error = lambda message: fail(f"{message}; gke.py --help lists the flags")  # type: ignore[method-assign]
     add = parser.add_argument
     add("--name", required=True, help="of the JobSet")
     add("--topology", required=True, help="the slice, as vit_jax.plan takes it, such as v5e:16x16")

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TOOLS = (
-    "awk bash cat chmod cp date dirname env grep hostname kill mkdir mktemp mountpoint mv python3 rm sed setsid sleep "
-    "sort tail tar tr"
-).split()
+TOOLS = """
+    awk bash cat chmod cp date dirname env grep hostname kill mkdir mktemp mountpoint mv python3 rm sed setsid sleep
+    sort tail tar tr
+"""
 
 # Writes its name and arguments to a file as JSON, and answers as the test told: the first answer left whose words are
 # all in the command line.
@@ -41,7 +41,7 @@ def launch(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`launch("tpu_vm.sh", "create", …, fakes=…)` runs a script of launch/ with nothing on PATH but these."""
     bin_ = tmp_path / "bin"
     bin_.mkdir()
-    for tool in TOOLS:
+    for tool in TOOLS.split():
         found = sys.executable if tool == "python3" else shutil.which(tool)
         assert found, f"these tests need {tool}"
         (bin_ / tool).symlink_to(found)

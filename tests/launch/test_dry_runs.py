@@ -34,8 +34,8 @@ COMMANDS = {
     "gke_all": "gke.py --name=b16 --topology=v6e:16x16 --slices=4 --image=IMAGE --queue=tpus --namespace=vision --spot "
     f"--service_account=trainer --cache=gs://BUCKET/cache --bucket=BUCKET {MAIN} --config.mesh.fsdp=16",
     "slurm": f"slurm.sh --nodes=1 --gpus=8 {RUN.replace('gs://BUCKET', '/shared')}",
-    "slurm_all": "slurm.sh --nodes=4 --gpus=8 --name=b16 --time=12:00:00 --partition=gpu --account=vision --seconds=120 "
-    "--cpus_per_gpu=12 --constraint=h100 --env=/shared/env --cache=/shared/cache --generation=h100 "
+    "slurm_all": "slurm.sh --nodes=4 --gpus=8 --name=b16 --time=12:00:00 --partition=gpu --account=vision "
+    "--seconds=120 --cpus_per_gpu=12 --constraint=h100 --env=/shared/env --cache=/shared/cache --generation=h100 "
     f"{RUN.replace('gs://BUCKET', '/shared')}",
 }
 

@@ -29,8 +29,9 @@ def test_a_fault_is_found():
 
 
 def test_the_batch_script(launch):
-    command = "--nodes=2 --gpus=8 --env=/shared/env --cache=/shared/cache --dry-run -- python -m vit_jax.main".split()
-    done = shellcheck("--exclude=SC1091", "-", text=launch("slurm.sh", *command).stdout)
+    options = ["--nodes=2", "--gpus=8", "--env=/shared/env", "--cache=/shared/cache", "--dry-run"]
+    text = launch("slurm.sh", *options, "--", "python", "-m", "vit_jax.main").stdout
+    done = shellcheck("--exclude=SC1091", "-", text=text)
     assert done.returncode == 0, done.stdout
 
 

@@ -164,10 +164,8 @@ def test_resume_makes_everything_from_nothing(launch, fakes):
 
 
 def test_resume_goes_on_after_a_preemption(launch, fakes):
-    answers = [
-        ACTIVE, hosts("running"), ("describe", "ACTIVE", 0), ("status", "ssh: no route to host", 255),
-        ("describe", "SUSPENDING", 0), ("describe", "SUSPENDED", 0), ACTIVE, ACTIVE, hosts("absent"), ACTIVE, hosts("exit 0"),
-    ]  # fmt: skip
+    gone = ("status", "ssh: no route to host", 255), ("describe", "SUSPENDING", 0), ("describe", "SUSPENDED", 0)
+    answers = ACTIVE, hosts("running"), ACTIVE, *gone, ACTIVE, ACTIVE, hosts("absent"), ACTIVE, hosts("exit 0")
     code, steps, _ = resume(launch, fakes, *answers)
     assert (code, steps) == (0, ["delete", "create", "scp", "setup", "start"])
 
@@ -179,15 +177,16 @@ def test_resume_goes_on_after_a_preemption(launch, fakes):
 )
 def test_resume_starts_an_interrupted_run_again(launch, fakes, codes):
     """A host that was killed takes the others down, with exit code 1."""
-    answers = ACTIVE, hosts("running", "exit 1"), ACTIVE, hosts(*codes), ACTIVE, hosts("running"), ACTIVE, hosts("exit 0")
-    assert resume(launch, fakes, *answers)[:2] == (0, ["start"])
+    first = ACTIVE, hosts("running", "exit 1"), ACTIVE, hosts(*codes)
+    second = ACTIVE, hosts("running"), ACTIVE, hosts("exit 0")
+    assert resume(launch, fakes, *first, *second)[:2] == (0, ["start"])
 
 
 @pytest.mark.parametrize("codes", [("exit 1",), ("exit 0", "exit 1"), ("exit 2",)], ids=["all", "one", "usage"])
 def test_resume_stops_at_an_error(launch, fakes, codes):
     code, steps, said = resume(launch, fakes, ACTIVE, hosts("running"), ACTIVE, hosts(*codes), options="--zone=z")
     assert (code, steps) == (1, [])
-    assert "vit_jax host-0" in said and f"launch/tpu_vm.sh logs b16 --zone=z\n" in said  # noqa: F541
+    assert "vit_jax host-0" in said and "launch/tpu_vm.sh logs b16 --zone=z\n" in said
     assert "error: the run ended with exit code" in said
 
 
