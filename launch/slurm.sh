@@ -106,7 +106,7 @@ done
 [[ -n $nodes && -n $gpus ]] || fail "how large? add --nodes=NUMBER --gpus=NUMBER (of a node)"
 ((${#COMMAND[@]})) || fail "which command? add -- python -m vit_jax.main --config=… --workdir=…"
 flags=""
-[[ -z $generation ]] || flags=$("$(dirname "${BASH_SOURCE[0]}")/compiler_flags.sh" "$generation") || exit 1
+[[ -z $generation ]] || flags=$(bash "$(dirname "${BASH_SOURCE[0]}")/compiler_flags.sh" "$generation") || exit 1
 
 if [[ -n $dry_run ]]; then
     batch

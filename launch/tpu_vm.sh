@@ -113,6 +113,11 @@ choose() {
 }
 
 create() {
+    request
+    [[ -n $no_queue ]] || await # without a queue, gcloud has waited
+}
+
+request() {
     local -a tier_flags=()
     [[ $tier == on-demand ]] || tier_flags=("--$tier")
     if [[ -n $no_queue ]]; then
@@ -122,7 +127,6 @@ create() {
     local -a nodes=("--node-id=$name")
     ((slices == 1)) || nodes=("--node-count=$slices" "--node-prefix=$name")
     act "${tpus[@]}" create "$name" "${where[@]}" "${accelerator[@]}" "--runtime-version=$runtime" "${nodes[@]}" "${tier_flags[@]}"
-    await
 }
 
 # The state of the TPUs; NONE where there are none. Other errors of gcloud are shown and end the script.
@@ -185,7 +189,7 @@ resume() {
         note "where it says FAILED, SUSPENDED, PREEMPTED or TERMINATED:"
         delete
         note "then, and where there are none:"
-        create
+        request
         note "2. where the hosts are new:"
         setup
         note "3. where no run is going on:"
@@ -196,14 +200,16 @@ resume() {
         note "143, or lost TPUs: again from 1; others, such as 137: again from 1, at most $crashes times"
         return
     fi
-    local started="" crashed=0 failures=0 now told codes
+    local started="" crashed=0 now told codes
+    failures=0
     while :; do
         now=$(state) || exit
         case $now in
             "$ready") ;;
             FAILED | SUSPENDED | PREEMPTED | TERMINATED | NONE)
+                [[ $now != FAILED ]] || failed "the request of $name"
                 [[ $now == NONE ]] || delete
-                create
+                request
                 continue
                 ;;
             STOPPED) fail "$name was stopped by somebody; start or delete it first" ;;
@@ -214,30 +220,46 @@ resume() {
                 ;;
         esac
         if ! told=$(status); then # the connection, or hosts that are just being taken away
-            ((++failures < 10)) || fail "$name is $now, but its hosts could not be asked 10 times in a row"
-            sleep "$poll"
+            failed "asking the hosts of $name"
             continue
         fi
-        failures=0
         codes=$(sed -nE 's/^vit_jax [^ ]+ (exit )?//p' <<<"$told" | sort -u | tr '\n' ' ')
         case " $codes" in
             *" running "*)
-                started=yes
+                started=yes failures=0
                 sleep "$poll"
                 ;;
-            *" absent "*)
-                setup
-                run
-                started=yes
-                ;;
+            *" absent "*) try setup ;;
             " ") fail "the hosts of $name say nothing of the run; see what gcloud printed" ;;
             *)
                 [[ -z $started ]] || ended
-                run
-                started=yes
+                try run
                 ;;
         esac
     done
+}
+
+# What fails may do so because the TPUs are just being taken away.
+try() {
+    local code=0
+    set +e # in a condition, the function would go on after a failure
+    (
+        set -e
+        "$1"
+    )
+    code=$?
+    set -e
+    if ((code)); then
+        failed "$1 of $name"
+    elif [[ $1 == run ]]; then
+        started=yes
+    fi
+}
+
+failed() {
+    ((++failures < 10)) || fail "$1 failed 10 times, and nothing ran between; see what gcloud printed"
+    echo "$1 failed; trying again" >&2
+    sleep "$poll"
 }
 
 # What the exit codes on all hosts mean; returns where the run is to be started again.

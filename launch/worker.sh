@@ -73,7 +73,7 @@ prepare() {
     [[ ${#COMMAND[@]} -gt 0 ]] || fail "which command? add -- python -m vit_jax.main --config=… --workdir=…"
     local flags="" variable=LIBTPU_INIT_ARGS
     if [[ -n $generation ]]; then
-        flags=$("$HERE/compiler_flags.sh" "$generation") || exit 1
+        flags=$(bash "$HERE/compiler_flags.sh" "$generation") || exit 1
         [[ $generation =~ ^(v[2-6]|tpu) ]] || variable=XLA_FLAGS
     fi
     if [[ -n $bucket ]] && { [[ -n $dry_run ]] || ! mountpoint --quiet ~/"$bucket"; }; then
@@ -112,7 +112,7 @@ start() {
     act mkdir -p "$RUN"
     act rm -f "$RUN/exit_code" "$RUN/pid"
     if [[ -n $dry_run ]]; then
-        act setsid "$HERE/worker.sh" supervise -- "${COMMAND[@]}"
+        act setsid bash "$HERE/worker.sh" supervise -- "${COMMAND[@]}"
         return
     fi
     setsid bash "$HERE/worker.sh" supervise -- "${COMMAND[@]}" </dev/null >>"$RUN/log" 2>&1 &

@@ -158,15 +158,15 @@ def _step(command):
 
 
 def test_resume_makes_everything_from_nothing(launch, fakes):
-    answers = NOT_FOUND, ("describe", "PROVISIONING", 0), ACTIVE, ACTIVE, hosts("absent"), ACTIVE
-    code, steps, _ = resume(launch, fakes, *answers, hosts("running"), ACTIVE, hosts("exit 0"))
+    made = NOT_FOUND, ("describe", "PROVISIONING", 0), ACTIVE, hosts("absent"), ACTIVE, hosts("none")
+    code, steps, _ = resume(launch, fakes, *made, ACTIVE, hosts("running"), ACTIVE, hosts("exit 0"))
     assert (code, steps) == (0, ["create", "scp", "setup", "start"])
 
 
 def test_resume_goes_on_after_a_preemption(launch, fakes):
     gone = ("status", "ssh: no route to host", 255), ("describe", "SUSPENDING", 0), ("describe", "SUSPENDED", 0)
-    answers = ACTIVE, hosts("running"), ACTIVE, *gone, ACTIVE, ACTIVE, hosts("absent"), ACTIVE, hosts("exit 0")
-    code, steps, _ = resume(launch, fakes, *answers)
+    answers = ACTIVE, hosts("running"), ACTIVE, *gone, ACTIVE, hosts("absent"), ACTIVE, hosts("none"), ACTIVE
+    code, steps, _ = resume(launch, fakes, *answers, hosts("exit 0"))
     assert (code, steps) == (0, ["delete", "create", "scp", "setup", "start"])
 
 
@@ -210,4 +210,16 @@ def test_resume_shows_what_gcloud_finds_wrong(launch, fakes):
 def test_resume_gives_up_where_hosts_do_not_answer(launch, fakes):
     answers = [answer for _ in range(10) for answer in (ACTIVE, ("status", "ssh: timed out", 255))]
     code, steps, said = resume(launch, fakes, *answers)
-    assert (code, steps) == (1, []) and "could not be asked 10 times" in said
+    assert (code, steps) == (1, []) and "asking the hosts of b16 failed 10 times" in said
+
+
+def test_resume_tries_again_where_tpus_are_taken_away_while_they_are_set_up(launch, fakes):
+    broken = ACTIVE, hosts("absent"), ("scp", "ssh: lost connection", 255), ("describe", "PREEMPTED", 0)
+    again = ACTIVE, hosts("absent"), ACTIVE, hosts("none"), ACTIVE, hosts("exit 0")
+    code, steps, _ = resume(launch, fakes, *broken, *again)
+    assert (code, steps) == (0, ["scp", "delete", "create", "scp", "setup", "start"])
+
+
+def test_resume_does_not_ask_for_ever_for_what_is_refused(launch, fakes):
+    code, steps, said = resume(launch, fakes, *[("describe", "FAILED", 0)] * 10)
+    assert (code, steps) == (1, ["delete", "create"] * 9) and "the request of b16 failed 10 times" in said
