@@ -70,7 +70,7 @@ note() { # what no command can show, in a dry run
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CLONE=${HERE%/*}
 
-# The accelerator of `topology`: sets `accelerator` (flags of create) and `runtime`.
+# The accelerator of `topology`: sets `accelerator` (flags of create), `runtime` and `hosts` (of all slices).
 choose() {
     local generation=${topology%%:*} shape=${topology#*:} chips=1 side
     local -a sides
@@ -98,6 +98,8 @@ choose() {
         tpu7x) fail "TPU7x is on GKE only; take python launch/gke.py --topology=$topology" ;;
         *) fail "--topology=$topology is of no generation that Cloud TPU has; take one of v2, v3, v4, v5e, v5p, v6e" ;;
     esac
+    hosts=$((slices * (chips / 4)))
+    [[ ! ($generation == v[56]e && ($chips == 1 || $chips == 8)) ]] || hosts=$slices
     case $generation in # the names count cores up to v5p, two a chip, and chips in v5e and v6e
         v2 | v3 | v5p) accelerator=("--accelerator-type=$generation-$((2 * chips))") ;;
         v4) accelerator=(--type=v4 "--topology=$shape") ;; # as several shapes have as many cores
@@ -219,8 +221,9 @@ resume() {
                 continue
                 ;;
         esac
-        if ! told=$(status); then # the connection, or hosts that are just being taken away
-            failed "asking the hosts of $name"
+        # The connection, or hosts that are just being taken away. Where it can't reach a slice gcloud only warns.
+        if ! told=$(status) || (($(grep -c '^vit_jax ' <<<"$told") < hosts)); then
+            failed "asking the $hosts hosts of $name"
             continue
         fi
         codes=$(sed -nE 's/^vit_jax [^ ]+ (exit )?//p' <<<"$told" | sort -u | tr '\n' ' ')
@@ -230,7 +233,6 @@ resume() {
                 sleep "$poll"
                 ;;
             *" absent "*) try setup ;;
-            " ") fail "the hosts of $name say nothing of the run; see what gcloud printed" ;;
             *)
                 [[ -z $started ]] || ended
                 try run
@@ -300,7 +302,7 @@ name=${2:-}
 [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || fail "which TPUs? write tpu_vm.sh $verb NAME, of small letters, digits and hyphens"
 shift 2
 
-topology="" slices=1 tier=on-demand runtime="" no_queue="" cache="" bucket="" worker=0 poll=60 crashes=10 dry_run=""
+topology="" slices=1 hosts=1 tier=on-demand runtime="" no_queue="" cache="" bucket="" worker=0 poll=60 crashes=10 dry_run=""
 where=(--quiet) shown=() COMMAND=()
 while (($#)); do
     option=${1%%=*} value=${1#*=}

@@ -17,7 +17,7 @@ VERBS = {
     "stop": "",
     "delete": "",
 }
-HOSTS = "vit_jax host-0 {0}\nvit_jax host-1 {1}"
+SLICE_HOSTS = 4  # of v5e:4x4
 
 
 def words(text, *more):
@@ -136,7 +136,9 @@ ACTIVE = ("describe", "ACTIVE", 0)
 
 
 def hosts(first, second=None):
-    return ("status", HOSTS.format(first, second or first), 0)
+    """What they say to `status`: the first host, and the others."""
+    states = [first] + [second or first] * (SLICE_HOSTS - 1)
+    return ("status", "\n".join(f"vit_jax host-{number} {state}" for number, state in enumerate(states)), 0)
 
 
 def resume(launch, fakes, *answers, options=""):
@@ -210,7 +212,27 @@ def test_resume_shows_what_gcloud_finds_wrong(launch, fakes):
 def test_resume_gives_up_where_hosts_do_not_answer(launch, fakes):
     answers = [answer for _ in range(10) for answer in (ACTIVE, ("status", "ssh: timed out", 255))]
     code, steps, said = resume(launch, fakes, *answers)
-    assert (code, steps) == (1, []) and "asking the hosts of b16 failed 10 times" in said
+    assert (code, steps) == (1, []) and "asking the 4 hosts of b16 failed 10 times" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "hosts"),
+    [
+        ("--topology=v5e:16x16", 64),
+        ("--topology=v5e:2x4", 1),
+        ("--topology=v6e:1x1", 1),
+        ("--topology=v6e:2x2 --slices=3", 3),
+        ("--topology=v4:2x2x2 --slices=2", 4),
+        ("--topology=v3:4x4", 4),
+        ("--topology=v5p:16x16x24", 1536),
+    ],
+)
+def test_resume_does_not_take_some_hosts_for_all(launch, fakes, options, hosts):
+    """gcloud warns where it can't reach a slice, and does not fail."""
+    told = "\n".join(f"vit_jax host-{number} running" for number in range(hosts - 1))
+    fake = fakes("gcloud", answers=[answer for _ in range(10) for answer in (ACTIVE, ("status", told, 0))])
+    done = launch("tpu_vm.sh", "resume", "b16", *options.split(), "--poll=0", "--", "python", fakes=fake)
+    assert done.returncode == 1 and f"asking the {hosts} hosts of b16 failed 10 times" in done.stderr
 
 
 def test_resume_tries_again_where_tpus_are_taken_away_while_they_are_set_up(launch, fakes):
