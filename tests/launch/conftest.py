@@ -1,0 +1,87 @@
+"""Scripts run in an environment of their own: no gcloud, kubectl, docker or sbatch but the fakes of a test."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TOOLS = """
+    awk bash cat chmod cp date dirname env grep hostname kill mkdir mktemp mountpoint mv python3 rm sed setsid sleep
+    sort tail tar tr
+"""
+
+# Writes its name and arguments to a file as JSON, and answers as the test told: the first answer left whose words are
+# all in the command line.
+FAKE = """#!{python} -SE
+import json, pathlib, sys
+here = pathlib.Path(__file__).resolve().parent
+command = [pathlib.Path(__file__).name, *sys.argv[1:]]
+with open(here / "called", "a") as file:
+    print(json.dumps(command), file=file)
+answers = json.loads((here / "answers").read_text())
+for number, (words, out, code) in enumerate(answers):
+    if all(word in " ".join(command) for word in words.split()):
+        del answers[number]
+        (here / "answers").write_text(json.dumps(answers))
+        print(out, file=sys.stderr if code else sys.stdout)
+        sys.exit(code)
+"""
+
+
+@pytest.fixture
+def launch(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`launch("tpu_vm.sh", "create", …, fakes=…)` runs a script of launch/ with nothing on PATH but these."""
+    if sys.platform != "linux":
+        pytest.skip("the scripts are tested on Linux")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for tool in TOOLS.split():
+        found = sys.executable if tool == "python3" else shutil.which(tool)
+        assert found, f"these tests need {tool}"
+        (bin_ / tool).symlink_to(found)
+
+    def run(script: str, *args: str, fakes: Any = None, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [str(ROOT / "launch" / script), *args]
+        if script.endswith(".py"):
+            command.insert(0, sys.executable)
+        path = f"{fakes.folder}{os.pathsep}{bin_}" if fakes else str(bin_)
+        return subprocess.run(
+            command,
+            env={"PATH": path, "HOME": "/home/user", "LANG": "C.UTF-8", **env},
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def fakes(tmp_path) -> Callable[..., SimpleNamespace]:
+    """`fakes("gcloud", answers=[("describe", "ACTIVE", 0), …])`: commands that only write down how they are called."""
+
+    def make(*names: str, answers: Sequence[tuple[str, str, int]] = ()) -> SimpleNamespace:
+        folder = tmp_path / "fakes"
+        folder.mkdir()
+        (folder / "answers").write_text(json.dumps(answers))
+        (folder / "called").touch()
+        for name in names:
+            (folder / name).write_text(FAKE.format(python=sys.executable))
+            (folder / name).chmod(0o755)
+        return SimpleNamespace(
+            folder=folder,
+            called=lambda: [json.loads(line) for line in (folder / "called").read_text().splitlines()],
+            left=lambda: json.loads((folder / "answers").read_text()),
+        )
+
+    return make
