@@ -1,6 +1,7 @@
 """Start a real multi-process job on this machine's CPU, as a pod's hosts would run it.
 
-    python launch/local.py --processes=4 --devices=2 -- python -m vit_jax.main --config=configs/digits.py --workdir=/tmp/run
+    python launch/local.py --processes=4 --devices=2 -- \\
+        python -m vit_jax.main --config=configs/digits.py --workdir=/tmp/run
 
 (python -m vit_jax.launch.local where the package is installed). Each process gets the command with --coordinator,
 --processes and --process_id added, and so many CPU devices. The first one's output is shown as it is, the others'

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from vit_jax.errors import UserError
 
@@ -48,7 +49,7 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None,
     # At which step all stop after SIGTERM is agreed on in training/hosts.py. JAX's service counts from the first step
     # of a process's life, so that a signal between a restart and its first step would be lost.
     jax.config.update("jax_enable_preemption_service", False)
-    flags = {}
+    flags: dict[str, Any] = {}
     if coordinator is not None:
         flags = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process_id}
         flags["cluster_detection_method"] = "deactivate"

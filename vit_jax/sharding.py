@@ -164,8 +164,9 @@ def to_first_host(tree: Any) -> Any:
     def fetch(leaf: jax.Array) -> np.ndarray | None:
         if leaf.is_fully_addressable or leaf.is_fully_replicated:
             return np.asarray(leaf) if first else None
-        whole = NamedSharding(leaf.sharding.mesh, PartitionSpec())  # type: ignore[union-attr]
-        if leaf.ndim < 2 or leaf.sharding.spec[0] is not None:  # type: ignore[union-attr]
+        assert isinstance(leaf.sharding, NamedSharding)
+        whole = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+        if leaf.ndim < 2 or leaf.sharding.spec[0] is not None:
             gathered = jax.jit(lambda x: x, out_shardings=whole)(leaf)
             return np.asarray(gathered) if first else None
         layer = jax.jit(lambda x, i: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), out_shardings=whole)

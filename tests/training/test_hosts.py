@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import vit_jax
+
 ROOT = pathlib.Path(__file__).parents[2]
 free_port = runpy.run_path(str(ROOT / "launch" / "local.py"))["_free_port"]
 COMMAND = ("main", f"--config={ROOT / 'tests' / 'small.py'}")
-STEPS = 12  # of that config
 ENDS_IN = 240  # seconds, on a machine that is busy; a hang would be for ever
 
 
 class Job:
     """So many processes, started as their hosts would start them."""
 
-    def __init__(self, start, folder, processes, devices, *args, each=("",) * 4, **env):
-        self.folder = folder
+    def __init__(self, start, folder, processes, devices, *args, **env):
+        self.folder, self.started = folder, time.time()
         if processes > 1:
             args += (f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}")
         self.processes = [
@@ -31,7 +32,7 @@ class Job:
                 *COMMAND,
                 f"--workdir={folder}",
                 *args,
-                *filter(None, [each[process], f"--process_id={process}" if processes > 1 else ""]),
+                *([f"--process_id={process}"] if processes > 1 else []),
                 JAX_NUM_CPU_DEVICES=str(devices),
                 **env,
             )
@@ -51,9 +52,9 @@ class Job:
         said = [p.communicate(timeout=ENDS_IN)[1] for i, p in enumerate(self.processes) if i not in but]
         return said, [p.returncode for i, p in enumerate(self.processes) if i not in but]
 
-    def until(self, moment):
-        """Waits for a moment, such as that of a step being logged."""
-        while not moment(self.folder):
+    def until_logged(self, step):
+        """Waits until this step is logged, by these processes and not by earlier ones."""
+        while not any(line["step"] >= step and line["time"] > self.started for line in lines(self.folder)):
             running = [process.poll() is None for process in self.processes]
             assert all(running), [process.communicate()[1] for process in self.processes]
             time.sleep(0.01)
@@ -67,10 +68,6 @@ def lines(folder):
 
 def numbers(folder):
     return [{k: v for k, v in line.items() if k not in ("time", "train/images_per_second")} for line in lines(folder)]
-
-
-def logged(step):
-    return lambda folder: any(line["step"] >= step for line in lines(folder))
 
 
 def checkpoints(folder):
@@ -88,50 +85,41 @@ def run(start, folder, processes, devices, *args):
     return said
 
 
-def agree(folder, other, atol):
-    for mine, theirs in zip(numbers(folder), numbers(other), strict=True):
-        assert mine.keys() == theirs.keys()
-        np.testing.assert_allclose(list(mine.values()), list(theirs.values()), atol=atol, err_msg=str(mine["step"]))
-
-
-def identical(folder, other):
-    assert numbers(folder) == numbers(other)
-    assert (folder / "model.npz").read_bytes() == (other / "model.npz").read_bytes()
-    assert checkpoints(folder) == checkpoints(other)
-    assert not list(folder.rglob("*tmp*"))
-
-
-@pytest.fixture(scope="module")
-def two(start, tmp_path_factory):
-    """Two processes of two devices each, uninterrupted."""
-    folder = tmp_path_factory.mktemp("two") / "run"
-    said = run(start, folder, 2, 2)
-    assert "step 12 of 12" in said[0] and "step 12" not in said[1]  # the first one speaks for all
-    return folder
-
-
-@pytest.fixture(scope="module")
-def one(start, tmp_path_factory):
-    """One process with as many devices."""
-    folder = tmp_path_factory.mktemp("one") / "run"
-    run(start, folder, 1, 4)
-    return folder
-
-
-def test_two_processes_equal_one(one, two):
-    agree(one, two, 1e-5)
-    assert [path.name for path in sorted(two.iterdir())] == [path.name for path in sorted(one.iterdir())]
-    assert json.loads((two / "config.json").read_text())["devices"]["processes"] == 2
-    # Bits: how each process adds its share of the gradients up.
-    old, new = dict(np.load(one / "model.npz")), dict(np.load(two / "model.npz"))
-    for name in set(old) | set(new):
+def agree(folder, other):
+    """Losses, gradients' norms, final evaluation and parameters, to rounding. Logged lines may be more in one."""
+    mine, theirs = ({line["step"]: line for line in numbers(path)} for path in (folder, other))
+    assert mine.keys() <= theirs.keys()
+    for step, values in mine.items():
+        np.testing.assert_allclose([theirs[step][key] for key in values], list(values.values()), atol=1e-5)
+    old, new = (dict(np.load(path / "model.npz")) for path in (folder, other))
+    assert old.keys() == new.keys()
+    for name in old:
         if not name.endswith("key/bias"):  # whose exact gradient is zero: Adam moves it by rounding noise
-            np.testing.assert_allclose(old[name], new[name], atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(old[name], new[name], atol=1e-4, err_msg=name)
 
 
-def test_killed_process_is_named_and_nothing_is_lost(start, two, tmp_path):
+@pytest.fixture(scope="module")
+def one(small, tmp_path_factory):
+    """One process with eight devices, uninterrupted."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    vit_jax.train(small(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(start, tmp_path_factory):
+    """Four processes of one device each, uninterrupted."""
+    folder = tmp_path_factory.mktemp("four") / "run"
+    said = run(start, folder, 4, 1)
+    assert "step 12 of 12" in said[0]
+    assert not any("step 12" in text for text in said[1:])  # the first one speaks for all
+    return folder
+
+
+def test_killed_process_is_named_and_nothing_is_lost(start, one, tmp_path):
+    """Two processes, one killed; started again they end as one process does."""
     with Job(start, tmp_path / "run", 2, 2, "--watch_seconds=10") as job:
-        job.until(logged(8))
+        job.until_logged(8)
         job.processes[1].kill()
         said, codes = job.ended()
     assert codes == [1, -signal.SIGKILL]
@@ -140,60 +128,62 @@ def test_killed_process_is_named_and_nothing_is_lost(start, two, tmp_path):
     assert "Traceback" not in said[0]
     again = run(start, tmp_path / "run", 2, 2)
     assert "going on from the checkpoint" in again[0]
-    identical(tmp_path / "run", two)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(path.name for path in one.iterdir())
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["devices"]["processes"] == 2
+    agree(one, tmp_path / "run")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", [(), ("--config.mesh.data=1", "--config.mesh.fsdp=4"), ("--config.mesh.tensor=2",)])
-def test_four_processes_equal_one(start, one, tmp_path, mesh):
-    run(start, tmp_path / "run", 4, 1, *mesh)
-    agree(one, tmp_path / "run", 1e-5)
+def test_four_processes_equal_one(one, four):
+    agree(one, four)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [0, 1, 2, 3])
-def test_any_killed_at_a_random_moment(start, tmp_path_factory, tmp_path, killed):
+@pytest.mark.parametrize("processes", [2, 4])
+def test_sharded_over_processes(start, one, tmp_path, processes):
+    """Parameters split over them; no process ever holds a device array of all."""
+    run(start, tmp_path / "run", processes, 4 // processes, "--config.mesh.data=1", "--config.mesh.fsdp=4")
+    agree(one, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_any_killed_at_a_random_moment(start, four, tmp_path):
     """Every process ends, and the same command goes on to the same bits."""
-    whole = tmp_path_factory.getbasetemp() / "four"
-    if not whole.exists():
-        run(start, whole, 4, 1)
-    with Job(start, tmp_path / "run", 4, 1, "--watch_seconds=10") as job:
-        job.until(logged(random.choice([2, 4, 6, 8, 10])))
-        time.sleep(random.uniform(0, 0.5))
-        job.processes[killed].kill()
-        said, codes = job.ended()
-    assert codes.pop(killed) in (-signal.SIGKILL, 0)
-    assert all(codes), (codes, said)
+    killed = [random.choice([1, 2, 3]), 0]  # 0 is the one that the others are watched by
+    for process in killed:
+        with Job(start, tmp_path / "run", 4, 1, "--watch_seconds=10") as job:
+            job.until_logged(random.choice([2, 4, 6, 8]))
+            time.sleep(random.uniform(0, 0.5))
+            job.processes[process].kill()
+            said, codes = job.ended()
+        assert codes.pop(process) == -signal.SIGKILL
+        assert all(codes), (codes, said)
+        named = [text for text in said if f"process {process} on {socket.gethostname()} has not been heard of" in text]
+        assert len(named) == 3 or process == 0, said
     run(start, tmp_path / "run", 4, 1)
-    identical(tmp_path / "run", whole)
+    assert numbers(tmp_path / "run") == numbers(four)
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (four / "model.npz").read_bytes()
+    assert checkpoints(tmp_path / "run") == checkpoints(four)
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name or "tmp" in path.name]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [((4, 1), (2, 2)), ((2, 2), (1, 4)), ((1, 2), (2, 1))], ids=str)
-def test_goes_on_with_another_number_of_processes(start, one, tmp_path, before, after):
-    with Job(start, tmp_path / "run", *before) as job:
-        job.until(logged(6))
-        job.processes[-1].terminate()
-        said, codes = job.ended()
-    assert codes == [143] * before[0], said
-    step = checkpoints(tmp_path / "run")[-1]
-    again = run(start, tmp_path / "run", *after)
-    assert f"going on from the checkpoint of step {step}" in again[0]
-    agree(one, tmp_path / "run", 1e-5)
-
-
-@pytest.mark.slow
-def test_sigterm_to_one_saves_on_all_at_the_same_step(start, two, tmp_path):
-    with Job(start, tmp_path / "run", 2, 2, f"--config.checkpoint.every_steps={STEPS}") as job:
-        job.until(logged(2))
-        job.processes[1].terminate()
-        said, codes = job.ended()
-    assert codes == [143, 143], said
-    (step,) = checkpoints(tmp_path / "run")
-    assert f"SIGTERM: saved step {step}" in said[0]
-    run(start, tmp_path / "run", 2, 2)
-    assert numbers(tmp_path / "run")[-1] == numbers(two)[-1]
-    assert (tmp_path / "run" / "model.npz").read_bytes() == (two / "model.npz").read_bytes()
+def test_goes_on_with_another_number_of_processes(start, one, tmp_path):
+    """Each is ended by SIGTERM to one process, which saves on all at the same step, and the next has half as many."""
+    folder, saved = tmp_path / "run", 0
+    for processes, devices, seen in ((4, 1, 2), (2, 2, 6)):
+        never = "--config.checkpoint.every_steps=100"
+        with Job(start, folder, processes, devices, never, "--config.log_steps=1") as job:
+            job.until_logged(seen)
+            job.processes[-1].terminate()
+            said, codes = job.ended()
+        assert codes == [143] * processes, said
+        assert not saved or f"going on from the checkpoint of step {saved}" in said[0]
+        saved = checkpoints(folder)[-1]
+        assert f"SIGTERM: saved step {saved}" in said[0]
+    again = run(start, folder, 1, 2)
+    assert f"going on from the checkpoint of step {saved}" in again[0]
+    agree(one, folder)
 
 
 @pytest.mark.slow
@@ -209,15 +199,15 @@ def test_sigterm_before_the_first_step_leaves_nothing(start, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stopped", [0, 1])
-def test_stopped_straggler_is_named(start, tmp_path, stopped):
+def test_stopped_first_process_is_named(start, tmp_path):
+    """By the others; tests/launch stops another than the first."""
     with Job(start, tmp_path / "run", 2, 1, "--watch_seconds=8") as job:
-        job.until(logged(4))
-        job.processes[stopped].send_signal(signal.SIGSTOP)
-        said, codes = job.ended(but=[stopped])
+        job.until_logged(4)
+        job.processes[0].send_signal(signal.SIGSTOP)
+        said, codes = job.ended(but=[0])
     assert codes == [1], said
     (error,) = errors(said[0])
-    assert f"process {stopped} on {socket.gethostname()} has not been heard of for 8 s" in error
+    assert f"process 0 on {socket.gethostname()} has not been heard of for 8 s" in error
 
 
 @pytest.mark.slow
@@ -228,32 +218,36 @@ def test_error_of_one_ends_all(start, tmp_path):
         path = tmp_path / "images" / ("train", "test")[i % 3 == 2] / "abcd"[i % 4] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
-    path.write_text("no image")
+    (bad,) = (tmp_path / "images" / "train").rglob("0.png")
+    bad.write_text("no image")
     data = (f"--config.data.data_dir={tmp_path}/images", "--config.data.name=folder", "--config.data.corrupt=fail",
             "--config.data.num_examples=1024", "--config.data.num_classes=10")  # fmt: skip
     with Job(start, tmp_path / "run", 2, 1, *data) as job:
         said, codes = job.ended()
     assert codes == [1, 1], said
     found = [line for text in said for line in errors(text)]
-    assert len(found) == 2 and all(f"{path} can't be read" in line for line in found), said
+    assert len(found) == 2 and all(f"{bad} can't be read" in line for line in found), said
     assert sum(f"on {socket.gethostname()} failed: " in line for line in found) == 1
     assert not any("Traceback" in text for text in said)
 
 
 @pytest.mark.slow
-def test_processes_must_be_given_the_same(start, tmp_path):
-    with Job(start, tmp_path / "run", 2, 1, each=["--config.seed=1", "--config.seed=2"]) as job:
-        said, codes = job.ended()
-    assert codes == [1, 1], said
-    assert "the config is another one here than in process 0" in errors(said[1])[0]
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-def test_embedded_data_set_is_prepared_by_several_at_once(start, tmp_path):
-    data = ("--config.data.name=digits", f"--config.data.data_dir={tmp_path}/data", "--config.data.num_examples=1024",
-            "--config.data.num_classes=10", "--config.total_steps=1")  # fmt: skip
-    run(start, tmp_path / "run", 4, 1, *data)
+def test_starts_from_a_file_in_a_cluster_that_is_detected(start, small, one, tmp_path):
+    """Two processes that SLURM numbers; one that says it is alone does not wait for the other."""
+    still = {"init_from": str(one), "optimizer.learning_rate": 0.0, "optimizer.average": 0.0, "total_steps": 1}
+    cluster = {"SLURM_JOB_ID": str(random.randrange(4096)), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
+    flags = [f"--config.{key}={value}" for key, value in still.items()]
+    jobs = [
+        start(*COMMAND, *flags, f"--workdir={tmp_path}/together", **cluster, SLURM_PROCID=str(i), SLURM_LOCALID="0")
+        for i in range(2)
+    ]
+    alone = {**cluster, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    jobs.append(start(*COMMAND, *flags, f"--workdir={tmp_path}/alone", "--processes=1", **alone))
+    said = [job.communicate(timeout=ENDS_IN)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0], said
+    for name, processes in (("together", 2), ("alone", 1)):
+        assert json.loads((tmp_path / name / "config.json").read_text())["devices"]["processes"] == processes
+    agree(tmp_path / "together", tmp_path / "alone")
 
 
 @pytest.mark.parametrize(

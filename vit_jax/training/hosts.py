@@ -86,10 +86,14 @@ class Hosts:
         if _from_the_connection(error) and self._verdict_read.wait(self._watch_seconds + 5 * self._period):
             assert self._verdict is not None
             print(f"error: {self._verdict['sentence']}", file=sys.stderr)
+            self._leave(self._verdict["code"])
+        if isinstance(error, KeyboardInterrupt):
+            code, sentence = 130, "interrupted"
         else:
-            self._post(f"{self._name(self.index)} failed: {_sentence(error)}")
-            _show(error)
-        self._leave(130 if isinstance(error, KeyboardInterrupt) else 1)
+            code, sentence = 1, f"{self._name(self.index)} failed: {_sentence(error)}"
+        self._post(sentence, code)
+        _show(error)
+        self._leave(code)
 
     def request_stop(self) -> None:
         """All processes are to save at the same step, and to end."""
@@ -215,10 +219,10 @@ class Hosts:
         self._stop_after = max(steps) + 1
         self._frozen.release()
 
-    def _post(self, sentence: str) -> None:
+    def _post(self, sentence: str, code: int = 1) -> None:
         """Tells all processes why they end; the first to say so is right."""
         try:
-            self._client.key_value_set(f"{self._keys}/notes/verdict", json.dumps({"sentence": sentence}))
+            self._client.key_value_set(f"{self._keys}/notes/verdict", json.dumps({"sentence": sentence, "code": code}))
         except jax.errors.JaxRuntimeError as error:
             _LOG.debug("there is a verdict already: %s", error)
 
@@ -228,7 +232,7 @@ class Hosts:
         self._verdict_read.set()
         if self._ending.acquire(blocking=False):
             print(f"error: {verdict['sentence']}", file=sys.stderr)
-            self._leave(1)
+            self._leave(verdict["code"])
 
     def _leave(self, code: int) -> NoReturn:
         """Ends the process; the first one, in which the coordination service lives, when the others have."""
@@ -243,7 +247,7 @@ class Hosts:
             os._exit(code)
 
 
-def _from_the_connection(error: BaseException) -> bool:
+def _from_the_connection(error: BaseException | None) -> bool:
     """Whether JAX raised it, or raised what led to it: a collective or a barrier that another process has left."""
     while error is not None:
         if isinstance(error, jax.errors.JaxRuntimeError):

@@ -58,7 +58,9 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
     """
     with Hosts(watch_seconds) as hosts, _Sigterm(hosts) as sigterm:
         if jax.process_count() != hosts.count:
-            raise UserError(f"there are {jax.process_count()} processes; call jax.distributed.initialize() first in all")
+            raise UserError(
+                f"there are {jax.process_count()} processes; call jax.distributed.initialize() first in all"
+            )
         config = resolve(config)
         folder = _checked_folder(workdir, config)
         complete = (folder / "model.npz").exists()

@@ -85,7 +85,7 @@ class Writer:
 
 
 class Progress:
-    """The speed, shown by a bar on a terminal and by plain lines in a log elsewhere; only the first process has a bar."""
+    """The speed, shown by plain lines in a log, and on the first process's terminal by a bar."""
 
     def __init__(self, start: int, total: int, batch_size: int, *, first_process: bool):
         self._total, self._batch_size = total, batch_size
