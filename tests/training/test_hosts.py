@@ -1,11 +1,14 @@
 """Several processes on one machine are a real multi-host run: the same numbers as one, and nothing lost or hung."""
 
 import json
+import os
 import pathlib
 import random
 import runpy
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -15,7 +18,8 @@ from PIL import Image
 import vit_jax
 
 ROOT = pathlib.Path(__file__).parents[2]
-free_port = runpy.run_path(str(ROOT / "launch" / "local.py"))["_free_port"]
+LOCAL = ROOT / "launch" / "local.py"
+free_port = runpy.run_path(str(LOCAL))["_free_port"]
 COMMAND = ("main", f"--config={ROOT / 'tests' / 'small.py'}")
 ENDS_IN = 240  # seconds, on a machine that is busy; a hang would be for ever
 
@@ -70,6 +74,16 @@ def numbers(folder):
     return [{k: v for k, v in line.items() if k not in ("time", "train/images_per_second")} for line in lines(folder)]
 
 
+def process_of(folder, number):
+    """The process id of one of a launcher's processes."""
+    listed = subprocess.run(
+        ["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    words = [line.split() for line in listed]
+    (found,) = [w[0] for w in words if f"--workdir={folder}" in w and f"--process_id={number}" in w]
+    return int(found)
+
+
 def checkpoints(folder):
     return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
 
@@ -116,21 +130,36 @@ def four(start, tmp_path_factory):
     return folder
 
 
-def test_killed_process_is_named_and_nothing_is_lost(start, one, tmp_path):
-    """Two processes, one killed; started again they end as one process does."""
-    with Job(start, tmp_path / "run", 2, 2, "--watch_seconds=10") as job:
-        job.until_logged(8)
-        job.processes[1].kill()
-        said, codes = job.ended()
-    assert codes == [1, -signal.SIGKILL]
-    (error,) = errors(said[0])
-    assert f"process 1 on {socket.gethostname()} has not been heard of for 10 s" in error
-    assert "Traceback" not in said[0]
-    again = run(start, tmp_path / "run", 2, 2)
-    assert "going on from the checkpoint" in again[0]
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(path.name for path in one.iterdir())
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["devices"]["processes"] == 2
-    agree(one, tmp_path / "run")
+def test_two_processes_of_which_one_is_killed(one, tmp_path):
+    """As a user runs them; started again they end as one process does."""
+    folder = tmp_path / "run"
+    command = [
+        sys.executable,
+        LOCAL,
+        "--processes=2",
+        "--devices=2",
+        "--",
+        sys.executable,
+        "-m",
+        f"vit_jax.{COMMAND[0]}",
+    ]
+    command += [*COMMAND[1:], f"--workdir={folder}"]
+    path = str(pathlib.Path(vit_jax.__file__).parents[1])
+    options = {"stderr": subprocess.PIPE, "text": True, "env": {**os.environ, "PYTHONPATH": path}}
+    with subprocess.Popen(command, **options) as job:
+        while not any(line["step"] >= 8 for line in lines(folder)):
+            assert job.poll() is None, job.communicate()[1]
+            time.sleep(0.01)
+        os.kill(process_of(folder, 1), signal.SIGKILL)
+        said = job.communicate(timeout=ENDS_IN)[1]
+    assert job.returncode == 1, said
+    assert errors(said) == ["error: process 1 was ended by SIGKILL"]
+    again = subprocess.run(command, timeout=ENDS_IN, **options)
+    assert again.returncode == 0, again.stderr
+    assert "going on from the checkpoint" in again.stderr and "process 1: " not in again.stderr
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in one.iterdir())
+    assert json.loads((folder / "config.json").read_text())["devices"]["processes"] == 2
+    agree(one, folder)
 
 
 @pytest.mark.slow
