@@ -89,6 +89,7 @@ class _Job:
         self._commands, self._env = commands, env
         self._processes: list[subprocess.Popen[str]] = []
         self._ended: queue.Queue[int] = queue.Queue()  # numbers of processes, in the order in which they end
+        self._signal: int | None = None  # that was passed on
         self._printing = threading.Lock()
         self._shown: list[str] = []  # errors
         self._held: list[tuple[int, str]] = []  # errors of others than the first process
@@ -114,6 +115,8 @@ class _Job:
                     print(f"{_ERROR}{command[0]} can't be started ({error.strerror})", file=sys.stderr)
                     return 1
                 self._processes.append(started)
+                if self._signal:
+                    self._forward(self._signal)
                 threads.append(threading.Thread(target=self._await, args=(process,)))
             for thread in threads:
                 thread.start()
@@ -138,7 +141,10 @@ class _Job:
                 self._kill()
                 deadline = None
                 continue
-            code = codes[process] = self._processes[process].wait()
+            code = self._processes[process].wait()
+            if self._signal and code == -self._signal:  # it came before there was anything to save
+                code = 128 + self._signal
+            codes[process] = code
             if code in (0, 143) or deadline is not None or len(set(codes.values()) - {0, 143}) > 1:
                 continue
             deadline = _GRACE_SECONDS
@@ -149,7 +155,8 @@ class _Job:
             return 130 if found == {130} else 1
         return 143 if 143 in codes.values() else 0
 
-    def _forward(self, number: int, _: object) -> None:
+    def _forward(self, number: int, _: object = None) -> None:
+        self._signal = number
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(number)

@@ -70,7 +70,9 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None,
             f"the processes can't be joined {where} ({' '.join(str(error).split())}); mend that, or add --processes=1 "
             "where this process is alone"
         ) from error
-    return jax.process_index()
+    from jax._src import distributed  # jax.process_index() would start the devices, which all processes do together
+
+    return distributed.global_state.process_id
 
 
 def _check_port(coordinator: str) -> None:

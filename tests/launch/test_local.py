@@ -131,6 +131,7 @@ def test_a_killed_process_is_named_and_ends_all(local):
         (signal.SIGTERM, "lambda *_: sys.exit(143)", 143),
         (signal.SIGTERM, "lambda *_: sys.exit(0)", 0),
         (signal.SIGTERM, "lambda *_: sys.exit(143 if me else 1)", 1),
+        (signal.SIGTERM, "signal.SIG_DFL", 143),
         (signal.SIGINT, "lambda *_: sys.exit(130)", 130),
     ],
     ids=str,

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,14 +21,15 @@ import vit_jax
 ROOT = pathlib.Path(__file__).parents[2]
 LOCAL = ROOT / "launch" / "local.py"
 free_port = runpy.run_path(str(LOCAL))["_free_port"]
-COMMAND = ("main", f"--config={ROOT / 'tests' / 'small.py'}")
+EXAMPLES = 50  # no multiple of a batch: the last one of an evaluation is not full
+COMMAND = ("main", f"--config={ROOT / 'tests' / 'small.py'}", f"--config.data.num_examples={EXAMPLES}")
 ENDS_IN = 240  # seconds, on a machine that is busy; a hang would be for ever
 
 
 class Job:
     """So many processes, started as their hosts would start them."""
 
-    def __init__(self, start, folder, processes, devices, *args, **env):
+    def __init__(self, start, folder, processes, devices, *args, second="", **env):
         self.folder, self.started = folder, time.time()
         if processes > 1:
             args += (f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}")
@@ -37,6 +39,7 @@ class Job:
                 f"--workdir={folder}",
                 *args,
                 *([f"--process_id={process}"] if processes > 1 else []),
+                *([second] if second and process == 1 else []),
                 JAX_NUM_CPU_DEVICES=str(devices),
                 **env,
             )
@@ -116,7 +119,7 @@ def agree(folder, other):
 def one(small, tmp_path_factory):
     """One process with eight devices, uninterrupted."""
     folder = tmp_path_factory.mktemp("one") / "run"
-    vit_jax.train(small(), folder)
+    vit_jax.train(small({"data.num_examples": EXAMPLES}), folder)
     return folder
 
 
@@ -277,6 +280,29 @@ def test_starts_from_a_file_in_a_cluster_that_is_detected(start, small, one, tmp
     for name, processes in (("together", 2), ("alone", 1)):
         assert json.loads((tmp_path / name / "config.json").read_text())["devices"]["processes"] == processes
     agree(tmp_path / "together", tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_what_one_process_cannot_read_or_does_not_share(start, four, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(four, folder)
+    (folder / "model.npz").unlink()
+    for path in (folder / "checkpoints" / "12").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with Job(start, folder, 2, 1) as job:
+        said, codes = job.ended()
+    assert codes == [1, 1], said
+    assert any(f"the checkpoint {folder}/checkpoints/12 can't be read" in line for line in errors(said[0])), said
+    shutil.rmtree(folder / "checkpoints" / "12")
+    for other, expected in (
+        (f"--workdir={tmp_path}/other", "the workdir is another one here than in process 0; name a --workdir that"),
+        ("--config.checkpoint.keep=7", "the config is another one here than in process 0; give all"),
+    ):
+        with Job(start, folder, 2, 1, second=other) as job:
+            said, codes = job.ended()
+        assert codes == [1, 1], said
+        assert errors(said[1])[0].startswith(f"error: {expected}"), said
+        assert f"failed: {expected}" in errors(said[0])[0], said
 
 
 @pytest.mark.parametrize(
