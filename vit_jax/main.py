@@ -16,7 +16,7 @@ model.json, which `python -m vit_jax.predict --model=WORKDIR IMAGE…` takes.
 On several hosts each runs the same command. TPU pods, GKE, SLURM and Open MPI are detected; elsewhere each adds
 --coordinator=HOST:PORT (of process 0) --processes=N --process_id=I; launch/local.py does so for processes on one
 machine. Nothing that the run computes or writes depends on their number, but for rounding. If one fails, all end with
-its error; one that is not heard of for --watch_seconds is named and ends them too; SIGTERM to one saves on all.
+its error; one that gives no sign of life for --watch_seconds is named and ends them too; SIGTERM to one saves on all.
 
 Exit codes: 0 the training is complete; 143 saved after SIGTERM, to be started again; 1 an error, said in one sentence.
 """

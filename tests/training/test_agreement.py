@@ -106,14 +106,14 @@ def test_silent_process_is_named_once_it_is_late(job, clock):
     assert not any(key.endswith("verdict") for key in service.values)
     with pytest.raises(Ended):
         talk(processes[:2], clock, 4)
-    assert "process 2 on host2 has not been heard of for 10 s" in service.verdict()
+    assert "no sign of life from process 2 on host2 for 10 s" in service.verdict()
 
 
 def test_process_that_never_came_is_named(job, clock):
     service, processes = job
     with pytest.raises(Ended):
         talk(processes[:1], clock, 20)
-    assert "process 1 and process 2 has not been heard" in service.verdict()
+    assert "from process 1 and process 2 for 10 s" in service.verdict()
 
 
 def test_suspended_first_process_does_not_blame_the_others(job, clock):

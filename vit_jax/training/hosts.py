@@ -1,8 +1,8 @@
 """The processes of one job: who has failed or fallen silent, and after which step all of them stop.
 
 Each process runs a thread that posts a sign of life, its step and its host to JAX's coordination service, which lives
-in process 0. Where one fails, its error becomes that of all. Where one is not heard of for `watch_seconds`, process 0
-names it. Process 0 itself is watched by the others; if it is killed outright, JAX ends them at once.
+in process 0. Where one fails, its error becomes that of all. Where one gives none for `watch_seconds`, process 0 names
+it. Process 0 itself is watched by the others; if it is killed outright, JAX ends them at once.
 
 A process that can't go on ends by `os._exit`: to unwind means to wait, in Orbax and in JAX, for others that are gone.
 """
@@ -72,7 +72,11 @@ class Hosts:
         if self.count == 1:
             return
         self.fail_with(error)
-        self.sync("the end of the run")
+        try:
+            self.sync("the end of the run")
+        except BaseException as other:
+            self.fail_with(other)
+            raise
         self._done.set()
         for thread in self._threads:
             thread.join()
@@ -142,11 +146,11 @@ class Hosts:
             client.key_value_set(f"{self._keys}/notes/stop", self._name(self.index), True)
         if "stop" in notes and self._stop_after is None:
             self._count_steps(notes["stop"])
-        beats = self._numbered("beats")
-        if 0 in beats:
-            self._first_host = json.loads(beats[0])[2]
         if self.index == 0:
-            self._look(beats)
+            if "first host" not in notes:
+                client.key_value_set(f"{self._keys}/notes/first host", self._host, True)
+            self._look(self._numbered("beats"))
+        self._first_host = notes.get("first host", self._first_host)
 
     def _numbered(self, folder: str) -> dict[int, str]:
         found = self._client.key_value_dir_get(f"{self._keys}/{folder}/")
@@ -192,8 +196,8 @@ class Hosts:
 
     def _silence(self, names: str) -> str:
         return (
-            f"{names} has not been heard of for {self._watch_seconds:g} s: it died, stands still or lost its network; "
-            "the same command goes on from the newest checkpoint"
+            f"no sign of life from {names} for {self._watch_seconds:g} s: killed, standing still or cut off; the same "
+            "command goes on from the newest checkpoint"
         )
 
     def _name(self, process: int) -> str:

@@ -47,7 +47,7 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
     Args:
         config: as a config file gives it.
         workdir: the run's folder, local or `gs://`, the same for all processes; made after the first step.
-        watch_seconds: one of several processes that is not heard of for so long ends the run.
+        watch_seconds: one of several processes that gives no sign of life for so long ends the run.
 
     Returns:
         The last step's metrics; empty where the run was complete before.
