@@ -204,22 +204,25 @@ def test_any_killed_at_a_random_moment(start, four, tmp_path):
 
 
 @pytest.mark.slow
-def test_goes_on_with_another_number_of_processes(start, one, tmp_path):
+def test_goes_on_with_another_number_of_processes(start, small, tmp_path):
     """Each is ended by SIGTERM to one process, which saves on all at the same step, and the next has half as many."""
+    changes = {"data.num_examples": EXAMPLES, "total_steps": 200, "checkpoint.every_steps": 200, "log_steps": 1,
+               "optimizer.learning_rate": 1e-4, "evaluations.test.every_steps": 200}  # fmt: skip
+    vit_jax.train(small(changes), tmp_path / "one")
+    flags = [f"--config.{key}={value}" for key, value in changes.items()]
     folder, saved = tmp_path / "run", 0
-    for processes, devices, seen in ((4, 1, 2), (2, 2, 6)):
-        never = "--config.checkpoint.every_steps=100"
-        with Job(start, folder, processes, devices, never, "--config.log_steps=1") as job:
-            job.until_logged(seen)
+    for processes, devices in ((4, 1), (2, 2)):
+        with Job(start, folder, processes, devices, *flags, "--watch_seconds=10") as job:
+            job.until_logged(saved + 1)
             job.processes[-1].terminate()
             said, codes = job.ended()
         assert codes == [143] * processes, said
         assert not saved or f"going on from the checkpoint of step {saved}" in said[0]
         saved = checkpoints(folder)[-1]
         assert f"SIGTERM: saved step {saved}" in said[0]
-    again = run(start, folder, 1, 2)
+    again = run(start, folder, 1, 2, *flags)
     assert f"going on from the checkpoint of step {saved}" in again[0]
-    agree(one, folder)
+    agree(tmp_path / "one", folder)
 
 
 @pytest.mark.slow

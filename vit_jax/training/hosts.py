@@ -44,7 +44,7 @@ class Hosts:
         self.count, self.index = (state.num_processes, state.process_id) if state.client else (1, 0)
         self._client: Any = state.client
         self._keys = f"vit_jax/{next(_RUNS)}"
-        self._watch_seconds, self._period = watch_seconds, min(1.0, watch_seconds / 10)
+        self._watch_seconds, self._period = watch_seconds, min(1.0, watch_seconds / 20)
         self._host = socket.gethostname()
         self._seen: dict[int, tuple[str, float]] = {}  # by process, its last sign of life, and when it came
         self._heard = self._looked = time.monotonic()  # when the coordination service last answered, and `_look` was
