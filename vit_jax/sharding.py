@@ -172,7 +172,7 @@ def to_first_host(tree: Any) -> Any:
         layer = jax.jit(lambda x, i: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), out_shardings=whole)
         host = np.empty(leaf.shape, leaf.dtype) if first else None
         for i in range(len(leaf)):
-            gathered = layer(leaf, i)
+            gathered = layer(leaf, i).block_until_ready()  # so that no process runs ahead and fills its devices
             if host is not None:
                 host[i] = np.asarray(gathered)
         return host
