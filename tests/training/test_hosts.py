@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import vit_jax
+from vit_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOCAL = ROOT / "launch" / "local.py"
@@ -163,6 +164,14 @@ def test_two_processes_of_which_one_is_killed(one, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in one.iterdir())
     assert json.loads((folder / "config.json").read_text())["devices"]["processes"] == 2
     agree(one, folder)
+
+
+def test_workdir_that_is_not_on_a_common_disk(small, tmp_path, monkeypatch):
+    """What process 0 writes does not appear: here because it is not written."""
+    monkeypatch.setattr(loop._Run, "_write_descriptions", lambda _: None)
+    monkeypatch.setattr(loop, "_NETWORK_DISK_SECONDS", 0.0)
+    with pytest.raises(vit_jax.UserError, match="run was made by process 0 and is not here; name a --workdir that"):
+        vit_jax.train(small(), tmp_path / "run")
 
 
 @pytest.mark.slow
