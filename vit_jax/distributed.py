@@ -34,7 +34,9 @@ def check(coordinator: str | None, processes: int | None, process_id: int | None
         raise UserError(f"--coordinator={coordinator} is not HOST:PORT, such as 10.0.0.1:8476")
 
 
-def join(coordinator: str | None, processes: int | None, process_id: int | None, wait_seconds: float) -> int:
+def join(
+    coordinator: str | None, processes: int | None, process_id: int | None, wait_seconds: float, watch_seconds: float
+) -> int:
     """Waits for the other processes, if there are any, and returns the number of this one.
 
     Raises:
@@ -60,6 +62,7 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None,
             jax.distributed.initialize(
                 **flags,
                 initialization_timeout=int(wait_seconds) + 60,  # ours comes first
+                heartbeat_timeout_seconds=max(100, int(2 * watch_seconds)),  # and training/hosts.py before this
                 shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
             )
     except Exception as error:

@@ -48,7 +48,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     distributed.check(*together)
     from vit_jax.training import loop  # imports JAX: after the config is known to be right
 
-    if distributed.join(*together, _WAIT.value) > 0:
+    if distributed.join(*together, _WAIT.value, _WATCH.value) > 0:
         logging.getLogger("vit_jax").setLevel(logging.WARNING)  # the first process says how it goes
     loop.train(config, _WORKDIR.value, watch_seconds=_WATCH.value)
 
