@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import jax
+import numpy as np
 from etils import epath
 
 import vit_jax
@@ -174,7 +175,7 @@ class _Run:
         self.evaluations = make_evaluations(config, model, mesh)
         for name in self.evaluations:
             data.evaluation_examples(config, name)  # what is missing shows now, and not at the first evaluation
-        self.step = make_step(config, model)
+        self.step: Any = make_step(config, model)
         self.store: Store | None = None
         self.writer: metrics.Writer | None = None
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # metrics still on the devices
@@ -200,7 +201,10 @@ class _Run:
         progress = metrics.Progress(start, total, size, first_process=self.first_process)
         closing.enter_context(contextlib.closing(progress))
         for done in range(start + 1, total + 1):
-            state, outputs = self.step(state, sharding.to_devices(next(batches), self.mesh, size))
+            batch = sharding.to_devices(next(batches), self.mesh, size)
+            if done == start + 1:
+                self._compile(state, batch)
+            state, outputs = self.step(state, batch)
             self.pending.append((done, outputs))
             if self.writer is None:
                 self._check_finite()  # waits for the first step
@@ -250,9 +254,19 @@ class _Run:
                 step, items = restored
                 _LOG.info("going on from the checkpoint of step %d in %s", step, self.folder)
                 whole = abstract.step.sharding
-                return TrainState(step=jax.device_put(jax.numpy.int32(step), whole), **items), step
+                number = jax.make_array_from_callback((), whole, lambda _: np.int32(step))
+                return TrainState(step=number, **items), step
         params = start.initial_params(self.config, self.model)
         return create_state(self.config, self.model, params), 0
+
+    def _compile(self, state: TrainState, batch: dict[str, jax.Array]) -> None:
+        """Several processes compile the step each at its own pace, and begin it together.
+
+        On CPUs a collective is given up where one process comes to the first of them half a minute after another.
+        """
+        if self.hosts.count > 1:
+            self.step = self.step.lower(state, batch).compile()
+            self.hosts.sync("the step is compiled")
 
     def _open_store(self, closing: contextlib.ExitStack) -> Store:
         store = Store(self.folder / FOLDER, self.config.checkpoint.keep)
