@@ -149,3 +149,24 @@ def test_first_error_counts(job, clock, capsys):
         processes[0]._talk(0)
     assert ended.value.args == (1,)
     assert capsys.readouterr().err == "error: process 1 on host1 failed: its disk is full\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        jax.errors.JaxRuntimeError("INTERNAL: all-reduce failed"),
+        hosts.UserError("a checkpoint can't be written (Gloo AllGather failed: Connection closed by peer)"),
+        ValueError("Barrier timed out"),
+    ],
+    ids=str,
+)
+def test_what_follows_from_another_process_waits_for_its_name(job, clock, capsys, monkeypatch, error):
+    _, processes = job
+    with pytest.raises(Ended):
+        processes[1].fail_with(hosts.UserError("its disk is full"))
+    capsys.readouterr()
+    # The thread that talks goes on while this one waits.
+    monkeypatch.setattr(processes[0]._verdict_read, "wait", lambda _: [processes[0]._talk(0)])
+    with pytest.raises(Ended):
+        processes[0].fail_with(error)
+    assert capsys.readouterr().err == "error: process 1 on host1 failed: its disk is full\n"

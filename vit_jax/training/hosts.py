@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -27,6 +28,7 @@ WATCH_SECONDS = 30.0
 _RUNS = itertools.count()  # each run of a job has keys of its own
 _FOREVER_MS = 7 * 24 * 3600 * 1000  # barriers end by the watch, not by time
 _FAREWELL_SECONDS = 5.0  # process 0 stays so long, for the others to read what happened
+_CONNECTION = re.compile(r"Gloo|connection (closed|reset)|coordination ?service|barrier", re.IGNORECASE)
 _LOG = logging.getLogger(__name__)
 
 
@@ -252,10 +254,13 @@ class Hosts:
 
 
 def _from_the_connection(error: BaseException | None) -> bool:
-    """Whether JAX raised it, or raised what led to it: a collective or a barrier that another process has left."""
+    """Whether a collective or a barrier that another process has left led to it, as JAX or Orbax tell it."""
     while error is not None:
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            return "RESOURCE_EXHAUSTED" not in str(error)
+        text = str(error)
+        if "RESOURCE_EXHAUSTED" in text:
+            return False
+        if isinstance(error, jax.errors.JaxRuntimeError) or _CONNECTION.search(text):
+            return True
         error = error.__cause__ or error.__context__
     return False
 
