@@ -14,7 +14,7 @@ LAYERS = (
     ("planning",),
     ("training", "evaluation", "analysis"),
     ("models", "data", "checkpoints"),
-    ("config", "sharding"),
+    ("config", "sharding", "distributed"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Of the same layer: evaluation reads the task, the loop evaluates, and a model file holds a model.

@@ -179,6 +179,33 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dic
     }
 
 
+def to_first_host(tree: Any) -> Any:
+    """Global arrays as NumPy arrays in the memory of process 0; None in the others, of which all must call it.
+
+    No device holds more than a part of what is split: of stacked parameters one layer, of others one parameter.
+    """
+    first = jax.process_index() == 0
+
+    def fetch(leaf: jax.Array) -> np.ndarray | None:
+        if leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return np.asarray(leaf) if first else None
+        assert isinstance(leaf.sharding, NamedSharding)
+        whole = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+        if leaf.ndim < 2 or leaf.sharding.spec[0] is not None:
+            gathered = jax.jit(lambda x: x, out_shardings=whole)(leaf)
+            return np.asarray(gathered) if first else None
+        layer = jax.jit(lambda x, i: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), out_shardings=whole)
+        host = np.empty(leaf.shape, leaf.dtype) if first else None
+        for i in range(len(leaf)):
+            gathered = layer(leaf, i).block_until_ready()  # so that no process runs ahead and fills its devices
+            if host is not None:
+                host[i] = np.asarray(gathered)
+        return host
+
+    fetched = jax.tree.map(fetch, tree)
+    return fetched if first else None
+
+
 def table(params: Any) -> str:
     """Names, shapes, sizes and sharding of parameters (arrays, or shapes with a sharding), one a line, and the sum."""
     rows, total = [("parameter", "shape", "size", "sharded over")], 0

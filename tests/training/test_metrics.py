@@ -67,7 +67,7 @@ def test_other_processes_write_nothing(tmp_path):
 def test_speed_leaves_compilation_and_evaluations_out(monkeypatch, caplog):
     clock = iter([0.0, 100.0, 100.0, 102.0, 102.0, 150.0, 154.0])
     monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock))
-    progress = Progress(10, 30, batch_size=8)
+    progress = Progress(10, 30, batch_size=8, first_process=True)
     progress.step(11)  # ends at 100 seconds
     assert progress.speed(11) == {"train/images_per_second": 0.08}  # there is nothing else to go by
     with caplog.at_level(logging.INFO, "vit_jax"):

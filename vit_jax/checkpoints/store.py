@@ -43,13 +43,14 @@ class Store:
     def restore(self, abstract: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """The newest whole checkpoint, and its step; None where there is none.
 
-        One that can't be read is set aside as `STEP.broken`, with a warning, and the one before is taken.
+        One that can't be read is set aside as `STEP.broken`, with a warning, and the one before is taken. Of several
+        processes perhaps only one can't read it: they leave that to the user.
 
         Args:
             abstract: as the state, of shapes with shardings.
 
         Raises:
-            UserError: there are checkpoints and none can be read.
+            UserError: there are checkpoints and none can be read, or of several processes one can't read the newest.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items() if tree is not None}
@@ -58,6 +59,11 @@ class Store:
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
             except Exception as error:  # whatever the storage layers raise for a damaged file
+                if jax.process_count() > 1:
+                    raise UserError(
+                        f"the checkpoint {self._folder}/{step} can't be read ({_line(error)}); mend that, or move it "
+                        "away to go on from the one before"
+                    ) from error
                 broken.append(step)
                 _LOG.warning("checkpoint %s/%d can't be read (%s)", self._folder, step, _line(error))
                 continue
@@ -73,12 +79,11 @@ class Store:
         return None
 
     def _set_aside(self, steps: list[int]) -> None:
-        if jax.process_index() == 0:
-            for step in steps:
-                aside = self._folder / f"{step}.broken"
-                if aside.exists():
-                    aside.rmtree()
-                (self._folder / str(step)).rename(aside)
+        for step in steps:
+            aside = self._folder / f"{step}.broken"
+            if aside.exists():
+                aside.rmtree()
+            (self._folder / str(step)).rename(aside)
         self._manager.reload()
 
     def wait(self) -> None:

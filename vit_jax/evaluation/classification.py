@@ -1,10 +1,12 @@
 """Accuracy and loss on a split, every example counted once."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vit_jax import config as config_lib
 from vit_jax import data, sharding
@@ -28,7 +30,7 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
     bind, _ = split(model)
     task = Classification(config.task)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def totals(params: Params, batch: Batch) -> jax.Array:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             logits = bind(params)(batch["image"])
@@ -43,7 +45,7 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
             sums = [0.0, 0.0, 0.0]  # right, loss, examples: float64, so that counts stay exact
             for batch in data.evaluation_batches(config, name, rows=rows):
                 part = totals(params, sharding.to_devices(batch, mesh, batch_size))
-                sums = [a + b for a, b in zip(sums, map(float, part), strict=True)]
+                sums = [a + b for a, b in zip(sums, map(float, np.asarray(part)), strict=True)]
             if not sums[2]:
                 raise UserError(f"the evaluation {name!r} has no image that can be read; check its data set")
             return {"accuracy": sums[0] / sums[2], "loss": sums[1] / sums[2]}

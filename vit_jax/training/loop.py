@@ -10,12 +10,13 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Self
 
 import jax
+import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
 import vit_jax
 from vit_jax import config as config_lib
@@ -28,19 +29,26 @@ from vit_jax.evaluation import make_evaluations
 from vit_jax.models import names
 from vit_jax.models.model import Model
 from vit_jax.training import metrics, start
+from vit_jax.training.hosts import WATCH_SECONDS, Hosts
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
 from vit_jax.training.step import make_step
 
 FORMAT_VERSION = 1
+_NETWORK_DISK_SECONDS = 20.0  # until all hosts see a new file
+_SHARE = "name a --workdir that they share, gs:// or on a common disk"
 _LOG = logging.getLogger(__name__)
 
 
-def train(config: Any, workdir: epath.PathLike) -> dict[str, float]:
+def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_SECONDS) -> dict[str, float]:
     """Trains a model, or continues to, and leaves it in `workdir` as `model.npz` with `model.json`.
+
+    Of several processes, which `jax.distributed.initialize` has joined, all call it. What one of them raises is shown
+    there and ends them all, with code 1.
 
     Args:
         config: as a config file gives it.
-        workdir: the run's folder, local or `gs://`; made after the first step.
+        workdir: the run's folder, local or `gs://`, the same for all processes; made after the first step.
+        watch_seconds: one of several processes that gives no sign of life for so long ends the run.
 
     Returns:
         The last step's metrics; empty where the run was complete before.
@@ -49,23 +57,23 @@ def train(config: Any, workdir: epath.PathLike) -> dict[str, float]:
         UserError: what is wrong with the config, the data, the folder or the numbers.
         SystemExit: code 143, after SIGTERM and a clean save, or at once before the first step.
     """
-    config = resolve(config)
-    folder = _checked_folder(workdir, config)
-    if (folder / "model.npz").exists():
-        _LOG.info("this run is complete: %s holds its model.npz", folder)
-        return {}
-    with _Sigterm() as sigterm:
+    with Hosts(watch_seconds) as hosts, _Sigterm(hosts) as sigterm:
+        if jax.process_count() != hosts.count:
+            raise UserError(
+                f"there are {jax.process_count()} processes; call jax.distributed.initialize() first in all"
+            )
+        config = resolve(config)
+        folder = _checked_folder(workdir, config)
+        complete = (folder / "model.npz").exists()
+        hosts.require_same("the config", dataclasses.asdict(config), "give all processes the same command")
+        seen = [complete, (folder / "config.json").exists(), (folder / FOLDER).exists()]
+        hosts.require_same("the workdir", [str(folder), *seen], _SHARE)
+        if complete:
+            _LOG.info("this run is complete: %s holds its model.npz", folder)
+            return {}
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
-        try:
-            return _Run(config, mesh, folder, start.model_of(config, folder), sigterm).run()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise UserError(
-                "the devices ran out of memory; lower config.global_batch_size, raise config.accumulation_steps or "
-                "config.mesh.fsdp, or set config.model.remat=full"
-            ) from error
+        return _Run(config, mesh, folder, start.model_of(config, folder), hosts, sigterm).run()
 
 
 def _checked_folder(workdir: epath.PathLike, config: config_lib.Config) -> epath.Path:
@@ -97,33 +105,47 @@ def _checked_folder(workdir: epath.PathLike, config: config_lib.Config) -> epath
 
 
 class _Sigterm:
-    """Whether SIGTERM has come; until `saves` is set there is nothing to save, and it ends the process at once.
+    """Whether SIGTERM has come; alone, until `saves` is set there is nothing to save, and it ends the process at once.
 
-    Several processes leave the signal to JAX's preemption service, and threads other than the main one to the caller.
+    Several processes agree on what to do. Threads other than the main one leave the signal to the caller.
     """
 
-    def __init__(self):
+    def __init__(self, hosts: Hosts):
+        self._hosts = hosts
         self.saves = self.received = False
 
     def __enter__(self) -> Self:
-        self._alone = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-        self._before = signal.signal(signal.SIGTERM, self._handle) if self._alone else None
+        self._handles = threading.current_thread() is threading.main_thread()
+        self._before = signal.signal(signal.SIGTERM, self._handle) if self._handles else None
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._alone:
+        if self._handles:
             signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
 
     def _handle(self, *_: Any) -> None:
         self.received = True
-        if not self.saves:
+        self._hosts.request_stop()
+        if self._hosts.count == 1 and not self.saves:
             raise SystemExit(143)
 
     def agreed(self, step: int) -> bool:
         """Whether all processes are to save and end after `step`."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self.received
+        return self._hosts.agreed(step) if self._hosts.count > 1 else self.received
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """Turns what devices without enough memory raise into one sentence."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "the devices ran out of memory; lower config.global_batch_size, raise config.accumulation_steps or "
+            "config.mesh.fsdp, or set config.model.remat=full"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -144,14 +166,16 @@ class _Run:
         mesh: jax.sharding.Mesh,
         folder: epath.Path,
         model: Model,
+        hosts: Hosts,
         sigterm: _Sigterm,
     ):
-        self.config, self.mesh, self.folder, self.model, self.sigterm = config, mesh, folder, model, sigterm
+        self.config, self.mesh, self.folder, self.model = config, mesh, folder, model
+        self.hosts, self.sigterm = hosts, sigterm
         self.first_process = jax.process_index() == 0
         self.evaluations = make_evaluations(config, model, mesh)
         for name in self.evaluations:
             data.evaluation_examples(config, name)  # what is missing shows now, and not at the first evaluation
-        self.step = make_step(config, model)
+        self.step: Any = make_step(config, model)
         self.store: Store | None = None
         self.writer: metrics.Writer | None = None
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # metrics still on the devices
@@ -159,7 +183,12 @@ class _Run:
 
     def run(self) -> dict[str, float]:
         with contextlib.ExitStack() as closing:  # closes everything, even where closing one thing fails
-            return self._run(closing)
+            try:
+                with _memory():
+                    return self._run(closing)
+            except BaseException as error:
+                self.hosts.fail_with(error)  # before anything is closed, which several processes do together
+                raise
 
     def _run(self, closing: contextlib.ExitStack) -> dict[str, float]:
         state, start = self._start(closing)
@@ -169,17 +198,22 @@ class _Run:
         values: dict[str, float] = {}
         rows = sharding.local_rows(self.mesh, size)
         batches = closing.enter_context(contextlib.closing(data.batches(self.config, start_step=start, rows=rows)))
-        progress = closing.enter_context(contextlib.closing(metrics.Progress(start, total, size)))
+        progress = metrics.Progress(start, total, size, first_process=self.first_process)
+        closing.enter_context(contextlib.closing(progress))
         for done in range(start + 1, total + 1):
-            state, outputs = self.step(state, sharding.to_devices(next(batches), self.mesh, size))
+            batch = sharding.to_devices(next(batches), self.mesh, size)
+            if done == start + 1:
+                self._compile(state, batch)
+            state, outputs = self.step(state, batch)
             self.pending.append((done, outputs))
             if self.writer is None:
                 self._check_finite()  # waits for the first step
                 self.sigterm.saves = True
+            stop = self.sigterm.agreed(done)
+            if self.writer is None:
                 self._open(start, closing)
             assert self.writer is not None and self.store is not None
             progress.step(done)
-            stop = self.sigterm.agreed(done)
             last = done == total
             log = done % self.config.log_steps == 0 or last
             save = stop or last or _due(self.config.checkpoint.every_steps, done)
@@ -220,9 +254,19 @@ class _Run:
                 step, items = restored
                 _LOG.info("going on from the checkpoint of step %d in %s", step, self.folder)
                 whole = abstract.step.sharding
-                return TrainState(step=jax.device_put(jax.numpy.int32(step), whole), **items), step
+                number = jax.make_array_from_callback((), whole, lambda _: np.int32(step))
+                return TrainState(step=number, **items), step
         params = start.initial_params(self.config, self.model)
         return create_state(self.config, self.model, params), 0
+
+    def _compile(self, state: TrainState, batch: dict[str, jax.Array]) -> None:
+        """Several processes compile the step each at its own pace, and begin it together.
+
+        On CPUs a collective is given up where one process comes to the first of them half a minute after another.
+        """
+        if self.hosts.count > 1:
+            self.step = self.step.lower(state, batch).compile()
+            self.hosts.sync("the step is compiled")
 
     def _open_store(self, closing: contextlib.ExitStack) -> Store:
         store = Store(self.folder / FOLDER, self.config.checkpoint.keep)
@@ -235,13 +279,22 @@ class _Run:
             if self.first_process:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._write_descriptions()
-            multihost_utils.sync_global_devices("the run's folder")
+            self.hosts.sync("the run's folder is made")
+            self._check_shared()
             if self.store is None:
                 self._open_store(closing)
             writer = metrics.Writer(
                 self.folder, start, tensorboard=self.config.log.tensorboard, first_process=self.first_process
             )
             self.writer = closing.enter_context(contextlib.closing(writer))
+
+    def _check_shared(self) -> None:
+        """Raises UserError where this process does not see what the first one has written."""
+        deadline = time.monotonic() + _NETWORK_DISK_SECONDS
+        while not (self.folder / "config.json").exists():
+            if time.monotonic() > deadline:
+                raise UserError(f"{self.folder} was made by process 0 and is not here; {_SHARE}")
+            time.sleep(0.5)
 
     def _write_descriptions(self) -> None:
         devices = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()}
@@ -280,8 +333,8 @@ class _Run:
         """Waits for the last checkpoint and writes the model."""
         assert self.store is not None
         self.store.wait()
-        params = multihost_utils.process_allgather(state.average or state.params, tiled=True)
-        if self.first_process:
+        params = sharding.to_first_host(state.average or state.params)
+        if params is not None:
             path = self.folder / "model.npz"
             with _writing(self.folder):
                 model_file.write(path, names.Published(params), self._description())

@@ -85,15 +85,15 @@ class Writer:
 
 
 class Progress:
-    """The speed, shown by a bar on a terminal and by plain lines in a log elsewhere."""
+    """The speed, shown by plain lines in a log, and on the first process's terminal by a bar."""
 
-    def __init__(self, start: int, total: int, batch_size: int):
+    def __init__(self, start: int, total: int, batch_size: int, *, first_process: bool):
         self._total, self._batch_size = total, batch_size
         # Pairs of a step and when it ended: the one before the first, the first, and that from which the speed counts.
         self._start = self._since = (start, time.monotonic())
         self._first: tuple[int, float] | None = None
         self._bar = None
-        if sys.stderr.isatty():
+        if first_process and sys.stderr.isatty():
             import tqdm
 
             self._bar = tqdm.tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)

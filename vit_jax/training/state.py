@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import AbstractMesh, Mesh
 
@@ -78,6 +79,12 @@ def create_state(config: Any, model: Model, params: Params | None = None) -> Tra
             return initial(config, split(drawn)[1])
 
         return jax.jit(draw, out_shardings=shardings)(jax.random.key(config.seed))
-    params = jax.device_put(params, shardings.params)
+    if jax.process_count() > 1:  # each cuts out what its devices hold; device_put would compare whole copies of all
+        host = jax.tree.map(np.asarray, params)
+        params = jax.tree.map(
+            lambda x, s: jax.make_array_from_callback(x.shape, s, lambda index: x[index]), host, shardings.params
+        )
+    else:
+        params = jax.device_put(params, shardings.params)
     # Copied inside, so that the model's own arrays are not donated with the state.
     return jax.jit(lambda p: initial(config, jax.tree.map(jnp.copy, p)), out_shardings=shardings)(params)

@@ -1,0 +1,370 @@
+"""Several processes on one machine are a real multi-host run: the same numbers as one, and nothing lost or hung."""
+
+import json
+import os
+import pathlib
+import random
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vit_jax
+from vit_jax.training import loop
+
+ROOT = pathlib.Path(__file__).parents[2]
+LOCAL = ROOT / "launch" / "local.py"
+free_port = runpy.run_path(str(LOCAL))["_free_port"]
+EXAMPLES = 50  # no multiple of a batch: the last one of an evaluation is not full
+COMMAND = ("main", f"--config={ROOT / 'tests' / 'small.py'}", f"--config.data.num_examples={EXAMPLES}")
+ENDS_IN = 240  # seconds, on a machine that is busy; a hang would be for ever
+
+
+class Job:
+    """So many processes, started as their hosts would start them."""
+
+    def __init__(self, start, folder, processes, devices, *args, second="", **env):
+        self.folder, self.started = folder, time.time()
+        if processes > 1:
+            args += (f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}")
+        self.processes = [
+            start(
+                *COMMAND,
+                f"--workdir={folder}",
+                *args,
+                *([f"--process_id={process}"] if processes > 1 else []),
+                *([second] if second and process == 1 else []),
+                JAX_NUM_CPU_DEVICES=str(devices),
+                **env,
+            )
+            for process in range(processes)
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+    def ended(self, but=()):
+        """What each has said, and its exit code."""
+        said = [p.communicate(timeout=ENDS_IN)[1] for i, p in enumerate(self.processes) if i not in but]
+        return said, [p.returncode for i, p in enumerate(self.processes) if i not in but]
+
+    def until_logged(self, step):
+        """Waits until this step is logged, by these processes and not by earlier ones."""
+        while not any(line["step"] >= step and line["time"] > self.started for line in lines(self.folder)):
+            running = [process.poll() is None for process in self.processes]
+            assert all(running), [process.communicate()[1] for process in self.processes]
+            time.sleep(0.01)
+
+
+def lines(folder):
+    path = folder / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def numbers(folder):
+    return [{k: v for k, v in line.items() if k not in ("time", "train/images_per_second")} for line in lines(folder)]
+
+
+def process_of(folder, number):
+    """The process id of one of a launcher's processes."""
+    listed = subprocess.run(
+        ["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    words = [line.split() for line in listed]
+    (found,) = [w[0] for w in words if f"--workdir={folder}" in w and f"--process_id={number}" in w]
+    return int(found)
+
+
+def checkpoints(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def errors(said):
+    return [line for line in said.splitlines() if line.startswith("error: ")]
+
+
+def run(start, folder, processes, devices, *args):
+    with Job(start, folder, processes, devices, *args) as job:
+        said, codes = job.ended()
+    assert codes == [0] * processes, said
+    return said
+
+
+def agree(folder, other):
+    """Losses, gradients' norms, final evaluation and parameters, to rounding. Logged lines may be more in one."""
+    mine, theirs = ({line["step"]: line for line in numbers(path)} for path in (folder, other))
+    assert mine.keys() <= theirs.keys()
+    for step, values in mine.items():
+        np.testing.assert_allclose([theirs[step][key] for key in values], list(values.values()), atol=1e-5)
+    old, new = (dict(np.load(path / "model.npz")) for path in (folder, other))
+    assert old.keys() == new.keys()
+    for name in old:
+        if not name.endswith("key/bias"):  # whose exact gradient is zero: Adam moves it by rounding noise
+            np.testing.assert_allclose(old[name], new[name], atol=1e-4, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def one(small, tmp_path_factory):
+    """One process with eight devices, uninterrupted."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    vit_jax.train(small({"data.num_examples": EXAMPLES}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(start, tmp_path_factory):
+    """Four processes of one device each, uninterrupted."""
+    folder = tmp_path_factory.mktemp("four") / "run"
+    said = run(start, folder, 4, 1)
+    assert "step 12 of 12" in said[0]
+    assert not any("step 12" in text for text in said[1:])  # the first one speaks for all
+    return folder
+
+
+def test_two_processes_of_which_one_is_killed(one, tmp_path):
+    """As a user runs them; started again they end as one process does."""
+    folder = tmp_path / "run"
+    command = [
+        sys.executable,
+        LOCAL,
+        "--processes=2",
+        "--devices=2",
+        "--",
+        sys.executable,
+        "-m",
+        f"vit_jax.{COMMAND[0]}",
+    ]
+    command += [*COMMAND[1:], f"--workdir={folder}"]
+    path = str(pathlib.Path(vit_jax.__file__).parents[1])
+    options = {"stderr": subprocess.PIPE, "text": True, "env": {**os.environ, "PYTHONPATH": path}}
+    with subprocess.Popen(command, **options) as job:
+        while not any(line["step"] >= 8 for line in lines(folder)):
+            assert job.poll() is None, job.communicate()[1]
+            time.sleep(0.01)
+        os.kill(process_of(folder, 1), signal.SIGKILL)
+        said = job.communicate(timeout=ENDS_IN)[1]
+    assert job.returncode == 1, said
+    assert errors(said) == ["error: process 1 was ended by SIGKILL"]
+    again = subprocess.run(command, timeout=ENDS_IN, **options)
+    assert again.returncode == 0, again.stderr
+    assert "going on from the checkpoint" in again.stderr and "process 1: " not in again.stderr
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in one.iterdir())
+    assert json.loads((folder / "config.json").read_text())["devices"]["processes"] == 2
+    agree(one, folder)
+
+
+def test_workdir_that_is_not_on_a_common_disk(small, tmp_path, monkeypatch):
+    """What process 0 writes does not appear: here because it is not written."""
+    monkeypatch.setattr(loop._Run, "_write_descriptions", lambda _: None)
+    monkeypatch.setattr(loop, "_NETWORK_DISK_SECONDS", 0.0)
+    with pytest.raises(vit_jax.UserError, match="run was made by process 0 and is not here; name a --workdir that"):
+        vit_jax.train(small(), tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_four_processes_equal_one(one, four):
+    agree(one, four)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_sharded_over_processes(start, one, tmp_path, processes):
+    """Parameters split over them; no process ever holds a device array of all."""
+    run(start, tmp_path / "run", processes, 4 // processes, "--config.mesh.data=1", "--config.mesh.fsdp=4")
+    agree(one, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_any_killed_at_a_random_moment(start, four, tmp_path):
+    """Every process ends, and the same command goes on to the same bits."""
+    killed = [random.choice([1, 2, 3]), 0]  # 0 is the one that the others are watched by
+    for process in killed:
+        with Job(start, tmp_path / "run", 4, 1, "--watch_seconds=10") as job:
+            job.until_logged(random.choice([2, 4, 6, 8]))
+            time.sleep(random.uniform(0, 0.5))
+            job.processes[process].kill()
+            said, codes = job.ended()
+        assert codes.pop(process) == -signal.SIGKILL
+        assert all(codes), (codes, said)
+        named = [
+            text
+            for text in said
+            if f"no sign of life from process {process} on {socket.gethostname()} for 10 s" in text
+        ]
+        assert len(named) == 3 or process == 0, said
+    run(start, tmp_path / "run", 4, 1)
+    assert numbers(tmp_path / "run") == numbers(four)
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (four / "model.npz").read_bytes()
+    assert checkpoints(tmp_path / "run") == checkpoints(four)
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name or "tmp" in path.name]
+
+
+@pytest.mark.slow
+def test_goes_on_with_another_number_of_processes(start, small, tmp_path):
+    """Each is ended by SIGTERM to one process, which saves on all at the same step, and the next has half as many."""
+    changes = {"data.num_examples": EXAMPLES, "total_steps": 200, "checkpoint.every_steps": 200, "log_steps": 1,
+               "optimizer.learning_rate": 1e-4, "evaluations.test.every_steps": 200}  # fmt: skip
+    vit_jax.train(small(changes), tmp_path / "one")
+    flags = [f"--config.{key}={value}" for key, value in changes.items()]
+    folder, saved = tmp_path / "run", 0
+    for processes, devices in ((4, 1), (2, 2)):
+        with Job(start, folder, processes, devices, *flags, "--watch_seconds=10") as job:
+            job.until_logged(saved + 1)
+            job.processes[-1].terminate()
+            said, codes = job.ended()
+        assert codes == [143] * processes, said
+        assert not saved or f"going on from the checkpoint of step {saved}" in said[0]
+        saved = checkpoints(folder)[-1]
+        assert f"SIGTERM: saved step {saved}" in said[0]
+    again = run(start, folder, 1, 2, *flags)
+    assert f"going on from the checkpoint of step {saved}" in again[0]
+    agree(tmp_path / "one", folder)
+
+
+@pytest.mark.slow
+def test_sigterm_before_the_first_step_leaves_nothing(start, tmp_path):
+    with Job(start, tmp_path / "run", 2, 1, JAX_ENABLE_COMPILATION_CACHE="0") as job:
+        for line in job.processes[0].stderr:
+            if "parameters" in line:  # the step is compiled next
+                break
+        job.processes[1].terminate()
+        said, codes = job.ended()
+    assert codes == [143, 143], said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_stopped_first_process_is_named(start, tmp_path):
+    """By the others; tests/launch stops another than the first."""
+    with Job(start, tmp_path / "run", 2, 1, "--watch_seconds=8") as job:
+        job.until_logged(4)
+        job.processes[0].send_signal(signal.SIGSTOP)
+        said, codes = job.ended(but=[0])
+    assert codes == [1], said
+    (error,) = errors(said[0])
+    assert f"no sign of life from process 0 on {socket.gethostname()} for 8 s" in error
+
+
+@pytest.mark.slow
+def test_error_of_one_ends_all(start, tmp_path):
+    """One of them comes upon an image that can't be read."""
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        path = tmp_path / "images" / ("train", "test")[i % 3 == 2] / "abcd"[i % 4] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    (bad,) = (tmp_path / "images" / "train").rglob("0.png")
+    bad.write_text("no image")
+    data = (f"--config.data.data_dir={tmp_path}/images", "--config.data.name=folder", "--config.data.corrupt=fail",
+            "--config.data.num_examples=1024", "--config.data.num_classes=10")  # fmt: skip
+    with Job(start, tmp_path / "run", 2, 1, *data) as job:
+        said, codes = job.ended()
+    assert codes == [1, 1], said
+    found = [line for text in said for line in errors(text)]
+    assert len(found) == 2 and all(f"{bad} can't be read" in line for line in found), said
+    assert sum(f"on {socket.gethostname()} failed: " in line for line in found) == 1
+    assert not any("Traceback" in text for text in said)
+
+
+@pytest.mark.slow
+def test_starts_from_a_file_in_a_cluster_that_is_detected(start, small, one, tmp_path):
+    """Two processes that SLURM numbers; one that says it is alone does not wait for the other."""
+    still = {"init_from": str(one), "optimizer.learning_rate": 0.0, "optimizer.average": 0.0, "total_steps": 1}
+    cluster = {"SLURM_JOB_ID": str(random.randrange(4096)), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
+    flags = [f"--config.{key}={value}" for key, value in still.items()]
+    jobs = [
+        start(*COMMAND, *flags, f"--workdir={tmp_path}/together", **cluster, SLURM_PROCID=str(i), SLURM_LOCALID="0")
+        for i in range(2)
+    ]
+    alone = {**cluster, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    jobs.append(start(*COMMAND, *flags, f"--workdir={tmp_path}/alone", "--processes=1", **alone))
+    said = [job.communicate(timeout=ENDS_IN)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0], said
+    for name, processes in (("together", 2), ("alone", 1)):
+        assert json.loads((tmp_path / name / "config.json").read_text())["devices"]["processes"] == processes
+    agree(tmp_path / "together", tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_what_one_process_cannot_read_or_does_not_share(start, four, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(four, folder)
+    (folder / "model.npz").unlink()
+    for path in (folder / "checkpoints" / "12").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with Job(start, folder, 2, 1) as job:
+        said, codes = job.ended()
+    assert codes == [1, 1], said
+    assert any(f"the checkpoint {folder}/checkpoints/12 can't be read" in line for line in errors(said[0])), said
+    shutil.rmtree(folder / "checkpoints" / "12")
+    for other, expected in (
+        (f"--workdir={tmp_path}/other", "the workdir is another one here than in process 0; name a --workdir that"),
+        ("--config.checkpoint.keep=7", "the config is another one here than in process 0; give all"),
+    ):
+        with Job(start, folder, 2, 1, second=other) as job:
+            said, codes = job.ended()
+        assert codes == [1, 1], said
+        assert errors(said[1])[0].startswith(f"error: {expected}"), said
+        assert f"failed: {expected}" in errors(said[0])[0], said
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--coordinator=127.0.0.1:1"], ["add --processes and --process_id"]),
+        (["--processes=2", "--process_id=0"], ["add --coordinator"]),
+        (["--process_id=0"], ["add --coordinator and --processes"]),
+        (["--coordinator=127.0.0.1:1", "--processes=2", "--process_id=2"], ["--process_id=2", "take 0 to 1"]),
+        (["--coordinator=127.0.0.1:1", "--processes=2", "--process_id=-1"], ["process_id"]),
+        (["--coordinator=127.0.0.1:1", "--processes=0", "--process_id=0"], ["processes"]),
+        (["--coordinator=127.0.0.1", "--processes=2", "--process_id=0"], ["is not HOST:PORT"]),
+        (["--coordinator=127.0.0.1:99999", "--processes=2", "--process_id=0"], ["is not HOST:PORT"]),
+        (["--watch_seconds=0"], ["watch_seconds"]),
+        (["--wait_seconds=0"], ["wait_seconds"]),
+    ],
+)
+def test_flags_that_cannot_be_meant(start, tmp_path, args, said):
+    """Found before JAX is imported."""
+    process = start(*COMMAND, f"--workdir={tmp_path}/run", *args, without=("jax", "tensorflow"))
+    err = process.communicate(timeout=ENDS_IN)[1]
+    assert process.returncode == 1, err
+    (line,) = err.splitlines()
+    assert line.startswith("error: ") and all(word in line for word in said), line
+
+
+def test_nobody_answers(start, tmp_path):
+    port = free_port()
+    flags = (f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--workdir={tmp_path}/run", "--wait_seconds=3")
+    taken = socket.create_server(("", free_port()))
+    with taken:
+        address = f"--coordinator=127.0.0.1:{taken.getsockname()[1]}"
+        processes = [
+            start(*COMMAND, *flags, "--process_id=1"),
+            start(*COMMAND, *flags, address, "--process_id=0"),
+        ]
+        said = [process.communicate(timeout=ENDS_IN)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], said
+    assert errors(said[0])[0].startswith(f"error: nothing answers at --coordinator=127.0.0.1:{port}, where process 0")
+    assert "can't be used (Address already in use)" in errors(said[1])[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_some_do_not_come(start, tmp_path):
+    flags = (f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--process_id=0", "--wait_seconds=3")
+    process = start(*COMMAND, *flags, f"--workdir={tmp_path}/run")
+    said = process.communicate(timeout=ENDS_IN)[1]
+    assert process.returncode == 1, said
+    assert "not all of --processes=2 have come" in errors(said)[0]

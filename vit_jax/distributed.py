@@ -1,0 +1,126 @@
+"""Joining the processes of one job, before JAX touches a device.
+
+TPU pods, GKE, SLURM and Open MPI tell `jax.distributed.initialize()` who is who; anywhere else `--coordinator`,
+`--processes` and `--process_id` do. Where nothing does, the process is alone.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from vit_jax.errors import UserError
+
+_NOTHING_DETECTED = "coordinator_address should be defined"  # what JAX raises, as a ValueError
+_SHUTDOWN_SECONDS = 60  # how long one that is through waits for the others
+
+
+def check(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
+    """Raises UserError where the three flags can't be meant. `--processes=1` alone says that there are no others."""
+    given = {"--coordinator": coordinator, "--processes": processes, "--process_id": process_id}
+    missing = [flag for flag, value in given.items() if value is None]
+    if len(missing) == 3 or (processes == 1 and coordinator is None and process_id in (None, 0)):
+        return
+    if missing:
+        raise UserError(f"--coordinator, --processes and --process_id go together; add {' and '.join(missing)}")
+    assert coordinator is not None and processes is not None and process_id is not None
+    if not 0 <= process_id < processes:
+        raise UserError(f"--process_id={process_id} is not one of --processes={processes}; take 0 to {processes - 1}")
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise UserError(f"--coordinator={coordinator} is not HOST:PORT, such as 10.0.0.1:8476")
+
+
+def join(
+    coordinator: str | None, processes: int | None, process_id: int | None, wait_seconds: float, watch_seconds: float
+) -> int:
+    """Waits for the other processes, if there are any, and returns the number of this one.
+
+    Raises:
+        UserError: what `check` finds, or the coordinator's port is taken. Where the others do not come in time, the
+            process ends with one sentence and code 1: JAX itself would abort it.
+    """
+    import jax
+
+    check(coordinator, processes, process_id)
+    if processes == 1:
+        return 0
+    # At which step all stop after SIGTERM is agreed on in training/hosts.py. JAX's service counts from the first step
+    # of a process's life, so that a signal between a restart and its first step would be lost.
+    jax.config.update("jax_enable_preemption_service", False)
+    flags: dict[str, Any] = {}
+    if coordinator is not None:
+        flags = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process_id}
+        flags["cluster_detection_method"] = "deactivate"
+        if process_id == 0:
+            _check_port(coordinator)
+    try:
+        with _ends_after(wait_seconds, coordinator, processes):
+            jax.distributed.initialize(
+                **flags,
+                initialization_timeout=int(wait_seconds) + 60,  # ours comes first
+                heartbeat_timeout_seconds=max(100, int(2 * watch_seconds)),  # and training/hosts.py before this
+                shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            )
+    except Exception as error:
+        if coordinator is None and isinstance(error, ValueError) and _NOTHING_DETECTED in str(error):
+            return 0
+        where = f"at --coordinator={coordinator}" if coordinator else "with what this cluster says of itself"
+        raise UserError(
+            f"the processes can't be joined {where} ({' '.join(str(error).split())}); mend that, or add --processes=1 "
+            "where this process is alone"
+        ) from error
+    from jax._src import distributed  # jax.process_index() would start the devices, which all processes do together
+
+    return distributed.global_state.process_id
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises UserError where something listens already. gRPC would share the port with another coordinator."""
+    port = int(coordinator.rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("", port))
+            trial.listen()
+        except OSError as error:
+            raise UserError(
+                f"the port of --coordinator={coordinator} can't be used ({error.strerror or error}); take another one "
+                "for all processes, or end the job that holds it"
+            ) from error
+
+
+@contextlib.contextmanager
+def _ends_after(seconds: float, coordinator: str | None, processes: int | None) -> Iterator[None]:
+    """Ends the process with one sentence where what is inside takes longer: it can't be interrupted."""
+
+    def end() -> None:
+        if coordinator is None:
+            text = "the other processes of this job have not come"
+        elif _answers(coordinator):
+            text = f"not all of --processes={processes} have come to --coordinator={coordinator}"
+        else:
+            text = f"nothing answers at --coordinator={coordinator}, where process 0 has to be"
+        text += f" in {seconds:g} s; start them all, wait for longer with --wait_seconds, or "
+        print(f"error: {text}add --processes=1 where this process is alone", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _answers(coordinator: str) -> bool:
+    host, _, port = coordinator.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
