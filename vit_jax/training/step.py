@@ -12,6 +12,7 @@ from vit_jax.data.augment import augment
 from vit_jax.models.functional import split
 from vit_jax.models.model import Model
 from vit_jax.models.randomness import fold_in, row_keys
+from vit_jax.training import compiler
 from vit_jax.training.optimizer import make_optimizer, trained_norm
 from vit_jax.training.schedule import make_schedule
 from vit_jax.training.state import TrainState, abstract_state, resolve
@@ -89,4 +90,10 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.jit(step, in_shardings=(state_shardings, rows), out_shardings=(state_shardings, whole), donate_argnums=0)
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, rows),
+        out_shardings=(state_shardings, whole),
+        donate_argnums=0,
+        compiler_options=compiler.options(mesh),
+    )
