@@ -54,6 +54,13 @@ def test_rules():
         assert found == expected or not expected, path
 
 
+def test_fsdp_divides_the_model():
+    params = {"mlp": {"dense1": {"kernel": np.zeros((12, 64))}, "dense2": {"kernel": np.zeros((64, 12))}}}
+    sharding.check_fsdp(params, mesh(fsdp=4))
+    with pytest.raises(UserError, match=r"fsdp=8 would split 0%.*config.mesh.data=2 and config.mesh.fsdp=4"):
+        sharding.check_fsdp(params, mesh(fsdp=8))
+
+
 def test_every_matrix_of_a_model_is_split():
     """Only small parameters stay whole."""
     from flax import nnx

@@ -1,6 +1,6 @@
 """Plan a job before paying for it: compile the step of any config for any TPU slice, on a machine that has none.
 
-    python -m vit_jax.plan --config=configs/pretrain.py:H/14,imagenet2012 --topology=v5e:16x16 --config.mesh.fsdp=16
+    python -m vit_jax.plan --config=configs/pretrain.py:H/14,imagenet2012 --topology=v5e:16x16 --config.mesh.fsdp=128
 
 says whether it fits, how long it takes and what moves; and if it does not fit, with what it would. `--json=FILE` writes
 the same for programs (of a job that does not fit, under `nearest`, the one that does), `--hlo=FILE` the compiled text.

@@ -110,6 +110,25 @@ def state_shardings(abstract: Any, mesh: Mesh | AbstractMesh) -> Any:
     )
 
 
+def check_fsdp(params: Any, mesh: Mesh | AbstractMesh) -> None:
+    """Raises UserError where `fsdp` leaves most of the parameters (arrays or shapes) whole: it does not divide them."""
+    data, fsdp, *others = (mesh.shape[axis] for axis in AXES)
+    leaves = [(path_of(path), leaf.shape, leaf.size) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
+
+    def share(size: int) -> float:
+        other = AbstractMesh((data * fsdp // size, size, *others), AXES)
+        split = sum(count for path, shape, count in leaves if "fsdp" in spec_of(path, shape, other))
+        return split / sum(count for *_, count in leaves)
+
+    if fsdp == 1 or share(fsdp) >= 0.5:
+        return
+    best = next(size for size in range(fsdp - 1, 0, -1) if fsdp % size == 0 and (size == 1 or share(size) >= 0.5))
+    raise UserError(
+        f"config.mesh.fsdp={fsdp} would split {share(fsdp):.0%} of the parameters, since it does not divide the sizes of "
+        f"the others; take config.mesh.data={data * fsdp // best} and config.mesh.fsdp={best}"
+    )
+
+
 def in_memory(kind: str, abstract: Any, shardings: Any) -> Any:
     """The same shardings in memory of a `kind`, `device` or `pinned_host`; scalars stay where they are."""
     return jax.tree.map(lambda x, s: s.with_memory_kind(kind) if x.ndim else s, abstract, shardings)

@@ -71,7 +71,7 @@ def test_a_step():
     assert found.host == pytest.approx(0.1)
     assert found.compiler == pytest.approx(10)
     assert found.interconnect == pytest.approx(wait + 2 * 15 / 16 * 1e9 / 100e9)
-    assert found.estimate == pytest.approx(estimate.CALIBRATION * (10 + wait))
+    assert found.estimate == pytest.approx(10 + wait)
 
 
 def test_gpus_by_bounds():

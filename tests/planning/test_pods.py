@@ -18,19 +18,16 @@ def planned(recipe, where, count=1, **overrides):
     return plans.make_plan(command_line.load_config(f"configs/{recipe}", pairs), slices.parse(where, count))[0]
 
 
-FSDP = {"mesh__data": 1, "mesh__fsdp": -1}
-
-
 def test_h14_fits_a_v5e_pod():
-    found = planned("pretrain.py:H/14,jft300m", "v5e:16x16", **FSDP)
+    found = planned("pretrain.py:H/14,jft300m", "v5e:16x16", mesh__fsdp=128)
     assert found.fits
     assert found.global_batch_size == 4096
 
 
 def test_22b_fits_the_largest_v5p_slice():
     """With the paper's batch of 65,536 (2302.05442, section 4.1) made a multiple of the 6,144 chips."""
-    changes = {"model__remat": "full", "global_batch_size": 61440}
-    found = planned("pretrain.py:22B/14,jft300m", "v5p:16x16x24", **FSDP, **changes)
+    changes = {"mesh__fsdp": 768, "model__remat": "full", "global_batch_size": 61440}
+    found = planned("pretrain.py:22B/14,jft300m", "v5p:16x16x24", **changes)
     assert found.fits
     assert found.parameters > 21e9
 

@@ -37,11 +37,11 @@ def test_a_sweep_ranks_what_fits_by_speed():
 @pytest.mark.parametrize(
     ("enough", "expected"),
     [
-        ({"mesh.fsdp"}, "--config.mesh.data=1 --config.mesh.fsdp=-1"),
-        ({"model.remat"}, "--config.mesh.data=1 --config.mesh.fsdp=-1 --config.model.remat=dots"),
+        ({"mesh.fsdp"}, "--config.mesh.data=1 --config.mesh.fsdp=8"),
+        ({"model.remat"}, "--config.mesh.data=1 --config.mesh.fsdp=8 --config.model.remat=dots"),
         (
             {"accumulation_steps"},
-            "--config.mesh.data=1 --config.mesh.fsdp=-1 --config.model.remat=full --config.accumulation_steps=2",
+            "--config.mesh.data=1 --config.mesh.fsdp=8 --config.model.remat=full --config.accumulation_steps=2",
         ),
     ],
 )
@@ -67,6 +67,16 @@ def test_what_is_set_already_is_not_tried_again():
     split = plan(fits=False, mesh={"fsdp": 8, "tensor": 1, "sequence": 1})
     tried = search.what_fits(lambda overrides: plan(fits=False), split, config)
     assert [next(tried).overrides[-1] for _ in range(2)] == [("model.remat", "full"), ("accumulation_steps", "8")]
+
+
+def test_the_state_is_split_over_as_many_devices_as_divide_it():
+    def make(overrides):
+        if int(dict(overrides)["mesh.fsdp"]) > 4:
+            raise UserError("no")
+        return plan(fits=True)
+
+    (tried,) = search.what_fits(make, plan(fits=False), Config())
+    assert search.flags(tried.overrides) == "--config.mesh.data=2 --config.mesh.fsdp=4"
 
 
 @pytest.mark.parametrize("limit", [8, 100, 640, 1000])

@@ -68,7 +68,7 @@ def verdict(plan: Plan) -> str:
 
 def _how(plan: Plan) -> str:
     if plan.compiled:
-        return "the compiler's count and what nothing hides, fitted to published runs"
+        return "the largest of these, the collectives that nothing hides on top of the compiler's count"
     return "the largest bound, at an assumed share of the peak"
 
 

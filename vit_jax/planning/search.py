@@ -35,9 +35,12 @@ def try_all(make: Make, candidates: Sequence[Sequence[Override]]) -> Iterator[Tr
 
 def _try(make: Make, overrides: Sequence[Override]) -> Tried:
     try:
-        return Tried(tuple(overrides), make(overrides), "")
+        tried = Tried(tuple(overrides), make(overrides), "")
     except UserError as error:
-        return Tried(tuple(overrides), None, str(error))
+        tried = Tried(tuple(overrides), None, str(error))
+    fits = "fits" if tried.plan and tried.plan.fits else "does not fit"
+    _LOG.info("%s: %s", flags(overrides), tried.refused or fits)
+    return tried
 
 
 def sweep(make: Make, axes: Sequence[tuple[str, Sequence[str]]]) -> list[Tried]:
@@ -61,27 +64,39 @@ def what_fits(make: Make, plan: Plan, config: Config) -> Iterator[Tried]:
     """
     rows = plan.devices // (plan.mesh["tensor"] * plan.mesh["sequence"])
     changes: dict[str, str] = {}
-    steps: list[dict[str, str]] = []
-    if plan.mesh["fsdp"] * plan.slices < rows:
-        steps.append({"mesh.data": str(plan.slices), "mesh.fsdp": "-1"})
-    policies = ["none", "dots", "full"]
-    saved = config.model.remat if config.model.remat in policies else "dots"
-    steps += [{"model.remat": policy} for policy in policies[policies.index(saved) + 1 :]]
-    parts = 2 * config.accumulation_steps
-    while plan.global_batch_size % (rows * parts) == 0:
-        steps.append({"accumulation_steps": str(parts)})
-        parts *= 2
-    size = plan.global_batch_size // 2
-    while size >= rows and size % rows == 0:
-        steps.append({"accumulation_steps": "1", "global_batch_size": str(size)})
-        size //= 2
-    for step in steps:
+    # Over the most devices of a slice that divide the model; others are refused before anything is compiled.
+    for data in (n for n in range(plan.slices, rows + 1, plan.slices) if rows % n == 0):
+        if rows // data <= plan.mesh["fsdp"]:
+            break
+        split = {"mesh.data": str(data), "mesh.fsdp": str(rows // data)}
+        tried = _try(make, tuple(split.items()))
+        if tried.plan:
+            changes = split
+            yield tried
+            if tried.plan.fits:
+                return
+            break
+    for step in _smaller_steps(plan, config, rows):
         changes.update(step)
         tried = _try(make, tuple(changes.items()))
-        _LOG.info("%s: %s", flags(tried.overrides), "fits" if tried.plan and tried.plan.fits else "does not fit")
         yield tried
         if tried.plan and tried.plan.fits:
             return
+
+
+def _smaller_steps(plan: Plan, config: Config, rows: int) -> Iterator[dict[str, str]]:
+    """Each in addition to those before: what is kept for the backward pass, parts of the batch, a smaller batch."""
+    policies = ["none", "dots", "full"]
+    saved = config.model.remat if config.model.remat in policies else "dots"
+    yield from ({"model.remat": policy} for policy in policies[policies.index(saved) + 1 :])
+    parts = 2 * config.accumulation_steps
+    while plan.global_batch_size % (rows * parts) == 0:
+        yield {"accumulation_steps": str(parts)}
+        parts *= 2
+    size = plan.global_batch_size // 2
+    while size >= rows and size % rows == 0:
+        yield {"accumulation_steps": "1", "global_batch_size": str(size)}
+        size //= 2
 
 
 def largest_batch(make: Make, unit: int, start: int) -> list[Tried]:
@@ -96,7 +111,6 @@ def largest_batch(make: Make, unit: int, start: int) -> list[Tried]:
         if found.plan is None:
             raise UserError(found.refused)
         tried.append(found)
-        _LOG.info("%s: %s", flags(found.overrides), "fits" if found.plan.fits else "does not fit")
         return bool(found.plan.fits)
 
     low, high = 0, max(1, start // unit)

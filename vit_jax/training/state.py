@@ -47,8 +47,9 @@ def initial(config: config_lib.Config, params: Params) -> TrainState:
 
 
 def abstract_state(config: config_lib.Config, model: Model, mesh: Mesh | AbstractMesh) -> TrainState:
-    """Shapes and shardings of the state."""
+    """Shapes and shardings of the state. Raises UserError where `config.mesh.fsdp` does not divide the model."""
     shapes = jax.eval_shape(functools.partial(initial, config), split(model)[1])
+    sharding.check_fsdp(shapes.params, mesh)
     shardings = sharding.state_shardings(shapes, mesh)
     if config.optimizer.offload:
         on_host = sharding.in_memory("pinned_host", shapes.opt_state, shardings.opt_state)
