@@ -124,8 +124,8 @@ def check_fsdp(params: Any, mesh: Mesh | AbstractMesh) -> None:
         return
     best = next(size for size in range(fsdp - 1, 0, -1) if fsdp % size == 0 and (size == 1 or share(size) >= 0.5))
     raise UserError(
-        f"config.mesh.fsdp={fsdp} would split {share(fsdp):.0%} of the parameters, since it does not divide the sizes of "
-        f"the others; take config.mesh.data={data * fsdp // best} and config.mesh.fsdp={best}"
+        f"config.mesh.fsdp={fsdp} would split {share(fsdp):.0%} of the parameters, since it does not divide the sizes "
+        f"of the others; take config.mesh.data={data * fsdp // best} and config.mesh.fsdp={best}"
     )
 
 

@@ -2,8 +2,8 @@
 
 Three bounds hold whatever the compiler does: the arithmetic at the chip's peak, the traffic of the compiled program at
 its memory's bandwidth, its collectives at its links' bandwidth. Beside them stands the compiler's own count of cycles.
-The estimate is the largest of them, where to the compiler's count the collectives are added that nothing hides. No factor
-is fitted: as it is, it comes within a third of the published training times that launch/README.md lists.
+The estimate is the largest of them, where to the compiler's count the collectives are added that nothing hides. No
+factor is fitted: as it is, it comes within a third of the published training times that launch/README.md lists.
 """
 
 import dataclasses
