@@ -76,7 +76,7 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=[*setuptools.find_packages(include=["vit_jax", "vit_jax.*"]), *PACKAGE_DIR],
     package_dir=PACKAGE_DIR,
-    package_data={"vit_jax.launch": ["*.sh", "*.yaml", "*.md", "*.txt", "Dockerfile"]},
+    package_data={"vit_jax.launch": ["*.sh", "*.yaml", "*.md", "Dockerfile"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     classifiers=[

@@ -74,13 +74,6 @@ def parse(topology: str) -> Slice:
     return Slice(generation, shape, chips // 4, 4)
 
 
-def flags(generation: str) -> str:
-    """Its flags in compiler_flags.txt, as LIBTPU_INIT_ARGS takes them."""
-    lines = (_HERE / "compiler_flags.txt").read_text(encoding="utf-8").splitlines()
-    words = [line.split() for line in lines if line.startswith("--")]
-    return " ".join(flag for flag, generations, *_ in words if generation in generations.split(","))
-
-
 def fill(template: str, values: dict[str, object]) -> str:
     """The template with values as JSON, which YAML takes, without lines of what is not given and its own comment."""
     kept = []
@@ -143,9 +136,7 @@ def manifest(args: argparse.Namespace, rest: list[str]) -> str:
         "hosts": where.hosts,
         "chips": where.chips,
         "command": command,
-        "flags": flags(where.generation),
     }
-    values["env"] = bool(values["flags"] or args.cache)
     return fill((_HERE / "jobset.yaml").read_text(encoding="utf-8"), values)
 
 

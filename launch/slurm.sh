@@ -13,7 +13,6 @@ usage() {
     --partition=P --account=A --constraint=C --cpus_per_gpu=N   as sbatch takes them
     --env=DIR               the virtual environment that vit_jax is installed in, on all nodes
     --cache=DIR             compiled programs kept there, on storage that all nodes share
-    --generation=h100       set that generation's flags of compiler_flags.txt
     --seconds=300           before the end of --time at which SIGTERM is sent
     --dry-run               print the batch script and the command and submit nothing
 
@@ -55,7 +54,6 @@ HEAD
     echo "set -euo pipefail"
     [[ -z $env ]] || echo "source $(quoted "$env/bin/activate")"
     [[ -z $cache ]] || echo "export JAX_COMPILATION_CACHE_DIR=$(quoted "$cache")"
-    [[ -z $flags ]] || echo "export XLA_FLAGS=$(quoted "$flags")"
     cat <<BODY
 
 # SLURM sends SIGTERM to the processes of srun, not to this shell and not to srun, before the time is over and at a
@@ -81,7 +79,7 @@ exit "\$code"
 BODY
 }
 
-nodes="" gpus="" name=vit_jax time=24:00:00 env="" cache="" generation="" seconds=300 dry_run=""
+nodes="" gpus="" name=vit_jax time=24:00:00 env="" cache="" seconds=300 dry_run=""
 asked=() COMMAND=()
 while (($#)); do
     option=${1%%=*} value=${1#*=}
@@ -90,7 +88,7 @@ while (($#)); do
             [[ $value =~ ^[1-9][0-9]*$ ]] || fail "$1: write $option=NUMBER"
             printf -v "${option#--}" %s "$value"
             ;;
-        --name=?* | --time=?* | --env=?* | --cache=?* | --generation=?*) printf -v "${option#--}" %s "$value" ;;
+        --name=?* | --time=?* | --env=?* | --cache=?*) printf -v "${option#--}" %s "$value" ;;
         --partition=?* | --account=?* | --constraint=?*) asked+=("$1") ;;
         --cpus_per_gpu=?*) asked+=("--cpus-per-gpu=$value") ;;
         --dry-run) dry_run=yes ;;
@@ -105,8 +103,6 @@ while (($#)); do
 done
 [[ -n $nodes && -n $gpus ]] || fail "how large? add --nodes=NUMBER --gpus=NUMBER (of a node)"
 ((${#COMMAND[@]})) || fail "which command? add -- python -m vit_jax.main --config=… --workdir=…"
-flags=""
-[[ -z $generation ]] || flags=$(bash "$(dirname "${BASH_SOURCE[0]}")/compiler_flags.sh" "$generation") || exit 1
 
 if [[ -n $dry_run ]]; then
     batch

@@ -10,7 +10,7 @@ usage() {
     cat <<'USAGE'
     tpu_vm.sh create NAME --topology=v5e:16x16 [--slices=2] [--tier=spot] [--zone=ZONE] …
     tpu_vm.sh setup  NAME                       copy this clone to all hosts and install it there
-    tpu_vm.sh run    NAME --topology=… -- python -m vit_jax.main --config=… --workdir=gs://…
+    tpu_vm.sh run    NAME -- python -m vit_jax.main --config=… --workdir=gs://…
     tpu_vm.sh status NAME                       of the run, on each host: none, running, lost or exit CODE
     tpu_vm.sh logs   NAME [--worker=0]          follow the log of one host
     tpu_vm.sh stop   NAME                       SIGTERM on all hosts: save and end with exit code 143
@@ -27,7 +27,6 @@ create, resume
     --runtime=VERSION           another image than the one for the generation
     --no-queue                  a TPU VM at once or not at all, without a queued resource; give it to every verb then
 run, resume
-    --topology=v5e:16x16        for its generation's flags of compiler_flags.txt
     --cache=gs://BUCKET/cache   compiled programs kept there
     --bucket=BUCKET             mounted to read at ~/BUCKET on all hosts: array_record wants files (setup takes it, too)
 resume
@@ -173,7 +172,7 @@ setup() {
 }
 
 run() {
-    local -a options=("--generation=${topology%%:*}")
+    local -a options=()
     [[ -z $cache ]] || options+=("--cache=$cache")
     [[ -z $bucket ]] || options+=("--bucket=$bucket")
     on_hosts "bash vit_jax/launch/worker.sh start $(quoted "${options[@]}" -- "${COMMAND[@]}")"
@@ -315,7 +314,6 @@ while (($#)); do
         --) readers="run resume" ;;
         *) readers=$verb ;;
     esac
-    [[ $option != --topology ]] || readers+=" run"
     [[ " $readers " == *" $verb "* ]] || fail "$option is for ${readers// /, }, not for $verb"
     case $1 in
         --topology=?*) topology=${value,,} ;;
@@ -357,7 +355,7 @@ if [[ -n $no_queue ]]; then
 fi
 describe=("${tpus[@]}" describe "$name" "${where[@]}" "--format=$format")
 case $verb in
-    create | run | resume)
+    create | resume)
         [[ -n $topology ]] || fail "which slice? add --topology=v5e:16x16, say"
         choose
         ;;

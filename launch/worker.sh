@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-What happens on each host; tpu_vm.sh calls it there, sky.yaml and slurm.sh take its `exec`.
+What happens on each host; tpu_vm.sh calls it there, and sky.yaml takes its `exec`.
 
     worker.sh setup  [--bucket=BUCKET]          install this clone for TPUs in ~/vit_jax_env, and gcsfuse for a bucket
     worker.sh exec   [OPTIONS] -- COMMAND …     run COMMAND here
@@ -14,7 +14,6 @@ What happens on each host; tpu_vm.sh calls it there, sky.yaml and slurm.sh take 
     worker.sh stop                              send SIGTERM, on which training saves, and wait for the end
 
 OPTIONS
-    --generation=v5e        set that generation's flags of compiler_flags.txt
     --cache=gs://BUCKET/DIR keep compiled programs there (JAX_COMPILATION_CACHE_DIR)
     --bucket=BUCKET         mount the bucket at ~/BUCKET, to read
 
@@ -71,16 +70,10 @@ gcsfuse-jammy main' >/etc/apt/sources.list.d/gcsfuse.list"
 # Environment and mounts of the command.
 prepare() {
     [[ ${#COMMAND[@]} -gt 0 ]] || fail "which command? add -- python -m vit_jax.main --config=… --workdir=…"
-    local flags="" variable=LIBTPU_INIT_ARGS
-    if [[ -n $generation ]]; then
-        flags=$(bash "$HERE/compiler_flags.sh" "$generation") || exit 1
-        [[ $generation =~ ^(v[2-6]|tpu) ]] || variable=XLA_FLAGS
-    fi
     if [[ -n $bucket ]] && { [[ -n $dry_run ]] || ! mountpoint --quiet ~/"$bucket"; }; then
         act mkdir -p ~/"$bucket"
         act gcsfuse --implicit-dirs -o ro "$bucket" ~/"$bucket"
     fi
-    [[ -z $flags ]] || act export "$variable=$flags"
     [[ -z $cache ]] || act export JAX_COMPILATION_CACHE_DIR="$cache"
     if [[ -n $dry_run ]]; then
         echo "export PATH=$ENVIRONMENT/bin:\$PATH"
@@ -152,12 +145,11 @@ status() {
 
 verb=${1:-}
 shift || true
-dry_run="" generation="" cache="" bucket=""
+dry_run="" cache="" bucket=""
 COMMAND=()
 while (($#)); do
     case $1 in
         --dry-run) dry_run=yes ;;
-        --generation=?*) generation=${1#*=} ;;
         --cache=?*) cache=${1#*=} ;;
         --bucket=?*) bucket=${1#*=} ;;
         --) COMMAND=("${@:2}") && break ;;

@@ -19,14 +19,14 @@ COMMANDS = {
     "tpu_vm_create_slices": "tpu_vm.sh create b16 --topology=v4:8x8x8 --slices=2 --tier=reserved --project=p",
     "tpu_vm_create_no_queue": "tpu_vm.sh create b16 --topology=v3:4x4 --no-queue",
     "tpu_vm_setup": "tpu_vm.sh setup b16 --zone=us-west4-a --bucket=BUCKET",
-    "tpu_vm_run": f"tpu_vm.sh run b16 --topology=v5e:16x16 --cache=gs://BUCKET/cache --bucket=BUCKET {RUN}",
+    "tpu_vm_run": f"tpu_vm.sh run b16 --cache=gs://BUCKET/cache --bucket=BUCKET {RUN}",
     "tpu_vm_status": "tpu_vm.sh status b16",
     "tpu_vm_logs": "tpu_vm.sh logs b16 --worker=3",
     "tpu_vm_stop": "tpu_vm.sh stop b16 --no-queue",
     "tpu_vm_resume": f"tpu_vm.sh resume b16 --topology=v6e:16x16 --tier=spot --zone=z {RUN}",
     "tpu_vm_delete": "tpu_vm.sh delete b16",
     "worker_setup": "worker.sh setup --bucket=BUCKET",
-    "worker_start": f"worker.sh start --generation=v6e --cache=gs://BUCKET/cache --bucket=BUCKET {RUN}",
+    "worker_start": f"worker.sh start --cache=gs://BUCKET/cache --bucket=BUCKET {RUN}",
     "worker_exec": f"worker.sh exec {RUN}",
     "worker_logs": "worker.sh logs",
     "worker_stop": "worker.sh stop",
@@ -35,7 +35,7 @@ COMMANDS = {
     f"--service_account=trainer --cache=gs://BUCKET/cache --bucket=BUCKET {MAIN} --config.mesh.fsdp=16",
     "slurm": f"slurm.sh --nodes=1 --gpus=8 {RUN.replace('gs://BUCKET', '/shared')}",
     "slurm_all": "slurm.sh --nodes=4 --gpus=8 --name=b16 --time=12:00:00 --partition=gpu --account=vision "
-    "--seconds=120 --cpus_per_gpu=12 --constraint=h100 --env=/shared/env --cache=/shared/cache --generation=h100 "
+    "--seconds=120 --cpus_per_gpu=12 --constraint=h100 --env=/shared/env --cache=/shared/cache "
     f"{RUN.replace('gs://BUCKET', '/shared')}",
 }
 

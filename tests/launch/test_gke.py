@@ -115,8 +115,7 @@ def test_what_is_not_asked_for_is_not_there(manifest):
     assert "labels" not in jobset["metadata"] and "serviceAccountName" not in pod and "tolerations" not in pod
     assert len(pod["nodeSelector"]) == 2
     assert "annotations" not in (job["template"]["metadata"] or {})
-    variables = [variable["name"] for variable in container.get("env", [])]
-    assert "JAX_COMPILATION_CACHE_DIR" not in variables
+    assert "env" not in container
 
 
 def test_storage_and_nodes(manifest):

@@ -101,7 +101,6 @@ def test_it_is_submitted(launch, fakes):
         ("--nodes=2 --gpus=8", "which command?"),
         ("--nodes=two --gpus=8 -- python", "--nodes=NUMBER"),
         ("--nodes=2 --gpus=8 --queue=q -- python", "what is --queue=q?"),
-        ("--nodes=2 --gpus=8 --generation=k80 -- python", "no generation k80"),
         ("--nodes=2 --gpus=8 -- python", "sbatch is not installed"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from vit_jax.planning.chips import CHIPS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-RUN = "--topology=v5e:4x4 -- python -m vit_jax.main --config=a.py:B/16,x --workdir=gs://b/r --config.data.name='a b'"
+RUN = "-- python -m vit_jax.main --config=a.py:B/16,x --workdir=gs://b/r --config.data.name='a b'"
 VERBS = {
     "create": "--topology=v5e:4x4 --tier=spot",
     "setup": "--bucket=data",
@@ -55,7 +55,7 @@ def test_quotes_survive_two_shells(launch):
     (command,) = commands(done.stdout)
     remote = shlex.split(command[-1].removeprefix("--command="))
     assert remote[-1] == "--config.data.name=a b"
-    assert remote[:4] == ["bash", "vit_jax/launch/worker.sh", "start", "--generation=v5e"]
+    assert remote[:5] == ["bash", "vit_jax/launch/worker.sh", "start", "--", "python"]
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,10 @@ def test_every_generation_of_plan_is_known(launch):
         ("create b16 --topology=v5e:4x4 --tier=cheap", "on-demand, spot and reserved"),
         ("create b16 --topology=v5e:4x4 --cache=gs://b/c", "--cache is for run, resume, not for create"),
         ("create b16 --wrong", "what is --wrong?"),
-        ("run b16 --topology=v5e:4x4", "which command?"),
-        ("run b16 --topology=v5e:4x4 --cache=/tmp/c -- python", "write --cache=gs://BUCKET/DIR"),
-        ("run b16 -- python", "which slice?"),
+        ("run b16", "which command?"),
+        ("run b16 --cache=/tmp/c -- python", "write --cache=gs://BUCKET/DIR"),
+        ("run b16 --topology=v5e:4x4 -- python", "--topology is for create, resume, not for run"),
+        ("resume b16 -- python", "which slice?"),
         ("logs b16 --worker=all", "--worker=NUMBER"),
         ("status b16", "gcloud is not installed"),
     ],
@@ -144,7 +145,9 @@ def hosts(first, second=None):
 def resume(launch, fakes, *answers, options=""):
     """Exit code, what was done in short, stderr."""
     fake = fakes("gcloud", "tar", answers=answers)
-    done = launch("tpu_vm.sh", "resume", "b16", *words(RUN, "--poll=0", *options.split()), fakes=fake)
+    done = launch(
+        "tpu_vm.sh", "resume", "b16", *words(RUN, "--topology=v5e:4x4", "--poll=0", *options.split()), fakes=fake
+    )
     assert not fake.left(), done.stderr
     return done.returncode, [step for step in map(_step, fake.called()) if step], done.stderr
 

@@ -127,7 +127,6 @@ def test_setup_installs_what_the_readme_says(launch, fakes, tmp_path, there):
         ("go", "not 'go'"),
         ("start", "which command?"),
         ("exec --what -- true", "what is --what?"),
-        ("exec --generation=v9 -- true", "no generation v9; there are v2 v3"),
     ],
 )
 def test_errors_are_one_sentence(worker, command, message):

@@ -9,16 +9,29 @@ _FSDP = {
     # Left alone, XLA takes a product with a parameter that fsdp splits apart into one for each shard, which are sent
     # round meanwhile. The pieces are width / fsdp wide and fill a matrix unit (128, v6e 256) badly; so the parameter is
     # gathered instead. By the compiler's count, fsdp=16, S/16, 16 images a device: v4 25.0 instead of 65.9 ms, v5e 24.0
-    # instead of 65.4, v5p 14.1 instead of 47.6, v6e 11.2 instead of 27.0; L/16 with remat=full on v5e 223 instead of 522.
+    # instead of 65.4, v5p 14.1 instead of 47.6, v6e 11.2 instead of 27.0; L/16 with remat=full and 32 images on v5e 223
+    # instead of 522. Temporaries are 2 to 11 % less, too. The gathers overlap with computing on v5e, mostly, and not on
+    # the others; gradients are all-reduced, not scattered. Not counted: pieces as wide as a matrix unit or wider.
     "xla_jf_spmd_threshold_for_windowed_einsum_mib": "100000",
 }
+
+# Tried, and not worth a line, since they are the default or change little; S/16, 16 images a device, on v5e:4x4, over
+# data and over fsdp:
+#   xla_tpu_enable_async_collective_fusion and its _fuse_all_gather, _fuse_all_reduce, _fuse_reduce_scatter and
+#     _multiple_steps, xla_tpu_overlap_compute_collective_tc, xla_enable_async_all_gather and _all_reduce: 0.1 % or
+#     less. But on v6e:4x4, beside the option above, those for all-gather let 81 of 87 MB of gathers overlap instead of
+#     none, and make the planned step 8 % shorter; which of them does, and whether larger models gain, is open.
+#   xla_tpu_enable_data_parallel_all_reduce_opt with xla_tpu_data_parallel_opt_different_sized_ops: nothing.
+#   xla_tpu_enable_latency_hiding_scheduler: nothing.
+#   xla_tpu_scoped_vmem_limit_kib: 32768 has 1.8 % fewer cycles and 8 % more memory traffic, 65536 3.7 % more cycles.
+# For GPUs nothing can be counted without one, so they have none.
 
 # By what JAX calls the devices.
 OPTIONS: dict[str, dict[str, str]] = {
     "TPU v4": _FSDP,
     "TPU v5 lite": _FSDP,
     "TPU v5": _FSDP,
-    "TPU v5p": _FSDP,
+    "TPU v5p": _FSDP,  # JAX knows the v5p by either name; the compiler's own slices have the one above
     "TPU v6 lite": _FSDP,
 }
 
