@@ -17,7 +17,7 @@ _POLICIES = jax.checkpoint_policies
 
 # What the backward pass keeps of a module: everything, the results of matrix products, these in the host's memory, or
 # only its input. Convolutions are no matrix products, so that dots and offload are full for a ResNet.
-REMAT = {
+REMAT: dict[str, Callable[..., Any]] = {
     "none": lambda function: function,
     "dots": functools.partial(jax.checkpoint, policy=_POLICIES.dots_with_no_batch_dims_saveable),
     "offload": functools.partial(
