@@ -39,7 +39,7 @@ def test_weak_scaling_of_l16():
     assert many.hbm_per_device.total <= few.hbm_per_device.total
     for found in (few, many):
         assert found.collectives["all-reduce"].bytes >= 2 * found.parameters  # at least in bfloat16
-    assert many.step_seconds.interconnect > few.step_seconds.interconnect
+        assert found.step_seconds.estimate > found.step_seconds.compiler  # with the wait for them
     assert many.step_seconds.estimate <= 1.1 * few.step_seconds.estimate
 
 
@@ -47,5 +47,5 @@ def test_across_slices_only_gradients_cross():
     found = planned("pretrain.py:L/16,jft300m", "v5e:4x4", 4, mesh__data=4, mesh__fsdp=16, global_batch_size=1024)
     crossing = {name: moved for name, moved in found.collectives.items() if moved.link == "dcn"}
     assert all(name.startswith(("all-reduce", "reduce-scatter")) for name in crossing), crossing
-    gradients = found.parameters / 16  # each chip its shard
-    assert gradients <= sum(moved.bytes for moved in crossing.values()) / 4 < 2 * gradients
+    shard = found.parameters / 16  # of each chip, in bfloat16 or float32
+    assert 2 * shard <= sum(moved.bytes for moved in crossing.values()) <= 4 * shard
