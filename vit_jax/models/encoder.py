@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from vit_jax.models import posemb, stack
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
-from vit_jax.models.linear import flattened, layer_norm
+from vit_jax.models.linear import flattened, layer_norm, normed
 from vit_jax.models.mlp import Mlp
 from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
 
@@ -52,7 +52,7 @@ class Block(nnx.Module):
         path_keys = keys if self.arch.drop_path else None
         if (positions := self._positions(scope)) is not None:
             x = x + positions.astype(x.dtype)
-        tokens = flattened(self.norm1, x)
+        tokens = normed(self.norm1, x)
         y, weights = self.attention(
             tokens,
             tokens,
@@ -63,7 +63,7 @@ class Block(nnx.Module):
         )
         y = dropout(y, self.arch.dropout, fold_in(keys, 1))
         attended = x + drop_path(self._scaled(y, 1), rate, fold_in(path_keys, 2))
-        y = self.mlp(tokens if self.arch.parallel else flattened(self.norm2, attended), fold_in(keys, 3))
+        y = self.mlp(tokens if self.arch.parallel else normed(self.norm2, attended), fold_in(keys, 3))
         return attended + drop_path(self._scaled(y, 2), rate, fold_in(path_keys, 4)), weights
 
     def _scaled(self, y: Array, branch: int) -> Array:

@@ -8,7 +8,6 @@ from flax import nnx
 from jaxtyping import Array
 
 from vit_jax import sharding
-from vit_jax.models.norm import LayerNorm
 
 
 def flattened(layer: Callable[[Array], Array], x: Array, in_axes: int = 1) -> Array:
@@ -30,6 +29,11 @@ def recomputed(function: Callable[..., Array]) -> Callable[..., Array]:
     Unrolled, the compiler decides by itself.
     """
     return jax.checkpoint(function, prevent_cse=False)
+
+
+def normed(norm: nnx.LayerNorm, x: Array) -> Array:
+    """`norm(x)`, computed again in the backward pass: float32 copies of `x` are most of what a scan would keep."""
+    return recomputed(flattened)(norm, x)
 
 
 def linear(
@@ -56,6 +60,6 @@ def linear(
     )
 
 
-def layer_norm(features: int, dtype: str, rngs: nnx.Rngs, epsilon: float = 1e-6) -> LayerNorm:
+def layer_norm(features: int, dtype: str, rngs: nnx.Rngs, epsilon: float = 1e-6) -> nnx.LayerNorm:
     """Over the last axis, with its statistics in float32 whatever the dtype of the computation."""
-    return LayerNorm(features, epsilon=epsilon, dtype=jnp.dtype(dtype), param_dtype=jnp.float32, rngs=rngs)
+    return nnx.LayerNorm(features, epsilon=epsilon, dtype=jnp.dtype(dtype), param_dtype=jnp.float32, rngs=rngs)
