@@ -14,6 +14,7 @@ import argparse
 import os
 import queue
 import random
+import re
 import shlex
 import signal
 import socket
@@ -26,6 +27,8 @@ from typing import IO, NoReturn
 _GRACE_SECONDS = 20.0  # for the others to end by themselves, and say why, after one has failed
 _PORTS = range(20000, 32000)  # below those that the system hands out: see _free_port
 _ERROR = "error: "
+# What Gloo says to stdout, in pieces: several threads of it speak at once.
+_CONNECTED = re.compile(r"\[Gloo\] Rank|is connected to \d+ peer ranks")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -182,7 +185,7 @@ class _Job:
 
     def _read(self, process: int, stream: IO[str], target: IO[str]) -> None:
         for line in stream:
-            if not line.startswith("[Gloo] Rank"):  # says that it is connected
+            if not _CONNECTED.search(line):
                 self._say(process, line, target=target)
 
     def _say(self, process: int, line: str, target: IO[str] = sys.stderr, ours: bool = False) -> None:

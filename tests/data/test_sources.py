@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -97,6 +98,25 @@ def test_a_killed_preparation_leaves_nothing_in_the_way(digits, tmp_path):
     assert len(training(digits)) == 1500
 
 
+def test_of_several_preparations_at_once_the_first_wins(digits, tmp_path, monkeypatch):
+    """While this process prepares the digits another one is through."""
+    training(digits)
+    draw, whole, overtaken = embedded.Image.fromarray, f"{digits.data.data_dir}/digits/1.0.0", []
+
+    def slowly(pixels):
+        if not overtaken:
+            overtaken.extend(path.name for path in (tmp_path / "digits").iterdir())
+            shutil.copytree(whole, tmp_path / "digits" / "1.0.0")
+        return draw(pixels)
+
+    monkeypatch.setattr(embedded.Image, "fromarray", slowly)
+    digits.data.data_dir = str(tmp_path)
+    assert len(training(digits)) == 1500
+    (half_written,) = overtaken  # there was no data set yet when this one began
+    assert half_written.startswith("incomplete.")
+    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
+
+
 def test_a_tfds_source_can_be_sent_to_workers(digits):
     source = training(digits)
     source[0]
@@ -147,7 +167,6 @@ def test_missing_data_sets(tmp_path, name, message):
 
 def test_prepared_as_tfrecord(digits, tmp_path):
     """A prepared set that says it is of another format."""
-    import shutil
 
     training(digits)
     shutil.copytree(f"{digits.data.data_dir}/digits", tmp_path / "digits")

@@ -1,5 +1,6 @@
 """Several processes on one machine are a real multi-host run: the same numbers as one, and nothing lost or hung."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -78,6 +80,30 @@ def numbers(folder):
     return [{k: v for k, v in line.items() if k not in ("time", "train/images_per_second")} for line in lines(folder)]
 
 
+@contextlib.contextmanager
+def local(command, said):
+    """Two processes, as a user starts them; what they say goes to the file `said`, which never is too full for it."""
+    with said.open("w") as out:
+        job = subprocess.Popen(
+            [sys.executable, LOCAL, "--processes=2", "--", *command],
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "PYTHONPATH": str(pathlib.Path(vit_jax.__file__).parents[1])},
+        )
+        try:
+            yield job
+        finally:
+            job.terminate()  # where a test has failed, and is passed on
+            job.wait(timeout=ENDS_IN)
+
+
+def until(job, said, reached):
+    deadline = time.monotonic() + ENDS_IN
+    while not reached():
+        assert job.poll() is None and time.monotonic() < deadline, said.read_text()
+        time.sleep(0.01)
+
+
 def process_of(folder, number):
     """The process id of one of a launcher's processes."""
     listed = subprocess.run(
@@ -134,44 +160,83 @@ def four(start, tmp_path_factory):
     return folder
 
 
-def test_two_processes_of_which_one_is_killed(one, tmp_path):
-    """As a user runs them; started again they end as one process does."""
-    folder = tmp_path / "run"
-    command = [
-        sys.executable,
-        LOCAL,
-        "--processes=2",
-        "--devices=2",
-        "--",
-        sys.executable,
-        "-m",
-        f"vit_jax.{COMMAND[0]}",
-    ]
-    command += [*COMMAND[1:], f"--workdir={folder}"]
-    path = str(pathlib.Path(vit_jax.__file__).parents[1])
-    options = {"stderr": subprocess.PIPE, "text": True, "env": {**os.environ, "PYTHONPATH": path}}
-    with subprocess.Popen(command, **options) as job:
-        while not any(line["step"] >= 8 for line in lines(folder)):
-            assert job.poll() is None, job.communicate()[1]
-            time.sleep(0.01)
+# Trains twice: undisturbed; and slowly, to be stopped by SIGTERM and, after it has gone on, to be killed.
+PROGRAM = """
+import argparse, json, logging, runpy, time
+from vit_jax import distributed
+
+parser = argparse.ArgumentParser()
+for flag in ("coordinator", "small", "changes", "whole", "workdir"):
+    parser.add_argument(f"--{flag}")
+for flag in ("processes", "process_id"):
+    parser.add_argument(f"--{flag}", type=int)
+flags = parser.parse_args()
+distributed.join(flags.coordinator, flags.processes, flags.process_id, 200, 30)
+from vit_jax.training import hosts, loop
+
+logging.basicConfig(force=True)
+logging.getLogger("vit_jax").setLevel(logging.INFO if flags.process_id == 0 else logging.WARNING)
+config = runpy.run_path(flags.small)["get_config"]()
+for key, value in json.loads(flags.changes).items():
+    *parents, name = key.split(".")
+    section = config
+    for parent in parents:
+        section = section[parent]
+    section[name] = value
+loop.train(config, flags.whole)
+agreed = hosts.Hosts.agreed
+hosts.Hosts.agreed = lambda self, step: time.sleep(0.5) or agreed(self, step)
+try:
+    loop.train(config, flags.workdir, watch_seconds=10)
+except SystemExit as end:
+    print("ended with", end.code, flush=True)
+loop.train(config, flags.workdir)
+"""
+
+
+def test_two_processes_stopped_and_killed_end_as_one(small, tmp_path):
+    """Equal to one process; and bit for bit to what nothing has happened to."""
+    changes = {"data.num_examples": EXAMPLES, "model.depth": 1, "log_steps": 1, "checkpoint.every_steps": 5}
+    folder, whole, program = tmp_path / "run", tmp_path / "whole", tmp_path / "main.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, program, f"--small={ROOT / 'tests' / 'small.py'}", f"--changes={json.dumps(changes)}"]
+    first, second = tmp_path / "first.txt", tmp_path / "second.txt"
+    with local([*command, f"--whole={whole}", f"--workdir={folder}"], first) as job:
+        until(job, first, lambda: lines(folder))
+        os.kill(process_of(folder, 1), signal.SIGTERM)
+        until(job, first, lambda: first.read_text().count("ended with 143\n") == 2)
+        saved = checkpoints(folder)
+        until(job, first, lambda: lines(folder)[-1]["step"] > saved[-1])
         os.kill(process_of(folder, 1), signal.SIGKILL)
-        said = job.communicate(timeout=ENDS_IN)[1]
-    assert job.returncode == 1, said
-    assert errors(said) == ["error: process 1 was ended by SIGKILL"]
-    again = subprocess.run(command, timeout=ENDS_IN, **options)
-    assert again.returncode == 0, again.stderr
-    assert "going on from the checkpoint" in again.stderr and "process 1: " not in again.stderr
-    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in one.iterdir())
+        assert job.wait(timeout=ENDS_IN) == 1, first.read_text()
+    text = first.read_text()
+    assert errors(text) == ["error: process 1 was ended by SIGKILL"]
+    assert f"SIGTERM: saved step {saved[-1]}" in text and f"going on from the checkpoint of step {saved[-1]} in" in text
+    assert not (folder / "model.npz").exists()
+    saved = checkpoints(folder)
+    flags = [f"--config.{key}={value}" for key, value in changes.items()]
+    with local([sys.executable, "-m", "vit_jax.main", COMMAND[1], *flags, f"--workdir={folder}"], second) as job:
+        vit_jax.train(small(changes), tmp_path / "one")  # meanwhile
+        assert job.wait(timeout=ENDS_IN) == 0, second.read_text()
+    text = second.read_text()
+    assert f"going on from the checkpoint of step {saved[-1]} in" in text
+    assert "step 12 of 12" in text and "process 1: " not in text  # the first one speaks for both
+    assert numbers(folder) == numbers(whole)
+    assert (folder / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert json.loads((folder / "config.json").read_text())["devices"]["processes"] == 2
-    agree(one, folder)
+    agree(tmp_path / "one", folder)
 
 
-def test_workdir_that_is_not_on_a_common_disk(small, tmp_path, monkeypatch):
-    """What process 0 writes does not appear: here because it is not written."""
-    monkeypatch.setattr(loop._Run, "_write_descriptions", lambda _: None)
+def test_workdir_that_is_not_on_a_common_disk(tmp_path, monkeypatch):
+    """What process 0 writes does not appear."""
     monkeypatch.setattr(loop, "_NETWORK_DISK_SECONDS", 0.0)
+    here = types.SimpleNamespace(folder=tmp_path / "run")
     with pytest.raises(vit_jax.UserError, match="run was made by process 0 and is not here; name a --workdir that"):
-        vit_jax.train(small(), tmp_path / "run")
+        loop._Run._check_shared(here)
+    here.folder.mkdir()
+    (here.folder / "config.json").touch()
+    loop._Run._check_shared(here)
 
 
 @pytest.mark.slow
@@ -299,6 +364,21 @@ def test_starts_from_a_file_in_a_cluster_that_is_detected(start, small, one, tmp
 
 
 @pytest.mark.slow
+def test_processes_that_prepare_the_digits_at_once(tmp_path):
+    """In a folder that is not there yet; they read the same images, those that one process reads."""
+    command = [sys.executable, "-m", "vit_jax.main", f"--config={ROOT / 'configs' / 'digits.py'}"]
+    command += ["--config.total_steps=4", "--config.schedule.warmup_steps=0", "--config.model.depth=1"]
+    said = tmp_path / "said.txt"
+    with local([*command, f"--config.data.data_dir={tmp_path}/two", f"--workdir={tmp_path}/both"], said) as job:
+        assert job.wait(timeout=ENDS_IN) == 0, said.read_text()
+    assert [path.name for path in (tmp_path / "two" / "digits").iterdir()] == ["1.0.0"]
+    env = {**os.environ, "PYTHONPATH": str(pathlib.Path(vit_jax.__file__).parents[1])}
+    alone = [*command, f"--config.data.data_dir={tmp_path}/one", f"--workdir={tmp_path}/alone"]
+    subprocess.run(alone, env=env, check=True, timeout=ENDS_IN)
+    agree(tmp_path / "alone", tmp_path / "both")
+
+
+@pytest.mark.slow
 def test_what_one_process_cannot_read_or_does_not_share(start, four, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(four, folder)
@@ -319,52 +399,3 @@ def test_what_one_process_cannot_read_or_does_not_share(start, four, tmp_path):
         assert codes == [1, 1], said
         assert errors(said[1])[0].startswith(f"error: {expected}"), said
         assert f"failed: {expected}" in errors(said[0])[0], said
-
-
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (["--coordinator=127.0.0.1:1"], ["add --processes and --process_id"]),
-        (["--processes=2", "--process_id=0"], ["add --coordinator"]),
-        (["--process_id=0"], ["add --coordinator and --processes"]),
-        (["--coordinator=127.0.0.1:1", "--processes=2", "--process_id=2"], ["--process_id=2", "take 0 to 1"]),
-        (["--coordinator=127.0.0.1:1", "--processes=2", "--process_id=-1"], ["process_id"]),
-        (["--coordinator=127.0.0.1:1", "--processes=0", "--process_id=0"], ["processes"]),
-        (["--coordinator=127.0.0.1", "--processes=2", "--process_id=0"], ["is not HOST:PORT"]),
-        (["--coordinator=127.0.0.1:99999", "--processes=2", "--process_id=0"], ["is not HOST:PORT"]),
-        (["--watch_seconds=0"], ["watch_seconds"]),
-        (["--wait_seconds=0"], ["wait_seconds"]),
-    ],
-)
-def test_flags_that_cannot_be_meant(start, tmp_path, args, said):
-    """Found before JAX is imported."""
-    process = start(*COMMAND, f"--workdir={tmp_path}/run", *args, without=("jax", "tensorflow"))
-    err = process.communicate(timeout=ENDS_IN)[1]
-    assert process.returncode == 1, err
-    (line,) = err.splitlines()
-    assert line.startswith("error: ") and all(word in line for word in said), line
-
-
-def test_nobody_answers(start, tmp_path):
-    port = free_port()
-    flags = (f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--workdir={tmp_path}/run", "--wait_seconds=3")
-    taken = socket.create_server(("", free_port()))
-    with taken:
-        address = f"--coordinator=127.0.0.1:{taken.getsockname()[1]}"
-        processes = [
-            start(*COMMAND, *flags, "--process_id=1"),
-            start(*COMMAND, *flags, address, "--process_id=0"),
-        ]
-        said = [process.communicate(timeout=ENDS_IN)[1] for process in processes]
-    assert [process.returncode for process in processes] == [1, 1], said
-    assert errors(said[0])[0].startswith(f"error: nothing answers at --coordinator=127.0.0.1:{port}, where process 0")
-    assert "can't be used (Address already in use)" in errors(said[1])[0]
-    assert not (tmp_path / "run").exists()
-
-
-def test_some_do_not_come(start, tmp_path):
-    flags = (f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--process_id=0", "--wait_seconds=3")
-    process = start(*COMMAND, *flags, f"--workdir={tmp_path}/run")
-    said = process.communicate(timeout=ENDS_IN)[1]
-    assert process.returncode == 1, said
-    assert "not all of --processes=2 have come" in errors(said)[0]

@@ -2,7 +2,8 @@
 
 Each process runs a thread that posts a sign of life, its step and its host to JAX's coordination service, which lives
 in process 0. Where one fails, its error becomes that of all. Where one gives none for `watch_seconds`, process 0 names
-it. Process 0 itself is watched by the others; if it is killed outright, JAX ends them at once.
+it (training/watch.py). Process 0 itself is watched by the others; if it is killed outright, JAX ends them at once, with
+words of its own and SIGABRT: its callback for that can't be a Python function (jaxlib 0.10.2 ends with std::bad_cast).
 
 A process that can't go on ends by `os._exit`: to unwind means to wait, in Orbax and in JAX, for others that are gone.
 """
@@ -23,6 +24,7 @@ from typing import Any, NoReturn, Self
 import jax
 
 from vit_jax.errors import UserError
+from vit_jax.training.watch import Watch, name
 
 WATCH_SECONDS = 30.0
 _RUNS = itertools.count()  # each run of a job has keys of its own
@@ -47,25 +49,24 @@ class Hosts:
         self._client: Any = state.client
         self._keys = f"vit_jax/{next(_RUNS)}"
         self._watch_seconds, self._period = watch_seconds, min(1.0, watch_seconds / 20)
-        self._host = socket.gethostname()
-        self._seen: dict[int, tuple[str, float]] = {}  # by process, its last sign of life, and when it came
-        self._heard = self._looked = time.monotonic()  # when the coordination service last answered, and `_look` was
-        self._clock = 0.0
-        self._steps_seen: dict[int, tuple[int, float]] = {}  # by process, its newest step, and when it came
-        self._lagging: set[tuple[int, int]] = set()  # (process, step) that were reported
-        self._first_host = "the coordinator"
+        self._host, self._first_host = socket.gethostname(), "the coordinator"  # until that has said its name
+        self._watch = Watch(self.count, watch_seconds, self._period)  # of process 0
+        self._heard = time.monotonic()  # when the coordination service last answered
         # Stopping together.
         self._step: int | None = None  # the last step for which `agreed` was asked
         self._stop_after: int | None = None
-        self._asked, self._frozen, self._counting = threading.Event(), threading.Lock(), False
+        self._stop_asked = False  # set by a signal's handler, so without a lock
+        self._frozen, self._counting = threading.Lock(), False
         # Ending together.
-        self._done, self._verdict_read = threading.Event(), threading.Event()
         self._ending = threading.Lock()  # held by the thread that ends the process
-        self._verdict: dict[str, Any] | None = None
+        self._verdict: dict[str, Any] = {}
+        self._verdict_read, self._done = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._listen)]
 
     def __enter__(self) -> Self:
         if self.count > 1:
+            if self.index == 0:
+                self._client.key_value_set(f"{self._keys}/notes/first host", self._host)
             for thread in self._threads:
                 thread.start()
         return self
@@ -90,20 +91,18 @@ class Hosts:
         self._ending.acquire()
         # Most likely another process is the cause then, and will be named.
         if _from_the_connection(error) and self._verdict_read.wait(self._watch_seconds + 5 * self._period):
-            assert self._verdict is not None
-            print(f"error: {self._verdict['sentence']}", file=sys.stderr)
-            self._leave(self._verdict["code"])
+            self._obey()
         if isinstance(error, KeyboardInterrupt):
             code, sentence = 130, "interrupted"
         else:
-            code, sentence = 1, f"{self._name(self.index)} failed: {_sentence(error)}"
+            code, sentence = 1, f"{self._name()} failed: {_sentence(error)}"
         self._post(sentence, code)
         _show(error)
         self._leave(code)
 
     def request_stop(self) -> None:
         """All processes are to save at the same step, and to end."""
-        self._asked.set()
+        self._stop_asked = True
 
     def agreed(self, step: int) -> bool:
         """Whether all processes stop after `step`. To be asked after every step, before anything is written."""
@@ -142,52 +141,23 @@ class Hosts:
         client = self._client
         client.key_value_set(f"{self._keys}/beats/{self.index}", json.dumps([number, self._step, self._host]), True)
         notes = {key.rpartition("/")[2]: value for key, value in client.key_value_dir_get(f"{self._keys}/notes/")}
+        self._first_host = notes.get("first host", self._first_host)
         if "verdict" in notes:
             self._read(json.loads(notes["verdict"]))
-        if self._asked.is_set() and "stop" not in notes:
-            client.key_value_set(f"{self._keys}/notes/stop", self._name(self.index), True)
+        if self._stop_asked and "stop" not in notes:
+            client.key_value_set(f"{self._keys}/notes/stop", self._name(), True)
         if "stop" in notes and self._stop_after is None:
             self._count_steps(notes["stop"])
         if self.index == 0:
-            if "first host" not in notes:
-                client.key_value_set(f"{self._keys}/notes/first host", self._host, True)
-            self._look(self._numbered("beats"))
-        self._first_host = notes.get("first host", self._first_host)
+            self._watch.look({process: json.loads(beat) for process, beat in self._numbered("beats").items()})
+            if silent := self._watch.silent():
+                self._post(self._silence(silent))
+            for sentence in self._watch.lagging():
+                _LOG.warning(sentence)
 
     def _numbered(self, folder: str) -> dict[int, str]:
         found = self._client.key_value_dir_get(f"{self._keys}/{folder}/")
         return {int(key.rpartition("/")[2]): value for key, value in found}
-
-    def _look(self, beats: dict[int, str]) -> None:
-        """Process 0 looks at the others' signs of life, by its own clock."""
-        # Its clock stops with it: one that was suspended itself does not take the others for dead.
-        self._clock += min(time.monotonic() - self._looked, 3 * self._period)
-        self._looked, now = time.monotonic(), self._clock
-        for process in range(self.count):
-            beat = beats.get(process, "")
-            if self._seen.get(process, ("", 0.0))[0] != beat or process not in self._seen:
-                self._seen[process] = (beat, now)
-        silent = [process for process, (_, since) in self._seen.items() if now - since > self._watch_seconds]
-        if silent:
-            names = " and ".join(map(self._name, silent[:3])) + (f" and {len(silent) - 3} more" * (len(silent) > 3))
-            self._post(self._silence(names))
-            return
-        self._report_lagging(now)
-
-    def _report_lagging(self, now: float) -> None:
-        """Names processes which live, and whose training stands still while others have gone further."""
-        steps = {process: json.loads(beat)[1] for process, (beat, _) in self._seen.items() if beat}
-        for process, step in steps.items():
-            if step is not None and self._steps_seen.get(process, (None, 0.0))[0] != step:
-                self._steps_seen[process] = (step, now)
-        furthest = max((step for step, _ in self._steps_seen.values()), default=0)
-        for process, (step, since) in self._steps_seen.items():
-            if step < furthest and now - since > self._watch_seconds and (process, step) not in self._lagging:
-                self._lagging.add((process, step))
-                _LOG.warning(
-                    "%s has been at step %d for %.0f s, and others are at %d: they wait for it",
-                    self._name(process), step, now - since, furthest,
-                )  # fmt: skip
 
     def _listen(self) -> None:
         """The thread that notices when the coordination service does not answer: what calls it may hang."""
@@ -202,11 +172,8 @@ class Hosts:
             "command goes on from the newest checkpoint"
         )
 
-    def _name(self, process: int) -> str:
-        if process == self.index:
-            return f"process {process} on {self._host}"
-        beat = self._seen.get(process, ("", 0.0))[0]
-        return f"process {process} on {json.loads(beat)[2]}" if beat else f"process {process}"
+    def _name(self) -> str:
+        return name(self.index, self._host)
 
     def _count_steps(self, who: str) -> None:
         """Holds `agreed` up until all have told how far they are; they stop after the step beyond the furthest."""
@@ -237,8 +204,11 @@ class Hosts:
         self._verdict = verdict
         self._verdict_read.set()
         if self._ending.acquire(blocking=False):
-            print(f"error: {verdict['sentence']}", file=sys.stderr)
-            self._leave(verdict["code"])
+            self._obey()
+
+    def _obey(self) -> NoReturn:
+        print(f"error: {self._verdict['sentence']}", file=sys.stderr)
+        self._leave(self._verdict["code"])
 
     def _leave(self, code: int) -> NoReturn:
         """Ends the process; the first one, in which the coordination service lives, when the others have."""
