@@ -104,6 +104,17 @@ def test_gpus(job):
     assert large.fits is False
 
 
+def test_arguments_count_too(job, four):
+    """A program that compiles has no room beside its arguments, where memory is as large as its temporaries."""
+    config = resolve(job())
+    model = compiling.model_of(config)
+    mesh = sharding.make_mesh(config.mesh, slices.devices(four))
+    memory = compiling.compile_step(config, model, mesh, four.chip.hbm).memory
+    assert compiling.compile_step(config, model, mesh, memory.total).fits
+    found = compiling.compile_step(config, model, mesh, memory.temporaries)
+    assert (found.fits, found.text, found.memory.total) == (False, "", memory.total)
+
+
 def test_bytes_of_a_refusal():
     wanted = compiling._wanted
     assert wanted("… Used 20.50G of 15.75G hbm. Exceeded …") == int(20.5 * 2**30)

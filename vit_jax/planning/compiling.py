@@ -73,7 +73,9 @@ def compile_step(config: config_lib.Config, model: Model, mesh: Mesh, limit: flo
     outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
     parts = stats.argument_size_in_bytes, outputs, stats.temp_size_in_bytes
     memory = Memory(*parts, sum(parts), int(limit))
-    return Compiled(True, memory, time.monotonic() - begin, compiled.as_text() or "")
+    # The compiler refuses what a program needs beside its arguments, and does not count these.
+    fits = sum(parts) <= limit
+    return Compiled(fits, memory, time.monotonic() - begin, (compiled.as_text() or "") if fits else "")
 
 
 def _wanted(message: str) -> int | None:
