@@ -5,7 +5,7 @@
 
 Each plan is one `python -m vit_jax.plan … --json=FOLDER/NAME.json`, compiled one after another; those that the folder
 holds already are not made again, so that an interrupted run goes on where it stopped. Wants libtpu. Hardware: any
-machine with 16 GB of memory; on two cores a plan takes one to four minutes, all of `pairs` about an hour.
+machine with 16 GB of memory; on two cores a plan takes half a minute to two, all of `pairs` about half an hour.
 """
 
 import argparse

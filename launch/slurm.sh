@@ -23,18 +23,8 @@ and put back into the queue; 1 an error.
 USAGE
 }
 
-fail() {
-    echo "error: $*" >&2
-    exit 1
-}
-
-quoted() {
-    local word line=""
-    for word in "$@"; do
-        [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] && line+=" $word" || line+=" ${word@Q}"
-    done
-    echo "${line# }"
-}
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$HERE/common.sh"
 
 # One process a GPU: jax.distributed takes SLURM_LOCALID for the one GPU of a process, and each decodes its own images.
 batch() {

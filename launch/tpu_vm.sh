@@ -40,18 +40,9 @@ Exit codes: 0 done (of resume: the training is complete); 1 an error; else that 
 USAGE
 }
 
-fail() {
-    echo "error: $*" >&2
-    exit 1
-}
-
-quoted() {
-    local word line=""
-    for word in "$@"; do
-        [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] && line+=" $word" || line+=" ${word@Q}"
-    done
-    echo "${line# }"
-}
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$HERE/common.sh"
+CLONE=${HERE%/*}
 
 act() {
     if [[ -n $dry_run ]]; then
@@ -65,9 +56,6 @@ act() {
 note() { # what no command can show, in a dry run
     [[ -z $dry_run ]] || echo "# $*"
 }
-
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-CLONE=${HERE%/*}
 
 # The accelerator of `topology`: sets `accelerator` (flags of create), `runtime` and `hosts` (of all slices).
 choose() {

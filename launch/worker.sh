@@ -23,22 +23,14 @@ Exit codes: 0; of exec that of COMMAND; 1 an error.
 USAGE
 }
 
-fail() {
-    echo "error: $*" >&2
-    exit 1
-}
-
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$HERE/common.sh"
 CLONE=${HERE%/*} RUN=~/vit_jax_run ENVIRONMENT=~/vit_jax_env
 
 # Runs a command, or prints it so that it can be pasted.
 act() {
     if [[ -n $dry_run ]]; then
-        local word line=""
-        for word in "$@"; do
-            [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] && line+=" $word" || line+=" ${word@Q}"
-        done
-        echo "${line# }"
+        quoted "$@"
     else
         "$@"
     fi

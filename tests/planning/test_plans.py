@@ -9,6 +9,7 @@ import pytest
 from vit_jax import data, sharding
 from vit_jax.errors import UserError
 from vit_jax.planning import compiling, flops, plans, slices
+from vit_jax.training import compiler
 from vit_jax.training.state import resolve
 
 FIELDS = {  # that users of the JSON rely on
@@ -113,6 +114,12 @@ def test_arguments_count_too(job, four):
     assert compiling.compile_step(config, model, mesh, memory.total).fits
     found = compiling.compile_step(config, model, mesh, memory.temporaries)
     assert (found.fits, found.text, found.memory.total) == (False, "", memory.total)
+
+
+def test_the_step_brings_the_compilers_options(job, four, monkeypatch):
+    monkeypatch.setitem(compiler.OPTIONS, "TPU v5 lite", {"xla_tpu_no_such_option": "1"})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_no_such_option"):
+        plans.make_plan(job(), four)
 
 
 def test_bytes_of_a_refusal():
