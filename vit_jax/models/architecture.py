@@ -212,6 +212,11 @@ class VitArchitecture(Architecture):
         """Tokens before the patches."""
         return int(bool(self.class_token)) + self.registers
 
+    @property
+    def read(self) -> int | None:
+        """How many tokens, from the first, the head reads; None for all."""
+        return 1 + self.distilled if self.pool == "tok" else None
+
 
 def stem_stride(stages: Sequence[int]) -> int:
     """Pixels from one output of a ResNet to the next: 4 after the root, twice that with each stage but the first."""

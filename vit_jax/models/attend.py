@@ -55,7 +55,7 @@ attend.defvjp(_forward, _backward)
 
 # In memory the axes (batch, heads, queries, tokens) of scores go as they are written; of (batch, queries, heads,
 # head_dim) the queries are innermost, since a head_dim of 64 would half fill the lanes.
-ROWS, ROWS_SPLIT = (0, 1, 2, 3), ("tensor", "sequence", None)
+ROWS, ROWS_SPLIT = (0, 1, 3, 2), ("tensor", "sequence", None)
 COLUMNS, COLUMNS_SPLIT = (0, 2, 3, 1), ("sequence", "tensor", None)
 
 

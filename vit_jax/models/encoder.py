@@ -1,5 +1,6 @@
 """The encoder: one stacked block, scanned or unrolled over the depth, and the final norm."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from vit_jax import sharding
 from vit_jax.models import posemb, stack
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
@@ -44,17 +46,21 @@ class Block(nnx.Module):
             self.scale2 = nnx.Param(jnp.full(arch.width, arch.layer_scale))
 
     def __call__(
-        self, x: Float[Array, "batch tokens width"], layer: Array | int, scope: Scope
-    ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
-        """`layer` counts from 0; it sets the block's rate of stochastic depth and its randomness."""
+        self, x: Float[Array, "batch tokens width"], layer: Array | int, scope: Scope, only: int | None = None
+    ) -> tuple[Float[Array, "batch queries width"], Float[Array, "batch heads queries tokens"]]:
+        """`layer` counts from 0; it sets the block's rate of stochastic depth and its randomness.
+
+        With `only` the queries, of which the output is, are so many tokens from the first; without it all.
+        """
         keys = fold_in(scope.keys, layer)
         rate = self.arch.drop_path * layer / max(self.arch.depth - 1, 1)
         path_keys = keys if self.arch.drop_path else None
         if (positions := self._positions(scope)) is not None:
             x = x + positions.astype(x.dtype)
         tokens = normed(self.norm1, x)
+        queries, x = tokens[:, :only], x[:, :only]
         y, weights = self.attention(
-            tokens,
+            queries,
             tokens,
             grid=scope.grid,
             relative=self._relative(layer, scope),
@@ -63,7 +69,7 @@ class Block(nnx.Module):
         )
         y = dropout(y, self.arch.dropout, fold_in(keys, 1))
         attended = x + drop_path(self._scaled(y, 1), rate, fold_in(path_keys, 2))
-        y = self.mlp(tokens if self.arch.parallel else normed(self.norm2, attended), fold_in(keys, 3))
+        y = self.mlp(queries if self.arch.parallel else normed(self.norm2, attended), fold_in(keys, 3))
         return attended + drop_path(self._scaled(y, 2), rate, fold_in(path_keys, 4)), weights
 
     def _scaled(self, y: Array, branch: int) -> Array:
@@ -117,14 +123,30 @@ class Encoder(nnx.Module):
             self.norm = layer_norm(arch.width, arch.dtype, rngs, arch.norm_eps)
 
     def __call__(
-        self, x: Float[Array, "batch tokens width"], scope: Scope, *, return_attention: bool = False
+        self,
+        x: Float[Array, "batch tokens width"],
+        scope: Scope,
+        *,
+        return_attention: bool = False,
+        only: int | None = None,
     ) -> Encoded:
-        """Tokens that `scope.mask` leaves out are attended to by none."""
+        """Tokens that `scope.mask` leaves out are attended to by none.
 
-        def body(block, layer, x):
-            x, weights = block(x, layer, scope)
+        With `only` no more than so many tokens are asked for, from the first, and no attention weights: then the last
+        block computes the others no more, where it can do without. A twelfth of a B model's work, of L a twenty-fourth.
+        """
+
+        def body(block, layer, x, **options):
+            x, weights = block(x, layer, scope, **options)
             return x, weights if return_attention else None
 
         arch = self.arch
-        x, attention = stack.run(body, self.blocks, x, arch.depth, scan=arch.scan, remat=arch.remat)
+        last = functools.partial(body, only=only) if only and self._last_can_be_short() else body
+        x, attention = stack.run(body, self.blocks, x, arch.depth, scan=arch.scan, remat=arch.remat, last=last)
         return Encoded(x if arch.norm_after_pool else flattened(self.norm, x), attention)
+
+    def _last_can_be_short(self) -> bool:
+        """Not where positions in attention, lines of it or dropout are those of all queries, or devices share tokens."""
+        arch = self.arch
+        every = arch.rope or arch.posemb == "relative" or arch.attention == "axial" or arch.attention_dropout
+        return not every and not sharding.splits_tokens()

@@ -40,9 +40,13 @@ def run(
     *,
     scan: bool,
     remat: str,
+    last: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
 ) -> tuple[Any, Any]:
-    """`x, output = function(module, index, x)` for every module of the stack in turn; the outputs stacked, or None."""
-    function = REMAT[remat](function)
+    """`x, output = function(module, index, x)` for every module of the stack in turn; the outputs stacked, or None.
+
+    Unrolled, `last` takes the place of `function` for the last module; `x` may have another shape after it.
+    """
+    function, last = REMAT[remat](function), REMAT[remat](last or function)
     x = sharding.constrain(x)
     if scan:
 
@@ -55,7 +59,8 @@ def run(
     leaves, structure = jax.tree.flatten(stack)
     outputs = []
     for index, layer in enumerate(zip(*(layers(leaf) for leaf in leaves), strict=True)):
-        x, output = function(jax.tree.unflatten(structure, layer), index, x)
+        each = last if index == depth - 1 else function
+        x, output = each(jax.tree.unflatten(structure, layer), index, x)
         x = sharding.constrain(x)
         outputs.append(output)
     return x, None if outputs[0] is None else jax.tree.map(lambda *o: jnp.stack(o), *outputs)

@@ -60,6 +60,10 @@ class VisionTransformer(Model):
         """Tokens after the final norm (before it with `norm_after_pool`): class token, registers, patches."""
         return self.encode_with_attention(images, key=key, return_attention=False).tokens
 
+    def read(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
+        """Of what `encode` returns as many tokens, from the first, as the head reads; or more."""
+        return self.encode_with_attention(images, key=key, return_attention=False, only=self.arch.read).tokens
+
     def encode_with_attention(
         self,
         images: ArrayLike,
@@ -67,10 +71,12 @@ class VisionTransformer(Model):
         mask: Bool[Array, "batch patches"] | None = None,
         key: Array | None = None,
         return_attention: bool = True,
+        only: int | None = None,
     ) -> Encoded:
         """Tokens as `encode` gives them and every layer's attention weights.
 
-        Patches whose `mask` is False are attended to by none. Position embeddings follow the images' size.
+        Patches whose `mask` is False are attended to by none. Position embeddings follow the images' size. With `only`
+        no more than so many tokens are asked for, from the first, and without attention weights.
         """
         arch = self.arch
         x = self.preprocessing.normalize(images)
@@ -90,7 +96,7 @@ class VisionTransformer(Model):
         keys = row_keys(key, batch)
         x = randomness.dropout(x, arch.dropout, randomness.fold_in(keys, arch.depth))
         scope = Scope((grid[0], grid[1]), positions, getattr(self, "relative", None), mask, keys)
-        return self.encoder(x, scope, return_attention=return_attention)
+        return self.encoder(x, scope, return_attention=return_attention, only=only)
 
     def pooled(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch features"]:
         """The features that the head sees, float32, from what `encode` returns."""
