@@ -46,6 +46,37 @@ def test_shapes(images, pool, posemb):
     assert small(pool=pool, posemb=posemb, num_classes=0)(images).shape == (4, 32)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention_dropout": 0.0, "remat": "full"},
+        {"attention_dropout": 0.0, "parallel": True, "qk_norm": True, "layer_scale": 0.1},
+        {"attention_dropout": 0.0, "registers": 1, "distilled": True},
+        {},  # dropout within attention draws for all queries
+        {"attention_dropout": 0.0, "rope": 100.0},
+        {"attention_dropout": 0.0, "posemb": "relative"},
+        {"attention_dropout": 0.0, "pool": "tok+gap"},
+    ],
+)
+def test_the_last_block_is_short(images, options):
+    """Unrolled, it computes only what the head reads, where it can, and that is what it would be among all."""
+    key, count = jax.random.key(0), 1 + options.get("distilled", False)
+    short = options.get("attention_dropout") == 0 and not {"rope", "posemb", "pool"} & set(options)
+
+    @jax.jit
+    def results(model):
+        tokens = model.encode(images, key=key)
+        return model.encode_for_head(images, key=key), tokens, model(images, key=key), model.logits(tokens)
+
+    read, tokens, logits, expected = results(small(scan=False, **options))
+    assert read.shape[1] == (count if short else tokens.shape[1]) and tokens.shape[1] >= 9
+    np.testing.assert_allclose(read[:, :count], tokens[:, :count], atol=1e-5)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    read, *_, scanned, _ = results(small(scan=True, **options))
+    assert read.shape == tokens.shape
+    np.testing.assert_allclose(logits, scanned, atol=1e-5)
+
+
 def test_positions_follow_the_images():
     """At another size the table is resampled, which a model loaded at that size has done before."""
     model = small(posemb_std=1.0)

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from vit_jax.errors import UserError
-from vit_jax.planning import slices
+from vit_jax.planning import chips, slices
 from vit_jax.planning.chips import CHIPS
 
 
@@ -58,6 +58,19 @@ def test_the_compiler_knows_every_generation(name):
         found = slices.devices(slices.parse(f"{name}:{'x'.join(map(str, shape))}"))
         assert len(found) == math.prod(shape) * chip.devices
         assert {d.core_on_chip for d in found} == set(range(chip.devices))
+        assert {chips.of_device(d.device_kind) for d in found} == {chip}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("TPU v5e", "v5e"), ("TPU v5p", "v5p"), ("NVIDIA A100-SXM4-80GB", "a100"), ("NVIDIA H100 80GB HBM3", "h100")],
+)
+def test_chips_of_other_names(kind, name):
+    assert chips.of_device(kind) is CHIPS[name]
+
+
+def test_cpus_have_no_figures():
+    assert chips.of_device("cpu") is None
 
 
 def test_several_slices_and_single_chips():

@@ -11,6 +11,7 @@ import signal
 import threading
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -98,6 +99,17 @@ def test_what_a_run_leaves(finished):
     assert all(train <= set(line) for line in found)
     assert [line["step"] for line in found if "test/accuracy" in line and "test/loss" in line] == [6, 12]
     assert all(before["time"] <= after["time"] for before, after in itertools.pairwise(found))
+
+
+def test_part_of_the_devices_peak(small, tmp_path, monkeypatch):
+    """For devices whose peak is known; here the CPUs are said to be a v5e's."""
+    monkeypatch.setattr(loop.chips, "of_device", lambda kind: loop.chips.CHIPS["v5e"])
+    config = small({"total_steps": 2})
+    vit_jax.train(config, tmp_path / "run")
+    last = lines(tmp_path / "run")[-1]
+    model = vit_jax.load(tmp_path / "run" / "model.npz")
+    operations = last["train/images_per_second"] * loop.flops.step(model, 1)
+    assert last["train/mfu"] == pytest.approx(operations / (jax.device_count() * 197e12))
 
 
 def test_complete_run_started_again_changes_nothing(small, finished, caplog):

@@ -79,3 +79,11 @@ def test_speed_leaves_compilation_and_evaluations_out(monkeypatch, caplog):
     progress.resume(12)  # an evaluation ends at 150
     progress.step(13)
     assert progress.speed(13) == {"train/images_per_second": 2.0}
+
+
+def test_part_of_the_peak(monkeypatch):
+    clock = iter([0.0, 1.0, 3.0])
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock))
+    progress = Progress(0, 2, batch_size=8, first_process=True, peak=10.0)
+    progress.step(1)
+    assert progress.speed(2) == {"train/images_per_second": 4.0, "train/mfu": 0.4}

@@ -213,7 +213,7 @@ class VitArchitecture(Architecture):
         return int(bool(self.class_token)) + self.registers
 
     @property
-    def read(self) -> int | None:
+    def head_tokens(self) -> int | None:
         """How many tokens, from the first, the head reads; None for all."""
         return 1 + self.distilled if self.pool == "tok" else None
 

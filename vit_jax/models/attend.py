@@ -53,8 +53,8 @@ def _backward(saved: tuple[Array, ...], gradient: Queries) -> tuple[Queries, Tok
 
 attend.defvjp(_forward, _backward)
 
-# In memory the queries are innermost, of scores (batch, heads, queries, tokens) and of (batch, queries, heads, head_dim):
-# a head_dim of 64 would half fill the lanes.
+# In memory the queries are innermost, both of scores (batch, heads, queries, tokens) and of (batch, queries, heads,
+# head_dim), since a head_dim of 64 would half fill the lanes.
 ROWS, ROWS_SPLIT = (0, 1, 3, 2), ("tensor", "sequence", None)
 COLUMNS, COLUMNS_SPLIT = (0, 2, 3, 1), ("sequence", "tensor", None)
 FEW = 8  # fewer queries stay where the compiler puts them: innermost, one would take the room of 128

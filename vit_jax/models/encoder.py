@@ -146,7 +146,7 @@ class Encoder(nnx.Module):
         return Encoded(x if arch.norm_after_pool else flattened(self.norm, x), attention)
 
     def _last_can_be_short(self) -> bool:
-        """Not where positions in attention, lines of it or dropout are those of all queries, or devices share tokens."""
+        """Not where positions, lines or dropout in attention are those of all queries, or devices share the tokens."""
         arch = self.arch
         every = arch.rope or arch.posemb == "relative" or arch.attention == "axial" or arch.attention_dropout
         return not every and not sharding.splits_tokens()

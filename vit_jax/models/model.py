@@ -31,17 +31,17 @@ class Model(nnx.Module):
             images: (batch, height, width, 3), uint8 pixels, or floats in the range of `preprocessing`.
             key: one PRNG key, or one for each row, for dropout and stochastic depth; None for neither.
         """
-        return self.logits(self.read(images, key=key))
+        return self.logits(self.encode_for_head(images, key=key))
 
     def features(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch features"]:
         """What the head sees, float32: (batch, width), or (batch, pre_logits) with that layer."""
-        return self.pooled(self.read(images, key=key))
+        return self.pooled(self.encode_for_head(images, key=key))
 
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
         """Tokens after the final norm, special ones first."""
         raise NotImplementedError
 
-    def read(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
+    def encode_for_head(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
         """Of what `encode` returns as many tokens, from the first, as the head reads; or more."""
         return self.encode(images, key=key)
 

@@ -60,9 +60,9 @@ class VisionTransformer(Model):
         """Tokens after the final norm (before it with `norm_after_pool`): class token, registers, patches."""
         return self.encode_with_attention(images, key=key, return_attention=False).tokens
 
-    def read(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
+    def encode_for_head(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
         """Of what `encode` returns as many tokens, from the first, as the head reads; or more."""
-        return self.encode_with_attention(images, key=key, return_attention=False, only=self.arch.read).tokens
+        return self.encode_with_attention(images, key=key, return_attention=False, only=self.arch.head_tokens).tokens
 
     def encode_with_attention(
         self,

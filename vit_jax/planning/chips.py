@@ -69,3 +69,14 @@ CHIPS = {
         Chip("b200", 2250e12, 8000e9, 180e9, 900e9, 50e9, largest=(8,), tpu=False),
     )
 }
+
+# How what JAX calls a device begins, the longer names first: "TPU v5" begins those of v5e, too.
+_KINDS = {
+    "TPU v2": "v2", "TPU v3": "v3", "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p",
+    "TPU v6": "v6e", "TPU7x": "tpu7x", "NVIDIA A100": "a100", "NVIDIA H100": "h100", "NVIDIA B200": "b200",
+}  # fmt: skip
+
+
+def of_device(kind: str) -> Chip | None:
+    """The chip of what JAX calls a device, such as "TPU v5 lite"; None where it is none of these."""
+    return next((CHIPS[name] for start, name in _KINDS.items() if kind.startswith(start)), None)

@@ -11,9 +11,13 @@ _FSDP = {
     # gathered instead. By the compiler's count, fsdp=16, S/16, 16 images a device: v4 25.0 instead of 65.9 ms, v5e 24.0
     # instead of 65.4, v5p 14.1 instead of 47.6, v6e 11.2 instead of 27.0; L/16 with remat=full and 32 images on v5e 223
     # instead of 522. Temporaries are 2 to 11 % less, too. The gathers overlap with computing on v5e, mostly, and not on
-    # the others; gradients are all-reduced, not scattered. Not counted: pieces as wide as a matrix unit or wider.
+    # the others. Not counted: pieces as wide as a matrix unit or wider.
     "xla_jf_spmd_threshold_for_windowed_einsum_mib": "100000",
 }
+# The memory on the chip is divided: so much for what the running instruction works on, the rest for arrays that later
+# ones will read. What goes there is chosen by the bundles of instructions that the compiler has made, not by a guess.
+_CHOICE = {"xla_msa_use_bundle_aware_cost_model": "true"}
+_ROOM = {"xla_tpu_scoped_vmem_limit_kib": "24576"}
 
 # Tried, and not worth a line, since they are the default or change little; S/16, 16 images a device, on v5e:4x4, over
 # data and over fsdp:
@@ -28,11 +32,13 @@ _FSDP = {
 
 # By what JAX calls the devices.
 OPTIONS: dict[str, dict[str, str]] = {
-    "TPU v4": _FSDP,
-    "TPU v5 lite": _FSDP,
-    "TPU v5": _FSDP,
-    "TPU v5p": _FSDP,  # JAX knows the v5p by either name; the compiler's own slices have the one above
-    "TPU v6 lite": _FSDP,
+    "TPU v4": _FSDP | _CHOICE,
+    "TPU v5 lite": _FSDP | _CHOICE | _ROOM,
+    "TPU v5": _FSDP | _CHOICE | _ROOM,
+    "TPU v5p": _FSDP
+    | _CHOICE
+    | _ROOM,  # JAX knows the v5p by either name; the compiler's own slices have the one above
+    "TPU v6 lite": _FSDP | _CHOICE | _ROOM,
 }
 
 

@@ -28,6 +28,7 @@ from vit_jax.errors import UserError
 from vit_jax.evaluation import make_evaluations
 from vit_jax.models import names
 from vit_jax.models.model import Model
+from vit_jax.planning import chips, flops
 from vit_jax.training import metrics, start
 from vit_jax.training.hosts import WATCH_SECONDS, Hosts
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
@@ -198,7 +199,8 @@ class _Run:
         values: dict[str, float] = {}
         rows = sharding.local_rows(self.mesh, size)
         batches = closing.enter_context(contextlib.closing(data.batches(self.config, start_step=start, rows=rows)))
-        progress = metrics.Progress(start, total, size, first_process=self.first_process)
+        peak = self._images_at_peak()
+        progress = metrics.Progress(start, total, size, first_process=self.first_process, peak=peak)
         closing.enter_context(contextlib.closing(progress))
         for done in range(start + 1, total + 1):
             batch = sharding.to_devices(next(batches), self.mesh, size)
@@ -244,6 +246,11 @@ class _Run:
                 raise SystemExit(143)
         self._finish(state)
         return values
+
+    def _images_at_peak(self) -> float | None:
+        """Images a second of all devices at their published peak; None where that is not known, as of CPUs."""
+        chip = chips.of_device(jax.devices()[0].device_kind)
+        return jax.device_count() * chip.device_peak / flops.step(self.model, 1) if chip else None
 
     def _start(self, closing: contextlib.ExitStack) -> tuple[TrainState, int]:
         """The state to go on from, and its step."""

@@ -87,8 +87,9 @@ class Writer:
 class Progress:
     """The speed, shown by plain lines in a log, and on the first process's terminal by a bar."""
 
-    def __init__(self, start: int, total: int, batch_size: int, *, first_process: bool):
-        self._total, self._batch_size = total, batch_size
+    def __init__(self, start: int, total: int, batch_size: int, *, first_process: bool, peak: float | None = None):
+        """`peak` is the images a second at which the devices would do nothing but the model's operations, if known."""
+        self._total, self._batch_size, self._peak = total, batch_size, peak
         # Pairs of a step and when it ended: the one before the first, the first, and that from which the speed counts.
         self._start = self._since = (start, time.monotonic())
         self._first: tuple[int, float] | None = None
@@ -110,10 +111,10 @@ class Progress:
         self._since = (step, time.monotonic())
 
     def speed(self, step: int) -> dict[str, float]:
-        """Images a second since the last `resume`; of the first step alone, its compilation included."""
+        """Images a second since the last `resume`, and their part of the peak; the first step's include compilation."""
         since = self._since if self._since[0] < step else self._start
-        seconds = time.monotonic() - since[1]
-        return {"train/images_per_second": (step - since[0]) * self._batch_size / seconds}
+        speed = (step - since[0]) * self._batch_size / (time.monotonic() - since[1])
+        return {"train/images_per_second": speed} | ({"train/mfu": speed / self._peak} if self._peak else {})
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """Shows the loss and the speed, and the time left."""
