@@ -7,8 +7,11 @@
 computation. Cycles are those of one device: the compiler's own count for each instruction, loops as often as they run,
 and for the few of which it says nothing their memory traffic at the chip's bandwidth; without collectives. Temporaries
 are what the program holds beside its arguments. The peers' figures come from the same compiler (libtpu 0.0.42) and the
-same count. At the chip's peak the step would take 51.4 million cycles. On two cores the unrolled step compiles in about
-five minutes, a scanned one in one or two.
+same count, without our compiler options. At the chip's peak the step would take 51.4 million cycles. On two cores all
+of it takes about two minutes.
+
+Unrolled, our last block computes only the token that the head reads, which is the same function of the parameters for
+less work; the peers compute all tokens. With all of them ours would take 104.4 million cycles and 3.72 GiB.
 """
 
 import os

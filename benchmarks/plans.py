@@ -18,8 +18,8 @@ from typing import Any
 
 MODELS = ("B/16", "L/16", "H/14", "g/14", "G/14")
 SLICES = ("v3:16x16", "v4:8x8x8", "v5e:16x16", "v5p:8x8x8", "v6e:16x16")
-# Every model as the paper pre-trains it on JFT-300M, batch 4096; the large ones with their state over 128 devices.
-LARGE = "--config.mesh.fsdp=128"
+# Every model as the paper pre-trains it on JFT-300M, batch 4096; the large ones with their state over 16 devices.
+LARGE = "--config.mesh.fsdp=16"
 SETTINGS = {"B/16": "", "L/16": "", "H/14": LARGE, "g/14": LARGE, "G/14": f"{LARGE} --config.model.remat=dots"}
 
 # Name, config and flags, slice, published hours, where from.

@@ -31,7 +31,7 @@ def _forward(q: Queries, k: Tokens, v: Tokens) -> tuple[Queries, tuple[Array, ..
     ones = jnp.ones((*v.shape[:-1], 1), v.dtype)
     sums = jnp.einsum("bhqk,bkhd->bqhd", exps, jnp.concatenate([v, ones], axis=-1), preferred_element_type=jnp.float32)
     # A mask takes the sum out of the product, which the compiler fuses with it. So the rest is written as `v.dtype` and
-    # divided where it is used: 110.5 instead of 115.2 million cycles a step (B/16, 64 images, v5e).
+    # divided where it is used: 4 % less of a step's cycles (B/16, 64 images, v5e).
     inverse = 1 / jnp.where(jnp.arange(sums.shape[-1]) == v.shape[-1], sums, 0).sum(axis=-1, keepdims=True)
     sums = _laid_out(sums.astype(v.dtype), COLUMNS, COLUMNS_SPLIT)[..., :-1].astype(jnp.float32)
     x = _laid_out((sums * inverse).astype(v.dtype), COLUMNS, COLUMNS_SPLIT)
