@@ -28,9 +28,9 @@ RECIPE = [
 ]
 # Our settings, and million cycles and GiB of temporaries of the peers.
 STEPS = {
-    "unrolled": ([("model.scan", "false")], {"big_vision": (116.7, 3.51), "original": (136.3, 6.09)}),
-    "scanned, remat full": ([("model.remat", "full")], {"big_vision": (151.0, 1.58)}),
-    "scanned": ([], {}),
+    "unrolled": ([], {"big_vision": (116.7, 3.51), "original": (136.3, 6.09)}),
+    "scanned, remat full": ([("model.scan", "true"), ("model.remat", "full")], {"big_vision": (151.0, 1.58)}),
+    "scanned": ([("model.scan", "true")], {}),
 }
 
 

@@ -26,12 +26,9 @@ SETTINGS = {"B/16": "", "L/16": "", "H/14": LARGE, "g/14": LARGE, "G/14": f"{LAR
 PLAIN_S16 = (
     "--config=configs/pretrain.py:S/16,imagenet2012 --config.global_batch_size=1024 --config.total_epochs=90 "
     "--config.model.dropout=0.0 --config.model.pool=gap --config.model.posemb=sincos2d --config.model.pre_logits=384 "
-    "--config.model.scan=false --config.optimizer.moment_dtype=bfloat16 --config.augmentation.mixup=0.2"
+    "--config.optimizer.moment_dtype=bfloat16 --config.augmentation.mixup=0.2"
 )
-MIXER = (
-    "--config=configs/pretrain.py:Mixer-B/16,imagenet2012 --config.model.dropout=0.0 --config.model.drop_path=0.1 "
-    "--config.model.scan=false"
-)
+MIXER = "--config=configs/pretrain.py:Mixer-B/16,imagenet2012 --config.model.dropout=0.0 --config.model.drop_path=0.1"
 PUBLISHED = (
     ("S/16, ImageNet, 90 epochs", PLAIN_S16, "v3:2x2", 6.5, "2205.01580: 6 to 7 h on a v3-8"),
     ("BiT-R50x1, ImageNet, 90 epochs", "--config=configs/bit.py:R50x1,imagenet2012", "v3:8x8", 32 / 60,

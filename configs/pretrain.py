@@ -23,7 +23,9 @@ cifar10, cifar100, oxford_iiit_pet, oxford_flowers102: the paper does not train 
     python -m vit_jax.main --config=configs/pretrain.py:Ti/4,cifar10 --config.model.image_size=32 --workdir=/tmp/cifar
 
 `python -m vit_jax.plan` says what a run needs before any of it is paid for; the large models want `--config.mesh.fsdp`
-and `--config.model.remat`, and the plan says which.
+and `--config.model.remat`, and the plan says which. Up to L the blocks are unrolled, which is faster than a scan over
+them (`--config.model.scan=true`) and takes longer to compile: by plan, L/16 on a v5e:16x16 68 instead of 104 ms a step,
+and 70 instead of 20 seconds on two cores.
 """
 
 from vit_jax import config as config_lib
@@ -39,6 +41,9 @@ SPLITS = {
     "oxford_iiit_pet": ("train", "test"),
     "oxford_flowers102": ("train", "test"),
 }
+
+# Models that would take minutes to compile unrolled.
+SCANNED = ("H", "g", "G", "22B", "BiT")
 
 
 def get_config(arguments: str = "") -> config_lib.Section:
@@ -62,6 +67,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config.model.image_size = 224
     if not variant.startswith("BiT"):
         config.model.dropout = 0.1
+    config.model.scan = variant.startswith(SCANNED) or "+" in variant
     config.model.dtype = "bfloat16"
 
     config.optimizer.name = "adam"

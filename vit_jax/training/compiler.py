@@ -20,7 +20,8 @@ _FSDP = {
 # instead of 159.2, with remat=full 144.6 instead of 150.1 (_CHOICE alone 152.1); L/16 with remat=dots and fsdp=4 212.9
 # instead of 214.8; S/16, three layers, 17.9 instead of 19.3. Two layers of B/16: v5p 6.89 instead of 7.32, v6e 6.91
 # instead of 7.10, v4 7.85 instead of 8.03, where _ROOM changes nothing; on v3 neither does. Temporaries stay the same
-# to 2 %, but for 7 % less of S/16. On v5e 8 and 12 MiB are slower than the 16 of the default, 32 as fast as 24 or slower.
+# to 2 %, but for 7 % less of S/16. On v5e 8 and 12 MiB are slower than the default, which seems to be
+# 16, and 32 no faster than 24.
 _CHOICE = {"xla_msa_use_bundle_aware_cost_model": "true"}
 _ROOM = {"xla_tpu_scoped_vmem_limit_kib": "24576"}
 
