@@ -17,11 +17,11 @@ _FSDP = {
 # The memory on the chip is divided: so much for what the running instruction works on, the rest for arrays that later
 # ones will read. What goes there is chosen by the bundles of instructions that the compiler has made, not by a guess.
 # Million cycles by the compiler's count: B/16 on v5e, 64 images a device, unrolled 99.8 instead of 104.6, scanned 144.1
-# instead of 159.2, with remat=full 144.6 instead of 150.1 (_CHOICE alone 152.1); L/16 with remat=dots and fsdp=4 212.9
-# instead of 214.8; S/16, three layers, 17.9 instead of 19.3. Two layers of B/16: v5p 6.89 instead of 7.32, v6e 6.91
-# instead of 7.10, v4 7.85 instead of 8.03, where _ROOM changes nothing; on v3 neither does. Temporaries stay the same
-# to 2 %, but for 7 % less of S/16. On v5e 8 and 12 MiB are slower than the default, which seems to be
-# 16, and 32 no faster than 24.
+# instead of 159.2 (_CHOICE alone 152.3), with remat=full 144.6 instead of 150.1 (152.1); L/16 with remat=dots and
+# fsdp=4 212.9 instead of 214.8; S/16, three layers, 17.9 instead of 19.3. Two layers of B/16 with _CHOICE: v5p 7.05
+# instead of 7.32, v6e 7.00 instead of 7.10, v4 7.85 instead of 8.03; on v3 neither changes anything. Temporaries stay
+# the same to 2 %, but for 7 % less of S/16. On v5e 8 and 12 MiB are slower than the default, which seems to be 16, and
+# 32 no faster than 24. Not on v5p: there libtpu 0.0.42 crashes with it (B/16, 18,291 classes, v5p:8x8x8).
 _CHOICE = {"xla_msa_use_bundle_aware_cost_model": "true"}
 _ROOM = {"xla_tpu_scoped_vmem_limit_kib": "24576"}
 
@@ -39,14 +39,13 @@ _ROOM = {"xla_tpu_scoped_vmem_limit_kib": "24576"}
 #   xla_tpu_use_bundle_aware_cost_model_for_fusions: 1.8 % more cycles.
 # For GPUs nothing can be counted without one, so they have none.
 
-_ALL = _FSDP | _CHOICE | _ROOM
 # By what JAX calls the devices.
 OPTIONS: dict[str, dict[str, str]] = {
     "TPU v4": _FSDP | _CHOICE,
-    "TPU v5 lite": _ALL,
-    "TPU v5": _ALL,
-    "TPU v5p": _ALL,  # JAX knows the v5p by either name; the compiler's own slices have the one above
-    "TPU v6 lite": _ALL,
+    "TPU v5 lite": _FSDP | _CHOICE | _ROOM,
+    "TPU v5": _FSDP | _CHOICE,
+    "TPU v5p": _FSDP | _CHOICE,  # JAX knows the v5p by either name; the compiler's own slices have the one above
+    "TPU v6 lite": _FSDP | _CHOICE,
 }
 
 
