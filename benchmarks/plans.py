@@ -1,6 +1,7 @@
-"""The two tables of plans in launch/README.md: which models fit which slices, and our hours beside the published ones.
+"""The tables of plans in launch/README.md: which models fit which slices, other jobs, ours beside published hours.
 
     python benchmarks/plans.py pairs --folder=/tmp/pairs
+    python benchmarks/plans.py others --folder=/tmp/others
     python benchmarks/plans.py published --folder=/tmp/published
 
 Each plan is one `python -m vit_jax.plan … --json=FOLDER/NAME.json`, compiled one after another; those that the folder
@@ -21,6 +22,17 @@ SLICES = ("v3:16x16", "v4:8x8x8", "v5e:16x16", "v5p:8x8x8", "v6e:16x16")
 # Every model as the paper pre-trains it on JFT-300M, batch 4096; the large ones with their state over 16 devices.
 LARGE = "--config.mesh.fsdp=16"
 SETTINGS = {"B/16": "", "L/16": "", "H/14": LARGE, "g/14": LARGE, "G/14": f"{LARGE} --config.model.remat=dots"}
+
+# Jobs of other kinds and sizes: the model, what it is set to, the slice and how many.
+OTHERS = (
+    ("L/16", "", "v3:32x32", 1),
+    ("BiT-R152x4", "mesh.fsdp=64 model.remat=full", "v3:32x32", 1),
+    ("R50+L/16", "mesh.fsdp=64", "v5e:16x16", 1),
+    ("H/14", "mesh.data=128 mesh.fsdp=16 global_batch_size=32768", "v5e:16x16", 8),
+    ("22B/14", "mesh.fsdp=768 model.remat=full global_batch_size=61440", "v5p:16x16x24", 1),
+    ("L/16", "model.image_size=1024 mesh.data=64 mesh.sequence=4 global_batch_size=64 model.remat=full model.scan=true",
+     "v5e:16x16", 1),
+)  # fmt: skip
 
 # Name, config and flags, slice, published hours, where from.
 PLAIN_S16 = (
@@ -74,6 +86,25 @@ def pairs(folder: pathlib.Path) -> None:
             print("|", " | ".join([*cells, *[""] * (9 - len(cells))]), "|", flush=True)
 
 
+def others(folder: pathlib.Path) -> None:
+    print("| model | slice | settings | fits | memory a device | step | over ICI | between slices |")
+    print("| --- | --- | --- | --- | --: | --: | --: | --: |")
+    for number, (model, settings, where, slices) in enumerate(OTHERS):
+        flags = "".join(f" --config.{setting}" for setting in settings.split())
+        name = f"{number}_{model}".replace("/", "")
+        found = plan(folder, name, f"--config=configs/pretrain.py:{model},jft300m{flags} --slices={slices}", where)
+        memory, over = found["hbm_per_device"], {"ici": 0, "dcn": 0}
+        for moved in found["collectives"].values():
+            over[moved["link"]] = over.get(moved["link"], 0) + moved["bytes"]
+        written = ", ".join(f"`{setting}`" for setting in settings.split())
+        cells = [model, f"{slices} x {where}" if slices > 1 else where, written, "yes" if found["fits"] else "no"]
+        cells += [f"{memory['total'] / 2**30:.1f} of {memory['limit'] / 2**30:.1f} GiB"]
+        if found["fits"]:
+            cells += [f"{1000 * found['step_seconds']['estimate']:.0f} ms"]
+            cells += [f"{size / 2**20:,.0f} MiB" if size else "" for size in (over["ici"], over["dcn"])]
+        print("|", " | ".join([*cells, *[""] * (8 - len(cells))]), "|", flush=True)
+
+
 def published(folder: pathlib.Path) -> None:
     print("| run | slice | planned | published | ratio | source |")
     print("| --- | --- | --: | --: | --: | --- |")
@@ -86,11 +117,11 @@ def published(folder: pathlib.Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["pairs", "published"])
+    parser.add_argument("table", choices=["pairs", "others", "published"])
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="keeps the plans' JSON")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    {"pairs": pairs, "published": published}[arguments.table](arguments.folder)
+    {"pairs": pairs, "others": others, "published": published}[arguments.table](arguments.folder)
 
 
 if __name__ == "__main__":

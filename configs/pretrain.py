@@ -23,8 +23,8 @@ cifar10, cifar100, oxford_iiit_pet, oxford_flowers102: the paper does not train 
     python -m vit_jax.main --config=configs/pretrain.py:Ti/4,cifar10 --config.model.image_size=32 --workdir=/tmp/cifar
 
 `python -m vit_jax.plan` says what a run needs before any of it is paid for; the large models want `--config.mesh.fsdp`
-and `--config.model.remat`, and the plan says which. Up to L the blocks are unrolled, which takes longer to compile than a
-scan over them and is faster: by plan, a step of L/16 on a v5e:16x16 is 68 instead of 101 ms. Larger ones are scanned;
+and `--config.model.remat`, and the plan says which. Up to L the blocks are unrolled, which takes longer to compile than
+a scan over them and is faster: by plan, a step of L/16 on a v5e:16x16 is 68 instead of 101 ms. Larger ones are scanned;
 with `--config.model.scan=false` a step of H/14 with fsdp=16 is 160 ms there, and compiles in two to four minutes.
 """
 
