@@ -102,6 +102,11 @@ def test_masked_patches_are_not_seen(images):
     assert not np.allclose(model.encode(images)[:, :7], model.encode(changed)[:, :7], atol=1e-3)
 
 
+def test_attention_weights_are_those_of_all_tokens(images):
+    found = small(scan=False, attention_dropout=0.0).encode_with_attention(images, only=1)
+    assert found.attention.shape == (3, 4, 4, 9, 9) and found.tokens.shape == (4, 9, 32)
+
+
 def test_attention_weights_sum_to_one(images):
     np.testing.assert_allclose(small().encode_with_attention(images).attention.sum(-1), 1, atol=1e-5)
 

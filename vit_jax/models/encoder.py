@@ -132,8 +132,8 @@ class Encoder(nnx.Module):
     ) -> Encoded:
         """Tokens that `scope.mask` leaves out are attended to by none.
 
-        With `only` no more than so many tokens are asked for, from the first, and no attention weights: then the last
-        block computes the others no more, where it can do without. A twelfth of a B model's work, of L a twenty-fourth.
+        With `only` no more than so many tokens are asked for, from the first: unrolled, the last block does not compute
+        the others, where it can do without. That is up to a twelfth of a B model's work, of L a twenty-fourth.
         """
 
         def body(block, layer, x, **options):
@@ -141,7 +141,8 @@ class Encoder(nnx.Module):
             return x, weights if return_attention else None
 
         arch = self.arch
-        last = functools.partial(body, only=only) if only and self._last_can_be_short() else body
+        short = only and not return_attention and self._last_can_be_short()
+        last = functools.partial(body, only=only) if short else body
         x, attention = stack.run(body, self.blocks, x, arch.depth, scan=arch.scan, remat=arch.remat, last=last)
         return Encoded(x if arch.norm_after_pool else flattened(self.norm, x), attention)
 

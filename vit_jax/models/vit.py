@@ -76,7 +76,7 @@ class VisionTransformer(Model):
         """Tokens as `encode` gives them and every layer's attention weights.
 
         Patches whose `mask` is False are attended to by none. Position embeddings follow the images' size. With `only`
-        no more than so many tokens are asked for, from the first, and without attention weights.
+        no more than so many tokens are asked for, from the first; there may be more.
         """
         arch = self.arch
         x = self.preprocessing.normalize(images)
