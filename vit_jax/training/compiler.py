@@ -14,16 +14,15 @@ _FSDP = {
     # the others. Not counted: pieces as wide as a matrix unit or wider.
     "xla_jf_spmd_threshold_for_windowed_einsum_mib": "100000",
 }
-# The memory on the chip is divided: so much for what the running instruction works on, the rest for arrays that later
-# ones will read. What goes there is chosen by the bundles of instructions that the compiler has made, not by a guess.
-# Million cycles by the compiler's count: B/16 on v5e, 64 images a device, unrolled 99.8 instead of 104.6, scanned 144.1
-# instead of 159.2 (_CHOICE alone 152.3), with remat=full 144.6 instead of 150.1 (152.1); L/16 with remat=dots and
-# fsdp=4 212.9 instead of 214.8; S/16, three layers, 17.9 instead of 19.3. Two layers of B/16 with _CHOICE: v5p 7.05
-# instead of 7.32, v6e 7.00 instead of 7.10, v4 7.85 instead of 8.03; on v3 neither changes anything. Temporaries stay
-# the same to 2 %, but for 7 % less of S/16. On v5e 8 and 12 MiB are slower than the default, which seems to be 16, and
-# 32 no faster than 24. Not on v5p: there libtpu 0.0.42 crashes with it (B/16, 18,291 classes, v5p:8x8x8).
-_CHOICE = {"xla_msa_use_bundle_aware_cost_model": "true"}
-_ROOM = {"xla_tpu_scoped_vmem_limit_kib": "24576"}
+_ROOM = {
+    # The memory on the chip is divided: so much for what the running instruction works on, the rest for arrays that
+    # later ones will read. Million cycles by the compiler's count, B/16 on v5e, 64 images a device: unrolled CYCLES,
+    # scanned 149.0 instead of 159.2, with remat=full 145.8 instead of 150.1; L/16 with remat=dots and fsdp=4 211.0
+    # instead of 214.8; H/14 with fsdp=16, 16 images, 198 instead of 202 ms. Temporaries stay the same to 1 %. 8 and 12
+    # MiB are slower than the default, which seems to be 16. Not on v5p: there libtpu 0.0.42 crashes with it (B/16,
+    # 18,291 classes, v5p:8x8x8); on v3 and v4 it changes nothing, and v6e has more by default.
+    "xla_tpu_scoped_vmem_limit_kib": "24576",
+}
 
 # Tried, and not worth a line, since they are the default or change little; S/16, 16 images a device, on v5e:4x4, over
 # data and over fsdp:
@@ -36,16 +35,17 @@ _ROOM = {"xla_tpu_scoped_vmem_limit_kib": "24576"}
 #   xla_vf_vmem_max_retries, _max_repacks, _max_outstanding_prefetches, _min_overlap_to_async_copy_ratio,
 #     _preferred_overlap_to_async_copy_ratio, _use_ior_algorithm, xla_tpu_msa_inefficient_use_to_copy_ratio,
 #     _use_minimalloc, _reduce_scoped_vmem_limit, xla_msa_enable_window_prefetch: 0.6 % at most, to the worse.
+#   xla_msa_use_bundle_aware_cost_model: B/16 on v5e gains 3 % or less; H/14, scanned, with fsdp=16 loses 10 %.
 #   xla_tpu_use_bundle_aware_cost_model_for_fusions: 1.8 % more cycles.
 # For GPUs nothing can be counted without one, so they have none.
 
 # By what JAX calls the devices.
 OPTIONS: dict[str, dict[str, str]] = {
-    "TPU v4": _FSDP | _CHOICE,
-    "TPU v5 lite": _FSDP | _CHOICE | _ROOM,
-    "TPU v5": _FSDP | _CHOICE,
-    "TPU v5p": _FSDP | _CHOICE,  # JAX knows the v5p by either name; the compiler's own slices have the one above
-    "TPU v6 lite": _FSDP | _CHOICE,
+    "TPU v4": _FSDP,
+    "TPU v5 lite": _FSDP | _ROOM,
+    "TPU v5": _FSDP,
+    "TPU v5p": _FSDP,  # JAX knows the v5p by either name; the compiler's own slices have the one above
+    "TPU v6 lite": _FSDP,
 }
 
 
