@@ -16,11 +16,11 @@ _FSDP = {
 }
 _ROOM = {
     # The memory on the chip is divided: so much for what the running instruction works on, the rest for arrays that
-    # later ones will read. Million cycles by the compiler's count, B/16 on v5e, 64 images a device: unrolled CYCLES,
-    # scanned 149.0 instead of 159.2, with remat=full 145.8 instead of 150.1; L/16 with remat=dots and fsdp=4 211.0
-    # instead of 214.8; H/14 with fsdp=16, 16 images, 198 instead of 202 ms. Temporaries stay the same to 1 %. 8 and 12
-    # MiB are slower than the default, which seems to be 16. Not on v5p: there libtpu 0.0.42 crashes with it (B/16,
-    # 18,291 classes, v5p:8x8x8); on v3 and v4 it changes nothing, and v6e has more by default.
+    # later ones will read. Million cycles by the compiler's count, B/16 on v5e, 64 images a device: three layers
+    # unrolled 27.5 instead of 28.5, scanned 149.0 instead of 159.2, with remat=full 145.8 instead of 150.1; L/16 with
+    # remat=dots and fsdp=4 211.0 instead of 214.8; H/14 with fsdp=16, 16 images, 198 instead of 202 ms. Temporaries
+    # stay the same to 1 %. 8 and 12 MiB are slower than the default, which seems to be 16. Not on v5p: there libtpu
+    # 0.0.42 crashes with it (B/16, 18,291 classes, v5p:8x8x8); on v3 and v4 it changes nothing, and v6e has more.
     "xla_tpu_scoped_vmem_limit_kib": "24576",
 }
 
