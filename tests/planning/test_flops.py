@@ -8,10 +8,11 @@ import pytest
 
 import vit_jax
 from vit_jax import command_line
+from vit_jax.models import flops
 from vit_jax.models.build import abstract
 from vit_jax.models.functional import split
 from vit_jax.models.variants import named
-from vit_jax.planning import compiling, flops
+from vit_jax.planning import compiling
 from vit_jax.training.state import resolve
 
 

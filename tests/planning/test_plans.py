@@ -8,7 +8,8 @@ import pytest
 
 from vit_jax import data, sharding
 from vit_jax.errors import UserError
-from vit_jax.planning import compiling, flops, plans, slices
+from vit_jax.models import flops
+from vit_jax.planning import compiling, plans, slices
 from vit_jax.training import compiler
 from vit_jax.training.state import resolve
 

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from vit_jax.errors import UserError
-from vit_jax.planning import chips, slices
-from vit_jax.planning.chips import CHIPS
+from vit_jax.planning import slices
+from vit_jax.training import chips
+from vit_jax.training.chips import CHIPS
 
 
 def test_a_slice():

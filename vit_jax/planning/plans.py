@@ -9,8 +9,8 @@ from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import config as config_lib
 from vit_jax import sharding
+from vit_jax.models import flops
 from vit_jax.models.model import Model
-from vit_jax.planning import flops
 from vit_jax.planning.compiling import Memory, compile_step, model_of
 from vit_jax.planning.estimate import StepSeconds, gpu_collectives, gpu_seconds, link, step_seconds
 from vit_jax.planning.program import Collective, parse

@@ -11,7 +11,7 @@ import jax
 from jax.experimental import topologies
 
 from vit_jax.errors import UserError
-from vit_jax.planning.chips import CHIPS, Chip
+from vit_jax.training.chips import CHIPS, Chip
 
 _SYNTAX = "GENERATION:SHAPE, such as v5e:16x16 or v5p:8x8x8, or GPUS:NUMBER, such as h100:64"
 

@@ -26,10 +26,9 @@ from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.store import FOLDER, Store
 from vit_jax.errors import UserError
 from vit_jax.evaluation import make_evaluations
-from vit_jax.models import names
+from vit_jax.models import flops, names
 from vit_jax.models.model import Model
-from vit_jax.planning import chips, flops
-from vit_jax.training import metrics, start
+from vit_jax.training import chips, metrics, start
 from vit_jax.training.hosts import WATCH_SECONDS, Hosts
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
 from vit_jax.training.step import make_step
