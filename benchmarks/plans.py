@@ -65,6 +65,16 @@ def plan(folder: pathlib.Path, name: str, flags: str, topology: str) -> dict[str
     return json.loads(file.read_text())
 
 
+def memory_of(found: dict[str, Any]) -> str:
+    memory = found["hbm_per_device"]
+    return f"{memory['total'] / 2**30:.1f} of {memory['limit'] / 2**30:.1f} GiB"
+
+
+def print_row(cells: list[str], columns: int) -> None:
+    """With empty cells for what a job that does not fit has not."""
+    print("|", " | ".join([*cells, *[""] * (columns - len(cells))]), "|", flush=True)
+
+
 def pairs(folder: pathlib.Path) -> None:
     print("| model | slice | fits | memory a device | step | images/s | MFU | whole run | chip-hours |")
     print("| --- | --- | --- | --: | --: | --: | --: | --: | --: |")
@@ -77,13 +87,12 @@ def pairs(folder: pathlib.Path) -> None:
             if nearest:
                 verdict = "with " + " ".join(f"`{key}={value}`" for key, value in nearest["settings"].items())
             best = nearest or found
-            memory = best["hbm_per_device"]
-            cells = [model, where, verdict, f"{memory['total'] / 2**30:.1f} of {memory['limit'] / 2**30:.1f} GiB"]
+            cells = [model, where, verdict, memory_of(best)]
             if best["fits"]:
                 cells += [f"{1000 * best['step_seconds']['estimate']:.0f} ms", f"{best['images_per_second']:,.0f}"]
                 cells += [f"{100 * best['mfu']:.0f} %", f"{best['total_hours']:,.1f} h"]
                 cells += [f"{best['total_chip_hours']:,.0f}"]
-            print("|", " | ".join([*cells, *[""] * (9 - len(cells))]), "|", flush=True)
+            print_row(cells, 9)
 
 
 def others(folder: pathlib.Path) -> None:
@@ -93,16 +102,15 @@ def others(folder: pathlib.Path) -> None:
         flags = "".join(f" --config.{setting}" for setting in settings.split())
         name = f"{number}_{model}".replace("/", "")
         found = plan(folder, name, f"--config=configs/pretrain.py:{model},jft300m{flags} --slices={slices}", where)
-        memory, over = found["hbm_per_device"], {"ici": 0, "dcn": 0}
-        for moved in found["collectives"].values():
-            over[moved["link"]] = over.get(moved["link"], 0) + moved["bytes"]
+        moved = found["collectives"].values()
+        over = (sum(one["bytes"] for one in moved if one["link"] == link) for link in ("ici", "dcn"))
         written = ", ".join(f"`{setting}`" for setting in settings.split())
-        cells = [model, f"{slices} x {where}" if slices > 1 else where, written, "yes" if found["fits"] else "no"]
-        cells += [f"{memory['total'] / 2**30:.1f} of {memory['limit'] / 2**30:.1f} GiB"]
+        cells = [model, f"{slices} x {where}" if slices > 1 else where, written]
+        cells += ["yes" if found["fits"] else "no", memory_of(found)]
         if found["fits"]:
             cells += [f"{1000 * found['step_seconds']['estimate']:.0f} ms"]
-            cells += [f"{size / 2**20:,.0f} MiB" if size else "" for size in (over["ici"], over["dcn"])]
-        print("|", " | ".join([*cells, *[""] * (8 - len(cells))]), "|", flush=True)
+            cells += [f"{size / 2**20:,.0f} MiB" if size else "" for size in over]
+        print_row(cells, 8)
 
 
 def published(folder: pathlib.Path) -> None:

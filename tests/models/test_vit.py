@@ -7,6 +7,7 @@ import pytest
 
 import vit_jax
 from vit_jax.models import randomness
+from vit_jax.models.encoder import Scope
 from vit_jax.models.functional import split
 
 SMALL = {
@@ -103,7 +104,10 @@ def test_masked_patches_are_not_seen(images):
 
 
 def test_attention_weights_are_those_of_all_tokens(images):
-    found = small(scan=False, attention_dropout=0.0).encode_with_attention(images, only=1)
+    """Whatever the head reads."""
+    found = small(scan=False, attention_dropout=0.0).encoder(
+        jnp.ones((4, 9, 32)), Scope(), return_attention=True, only=1
+    )
     assert found.attention.shape == (3, 4, 4, 9, 9) and found.tokens.shape == (4, 9, 32)
 
 

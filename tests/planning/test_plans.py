@@ -118,7 +118,7 @@ def test_arguments_count_too(job, four):
 
 
 def test_the_step_brings_the_compilers_options(job, four, monkeypatch):
-    monkeypatch.setitem(compiler.OPTIONS, "TPU v5 lite", {"xla_tpu_no_such_option": "1"})
+    monkeypatch.setitem(compiler.OPTIONS, "v5e", {"xla_tpu_no_such_option": "1"})
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_no_such_option"):
         plans.make_plan(job(), four)
 

@@ -62,18 +62,6 @@ def test_the_compiler_knows_every_generation(name):
         assert {chips.of_device(d.device_kind) for d in found} == {chip}
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [("TPU v5e", "v5e"), ("TPU v5p", "v5p"), ("NVIDIA A100-SXM4-80GB", "a100"), ("NVIDIA H100 80GB HBM3", "h100")],
-)
-def test_chips_of_other_names(kind, name):
-    assert chips.of_device(kind) is CHIPS[name]
-
-
-def test_cpus_have_no_figures():
-    assert chips.of_device("cpu") is None
-
-
 def test_several_slices_and_single_chips():
     pytest.importorskip("libtpu")
     assert {d.slice_index for d in slices.devices(slices.parse("v5e:2x2", 3))} == {0, 1, 2}

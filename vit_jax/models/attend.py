@@ -23,7 +23,7 @@ def attend(queries: Queries, keys: Tokens, values: Tokens) -> Queries:
 
 
 def _forward(q: Queries, k: Tokens, v: Tokens) -> tuple[Queries, tuple[Array, ...]]:
-    scores = _laid_out(jnp.einsum("bqhd,bkhd->bhqk", q, k), ROWS, ROWS_SPLIT)
+    scores = _laid_out(jnp.einsum("bqhd,bkhd->bhqk", q, k), SCORES, SCORES_SPLIT)
     largest = scores.astype(jnp.float32).max(axis=-1, keepdims=True)
     exps = jnp.exp(scores.astype(jnp.float32) - largest).astype(v.dtype)
     # A column of ones beside the values: the same product gives the sum too, in float32, at the cost of one row of 64.
@@ -33,8 +33,8 @@ def _forward(q: Queries, k: Tokens, v: Tokens) -> tuple[Queries, tuple[Array, ..
     # A mask takes the sum out of the product, which the compiler fuses with it. So the rest is written as `v.dtype` and
     # divided where it is used: 4 % less of a step's cycles (B/16, 64 images, v5e).
     inverse = 1 / jnp.where(jnp.arange(sums.shape[-1]) == v.shape[-1], sums, 0).sum(axis=-1, keepdims=True)
-    sums = _laid_out(sums.astype(v.dtype), COLUMNS, COLUMNS_SPLIT)[..., :-1].astype(jnp.float32)
-    x = _laid_out((sums * inverse).astype(v.dtype), COLUMNS, COLUMNS_SPLIT)
+    sums = _laid_out(sums.astype(v.dtype), OUTPUT, OUTPUT_SPLIT)[..., :-1].astype(jnp.float32)
+    x = _laid_out((sums * inverse).astype(v.dtype), OUTPUT, OUTPUT_SPLIT)
     return x, (q, k, v, scores, largest, inverse, x)
 
 
@@ -45,7 +45,7 @@ def _backward(saved: tuple[Array, ...], gradient: Queries) -> tuple[Queries, Tok
     mean = (wide * x.astype(jnp.float32)).sum(axis=-1).swapaxes(1, 2)[..., None]  # (batch, heads, queries, 1)
     gradient = wide.astype(v.dtype)
     of_exps = jnp.einsum("bqhd,bkhd->bhqk", gradient, v, preferred_element_type=jnp.float32)
-    of_scores = _laid_out((exps.astype(jnp.float32) * (of_exps - mean)).astype(v.dtype), ROWS, ROWS_SPLIT)
+    of_scores = _laid_out((exps.astype(jnp.float32) * (of_exps - mean)).astype(v.dtype), SCORES, SCORES_SPLIT)
     of_q = jnp.einsum("bhqk,bkhd->bqhd", of_scores, k)
     of_k = jnp.einsum("bhqk,bqhd->bkhd", of_scores, q)
     return of_q, of_k, jnp.einsum("bhqk,bqhd->bkhd", exps, gradient)
@@ -55,8 +55,8 @@ attend.defvjp(_forward, _backward)
 
 # In memory the queries are innermost, both of scores (batch, heads, queries, tokens) and of (batch, queries, heads,
 # head_dim), since a head_dim of 64 would half fill the lanes.
-ROWS, ROWS_SPLIT = (0, 1, 3, 2), ("tensor", "sequence", None)
-COLUMNS, COLUMNS_SPLIT = (0, 2, 3, 1), ("sequence", "tensor", None)
+SCORES, SCORES_SPLIT = (0, 1, 3, 2), ("tensor", "sequence", None)
+OUTPUT, OUTPUT_SPLIT = (0, 2, 3, 1), ("sequence", "tensor", None)
 FEW = 8  # fewer queries stay where the compiler puts them: innermost, one would take the room of 128
 
 

@@ -42,7 +42,7 @@ class Model(nnx.Module):
         raise NotImplementedError
 
     def encode_for_head(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
-        """Of what `encode` returns as many tokens, from the first, as the head reads; or more."""
+        """Of what `encode` returns at least the tokens, the first ones, that the head reads."""
         return self.encode(images, key=key)
 
     def pooled(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch features"]:

@@ -1,5 +1,7 @@
 """The Vision Transformer (2010.11929): patchify, position embedding, encoder, pooling, head."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -61,8 +63,8 @@ class VisionTransformer(Model):
         return self.encode_with_attention(images, key=key, return_attention=False).tokens
 
     def encode_for_head(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
-        """Of what `encode` returns as many tokens, from the first, as the head reads; or more."""
-        return self.encode_with_attention(images, key=key, return_attention=False, only=self.arch.head_tokens).tokens
+        """Of what `encode` returns at least the tokens, the first ones, that the head reads."""
+        return self._encode(images, None, key, only=self.arch.head_tokens).tokens
 
     def encode_with_attention(
         self,
@@ -71,13 +73,15 @@ class VisionTransformer(Model):
         mask: Bool[Array, "batch patches"] | None = None,
         key: Array | None = None,
         return_attention: bool = True,
-        only: int | None = None,
     ) -> Encoded:
         """Tokens as `encode` gives them and every layer's attention weights.
 
-        Patches whose `mask` is False are attended to by none. Position embeddings follow the images' size. With `only`
-        no more than so many tokens are asked for, from the first; there may be more.
+        Patches whose `mask` is False are attended to by none. Position embeddings follow the images' size.
         """
+        return self._encode(images, mask, key, return_attention=return_attention)
+
+    def _encode(self, images: ArrayLike, mask: Array | None, key: Array | None, **options: Any) -> Encoded:
+        """The stem and the encoder, which takes the options."""
         arch = self.arch
         x = self.preprocessing.normalize(images)
         x = self.embedding(self.stem(x) if arch.stages is not None else x)
@@ -96,7 +100,7 @@ class VisionTransformer(Model):
         keys = row_keys(key, batch)
         x = randomness.dropout(x, arch.dropout, randomness.fold_in(keys, arch.depth))
         scope = Scope((grid[0], grid[1]), positions, getattr(self, "relative", None), mask, keys)
-        return self.encoder(x, scope, return_attention=return_attention, only=only)
+        return self.encoder(x, scope, **options)
 
     def pooled(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch features"]:
         """The features that the head sees, float32, from what `encode` returns."""

@@ -70,13 +70,14 @@ CHIPS = {
     )
 }
 
-# How what JAX calls a device begins, the longer names first: "TPU v5" begins those of v5e, too.
+# The chips of what JAX calls a device. Of GPUs only the kinds that the table describes: an H100 PCIe has another peak.
 _KINDS = {
-    "TPU v2": "v2", "TPU v3": "v3", "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p",
-    "TPU v6": "v6e", "TPU7x": "tpu7x", "NVIDIA A100": "a100", "NVIDIA H100": "h100", "NVIDIA B200": "b200",
+    "TPU v2": "v2", "TPU v3": "v3", "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e", "TPU7x": "tpu7x",
+    "NVIDIA A100-SXM4-80GB": "a100", "NVIDIA H100 80GB HBM3": "h100", "NVIDIA B200": "b200",
 }  # fmt: skip
 
 
 def of_device(kind: str) -> Chip | None:
-    """The chip of what JAX calls a device, such as "TPU v5 lite"; None where it is none of these."""
-    return next((CHIPS[name] for start, name in _KINDS.items() if kind.startswith(start)), None)
+    """The chip of what JAX calls a device, such as "TPU v5 lite"; None where it is none of the table."""
+    return CHIPS[_KINDS[kind]] if kind in _KINDS else None

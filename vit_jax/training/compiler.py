@@ -5,6 +5,8 @@ The step brings them itself, so that `main` and `plan` compile with the same, wh
 
 from jax.sharding import AbstractMesh, Mesh
 
+from vit_jax.training import chips
+
 _FSDP = {
     # Left alone, XLA takes a product with a parameter that fsdp splits apart into one for each shard, which are sent
     # round meanwhile. The pieces are width / fsdp wide and fill a matrix unit (128, v6e 256) badly; so the parameter is
@@ -39,16 +41,11 @@ _ROOM = {
 #   xla_tpu_use_bundle_aware_cost_model_for_fusions: 1.8 % more cycles.
 # For GPUs nothing can be counted without one, so they have none.
 
-# By what JAX calls the devices.
-OPTIONS: dict[str, dict[str, str]] = {
-    "TPU v4": _FSDP,
-    "TPU v5 lite": _FSDP | _ROOM,
-    "TPU v5": _FSDP,
-    "TPU v5p": _FSDP,  # JAX knows the v5p by either name; the compiler's own slices have the one above
-    "TPU v6 lite": _FSDP,
-}
+# By the chips' names.
+OPTIONS: dict[str, dict[str, str]] = {"v4": _FSDP, "v5e": _FSDP | _ROOM, "v5p": _FSDP, "v6e": _FSDP}
 
 
 def options(mesh: Mesh | AbstractMesh) -> dict[str, str] | None:
     """Those for the mesh's devices; None where there are none."""
-    return OPTIONS.get(mesh.devices.flat[0].device_kind) if isinstance(mesh, Mesh) else None
+    chip = chips.of_device(mesh.devices.flat[0].device_kind) if isinstance(mesh, Mesh) else None
+    return OPTIONS.get(chip.name) if chip else None
