@@ -17,8 +17,14 @@ LAYERS = (
     ("config", "sharding", "distributed"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# Of the same layer: evaluation reads the task, the loop evaluates, and a model file holds a model.
-SAME = {("evaluation", "training.tasks"), ("training.loop", "evaluation"), ("checkpoints", "models")}
+# Of the same layer: evaluation reads the task and how images are made, the loop evaluates, and a model file holds a
+# model.
+SAME = {
+    ("evaluation", "training.tasks"),
+    ("evaluation", "training.start"),
+    ("training.loop", "evaluation"),
+    ("checkpoints", "models"),
+}
 EVERYONE = ("errors", "")
 
 

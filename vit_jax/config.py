@@ -97,10 +97,25 @@ class Data:
     crop: str = _choice("resize", "inception")  # plain resize, or a random box of random area and aspect
     crop_area_min: float = _only("crop", "inception", default=0.05)  # share of the image
     corrupt: str = _choice("replace", "fail")
+    exif: str = _choice("ignore", "apply")  # apply turns photographs as their EXIF orientation says
     threads: int = 4  # that make batches where workers is 0
     workers: int = 0  # processes that make batches; 0 makes them in threads of this one
     num_examples: int = _only("name", "synthetic", default=1024)
     num_classes: int = _only("name", "synthetic", default=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How the model's images are made: in evaluations, in training crops, and by whoever loads the saved model.
+
+    What is None comes from the file of `init_from`; without one the whole image is resized, bilinearly, to [-1, 1].
+    """
+
+    shorter_side: int | None = None  # resize it to so many pixels and crop the centre; 0 resizes the whole image
+    keep_aspect: bool | None = None  # with shorter_side; false squashes the image to a larger one, then crops
+    interpolation: str | None = _maybe("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # as Pillow's
+    mean: tuple[float, float, float] | None = None  # of the channels, where pixels are 0 to 1
+    std: tuple[float, float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +176,7 @@ class Evaluation:
     name: str | None = None  # the data set; the training one by default
     data_dir: str | None = None
     exclude_train: bool = False  # leave out the images that training takes from this split
-    shorter_side: int | None = None  # resize it to so many pixels and crop the centre; else a plain resize
+    shorter_side: int | None = None  # in place of the model's, see `preprocessing`
     batch_size: int | None = None  # the training one by default
     every_steps: int | None = None
     every_epochs: float | None = None
@@ -209,6 +224,7 @@ class Config:
     log_steps: int = 50
     model: Model = Model()
     data: Data = Data()
+    preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation = Augmentation()
     task: Task = Task()
     optimizer: Optimizer = Optimizer()
@@ -429,6 +445,8 @@ def _check_ranges(config: Config) -> None:
         elif unit in (*UNITS[1:], "degrees", "pixels", "decay", "norm", "rate") and isinstance(value, (int, float)):
             if value < 0 or not math.isfinite(value):
                 raise UserError(f"config.{key} is {value}; it can't be below 0")
+        if key.endswith("shorter_side") and value is not None and value < 0:
+            raise UserError(f"config.{key} is {value}; it can't be below 0")
         if key in _RATES and value is not None and not 0 <= value < 1:
             raise UserError(f"config.{key} is {value}; it must be at least 0 and below 1")
     if not 0 <= config.seed < 2**32:
@@ -547,7 +565,7 @@ def _steps(section: Any, stem: str, batch_size: int, num_examples: int | None, t
 
 def differences(old: Mapping[str, Any], new: Config) -> list[str]:
     """What differs between a run's recorded config (nested, from JSON) and a new one, where that forbids going on."""
-    before = {k: _plain(v) for k, v in flatten(old).items()}
+    before = {k: _plain(v) for k, v in {**flatten(Config()), **flatten(old)}.items()}  # an older one lacks newer keys
     after = {k: _plain(v) for k, v in flatten(new).items()}
     free = tuple(f"{key}." for key in FREE_ON_RESUME)
     return [

@@ -226,7 +226,7 @@ def test_timm_models_named_without_their_arguments(drawn, tmp_path, architecture
     file = model_file.read(tmp_path)
     assert file.architecture.num_heads == heads
     assert file.architecture.mlp == ("gelu" if "giantopt" in architecture else "gelu_erf")
-    assert file.preprocessing == Preprocessing((16, 24), 17)
+    assert file.preprocessing == Preprocessing((16, 24), 17, interpolation="bicubic")
 
 
 @pytest.mark.parametrize(

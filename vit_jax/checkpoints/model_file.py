@@ -59,7 +59,7 @@ def load(path: epath.PathLike, **keywords: Any) -> Model:
     params = adapt(file.parameters, source, target, new_head=new_head, name=file.name)
     preprocessing = file.preprocessing or Preprocessing(target.image_size)
     if keywords.get("image_size") is not None:
-        preprocessing = _at_size(preprocessing, target.image_size)
+        preprocessing = at_size(preprocessing, target.image_size)
     if not new_head and target.num_classes and not any(np.any(array) for array in params["head"].values()):
         _LOG.warning("%s has a head of zeros: its features are of use, its %d classes not", path, target.num_classes)
     model = abstract(target, preprocessing, () if new_head else file.class_names)
@@ -74,10 +74,10 @@ def _to_device(params: Params) -> Params:
     return params
 
 
-def _at_size(preprocessing: Preprocessing, size: tuple[int, int]) -> Preprocessing:
-    """With a centre crop, the same share of the image is kept."""
+def at_size(preprocessing: Preprocessing, size: tuple[int, int]) -> Preprocessing:
+    """The same for another size; of a centre crop the share of the image that it keeps stays."""
     side = preprocessing.shorter_side
-    if side is not None:
+    if side is not None and size != preprocessing.size:
         side = round(side * min(size) / min(preprocessing.size))
     return dataclasses.replace(preprocessing, size=size, shorter_side=side)
 

@@ -27,6 +27,9 @@ _REPLACEMENTS = 1000  # so many unreadable images in a row are no accident
 def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = None) -> Generator[Batch]:
     """Endless training batches, from global batch `start_step` on: this process's share of each.
 
+    `config.preprocessing` is taken as it stands, and what it leaves open at the default: `training.start.preprocessed`
+    fills in the model's, as a run does.
+
     Args:
         config: a `Config` or a ConfigDict.
         start_step: the first batch to yield; batch k is the same whatever it is.
@@ -52,10 +55,11 @@ def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = No
             expected.num_examples,
         )
     size, data, seed = sources.image_size(config), config.data, config.seed
+    options = {"interpolation": config.preprocessing.interpolation or "bilinear", "exif": data.exif}
     if data.crop == "inception":
-        finish: Finish = functools.partial(_random_crop, size=size, area_min=data.crop_area_min, seed=seed)
+        finish: Finish = functools.partial(_random_crop, size=size, area_min=data.crop_area_min, seed=seed, **options)
     else:
-        finish = functools.partial(_whole, size=size, shorter_side=None)
+        finish = functools.partial(_whole, size=size, **options)
     make = _TrainingBatch(
         _Reader(source, size, finish, remember=data.crop == "resize"),
         rows=_rows(config.global_batch_size, rows),
@@ -69,6 +73,8 @@ def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = No
 
 def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None) -> Generator[Batch]:
     """The examples of `config.evaluations[name]`, each exactly once, in order: this process's share of each batch.
+
+    `config.preprocessing` is taken as in `batches`.
 
     Every process yields equally many batches. What is left over in the last one, and images that can't be read, have
     `mask` 0, zeros as `image` and `label`, and the former -1 as `index`.
@@ -85,12 +91,18 @@ def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None
         UserError: as `batches`, or there is no such evaluation.
     """
     config = config_lib.typed(config)
-    section = sources.section_of(config, name)
-    size = sources.image_size(config)
-    decode.check_shorter_side(size, section.shorter_side)
+    section, settings = sources.section_of(config, name), config.preprocessing
+    size, shorter_side = sources.image_size(config), _shorter_side(config, name)
     source = sources.evaluation(config, name)
     batch_size = section.batch_size or config.global_batch_size
-    finish = functools.partial(_whole, size=size, shorter_side=section.shorter_side)
+    finish = functools.partial(
+        _whole,
+        size=size,
+        shorter_side=shorter_side,
+        keep_aspect=settings.keep_aspect is not False,
+        interpolation=settings.interpolation or "bilinear",
+        exif=config.data.exif,
+    )
     make = _EvaluationBatch(
         _Reader(source, size, finish, remember=False),
         rows=_rows(batch_size, rows),
@@ -102,8 +114,18 @@ def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None
 
 
 def evaluation_examples(config: Any, name: str) -> int:
-    """How many examples `config.evaluations[name]` has."""
-    return len(sources.evaluation(config_lib.typed(config), name))
+    """How many examples `config.evaluations[name]` has. Raises UserError as `evaluation_batches`."""
+    config = config_lib.typed(config)
+    _shorter_side(config, name)
+    return len(sources.evaluation(config, name))
+
+
+def _shorter_side(config: config_lib.Config, name: str) -> int | None:
+    """The evaluation's own, else the model's; None to resize the whole image. Raises UserError if it is too small."""
+    own = sources.section_of(config, name).shorter_side
+    shorter_side = (config.preprocessing.shorter_side if own is None else own) or None
+    decode.check_shorter_side(sources.image_size(config), shorter_side)
+    return shorter_side
 
 
 class _Reader:
@@ -218,14 +240,15 @@ def _collated(rows: Sequence[Sequence[Any]], classes: int) -> Batch:
     }
 
 
-def _whole(image: bytes | np.ndarray, position: int, *, size: decode.Size, shorter_side: int | None) -> np.ndarray:
-    return decode.for_evaluation(image, size, shorter_side)
+def _whole(image: bytes | np.ndarray, position: int, *, size: decode.Size, **options: Any) -> np.ndarray:
+    return decode.for_evaluation(image, size, **options)
 
 
 def _random_crop(
-    image: bytes | np.ndarray, position: int, *, size: decode.Size, area_min: float, seed: int
+    image: bytes | np.ndarray, position: int, *, size: decode.Size, area_min: float, seed: int, **options: str
 ) -> np.ndarray:
-    return decode.random_crop(image, size, area_min, order.generator(seed, order.CROP, position))
+    rng = order.generator(seed, order.CROP, position)
+    return decode.random_crop(image, size, area_min, rng, **options)
 
 
 def _unreadable(source: sources.Source, index: int, reason: str) -> UserError:

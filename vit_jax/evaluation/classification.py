@@ -1,6 +1,7 @@
 """Accuracy and loss on a split, every example counted once."""
 
 import functools
+import logging
 from collections.abc import Callable
 
 import jax
@@ -13,8 +14,10 @@ from vit_jax import data, sharding
 from vit_jax.errors import UserError
 from vit_jax.models.functional import Params, split
 from vit_jax.models.model import Model
+from vit_jax.training import start
 from vit_jax.training.tasks import Batch, Classification
 
+_LOG = logging.getLogger(__name__)
 Evaluate = Callable[[Params], dict[str, float]]
 
 
@@ -22,11 +25,13 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
     """For each evaluation in the config a function from parameters to `{"accuracy": …, "loss": …}`.
 
     An example is right where the class with the highest logit is among its labels; the loss is the task's, without
-    label smoothing. Both are means over all examples that can be read.
+    label smoothing. Both are means over all examples that can be read. Images are made as the model's preprocessing
+    says, with an evaluation's own `shorter_side` where it has one.
 
     Raises:
         UserError: a batch that does not divide over the devices.
     """
+    config = start.preprocessed(config, model)
     bind, _ = split(model)
     task = Classification(config.task)
 
@@ -57,5 +62,14 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
         key = "global_batch_size" if section.batch_size is None else f"evaluations.{name}.batch_size"
         batch_size = section.batch_size or config.global_batch_size
         sharding.check_batch(mesh, batch_size, key)
+        own, of_model = section.shorter_side, config.preprocessing.shorter_side
+        if own is not None and own != of_model:
+            _LOG.info(
+                "the evaluation %s sees images of another shorter_side, %s, than the saved model's, %s (0: the whole "
+                "image); config.preprocessing.shorter_side sets both",
+                name,
+                own,
+                of_model,
+            )
         evaluations[name] = make(name, batch_size)
     return evaluations

@@ -4,14 +4,15 @@ One dataclass a family. What a family's dataclass has no field for, its models d
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
+from vit_jax.models import pixels
 
 A = TypeVar("A", bound="Architecture")
 
@@ -273,25 +274,58 @@ FAMILIES: dict[str, type[Architecture]] = {
 }
 
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of its channels, where pixels are 0 to 1
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # Pillow's filters
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the model's input: resized to (height, width), then (x / 255 - mean) / std by channel."""
+    """How an image becomes the model's input: resized, its centre cropped, then (x / 255 - mean) / std by channel.
 
-    size: tuple[int, int]
-    shorter_side: int | None = None  # resize it to so many pixels and crop the centre; else a plain resize
+    Without `shorter_side` the whole image is resized to `size`, whatever its aspect ratio. With it the image is resized
+    until it just covers a box, and the centre of `size` is cropped: the box has the aspect ratio of `size`, and its
+    shorter side has `shorter_side` pixels.
+
+    Raises:
+        UserError: an unknown interpolation, a box that is smaller than the crop, or a mean or deviation that can't be.
+    """
+
+    size: tuple[int, int]  # (height, width) in pixels
+    shorter_side: int | None = None
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # with std .5 the values lie in [-1, 1]
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    interpolation: str = "bilinear"
+    keep_aspect: bool = True  # with shorter_side; False resizes the whole image to the box, whatever its aspect ratio
 
-    @classmethod
-    def imagenet(cls, size: tuple[int, int], shorter_side: int | None = None) -> "Preprocessing":
-        """With the mean and deviation of ImageNet's channels, which DeiT, DINOv2 and much of timm want."""
-        return cls(size, shorter_side, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _pair("the preprocessing's size", self.size))
+        for key in ("mean", "std"):
+            object.__setattr__(self, key, _channels(key, getattr(self, key)))
+        if min(self.std) <= 0:
+            raise UserError(f"the preprocessing's std is {self.std}; it must be above 0")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UserError(f"interpolation is {self.interpolation!r}; it can be {', '.join(INTERPOLATIONS)}")
+        side = self.shorter_side
+        if side is not None and (not isinstance(side, int) or side < min(self.size)):
+            raise UserError(
+                f"shorter_side={side!r} is smaller than the image of {self.size[0]}x{self.size[1]} pixels that is "
+                f"cropped from it; set shorter_side to {min(self.size)} or more, or resize the whole image"
+            )
 
     def normalize(self, images: ArrayLike) -> Float[Array, "batch height width_px 3"]:
-        """uint8 pixels as float32 in the model's range; floats are taken to be in it already."""
-        images = jnp.asarray(images)
-        if images.dtype == jnp.uint8:
-            scale = [1 / (255 * s) for s in self.std]
-            offset = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
-            return images.astype(jnp.float32) * jnp.array(scale) + jnp.array(offset)
-        return images.astype(jnp.float32)
+        """Pixels (integers of any type, 0 to 255) as float32 in the model's range; floats are taken to be in it.
+
+        Raises:
+            UserError: see `pixels.normalized`.
+        """
+        return pixels.normalized(images, self.mean, self.std)
+
+
+def _channels(key: str, values: Sequence[float]) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise UserError(f"the preprocessing's {key} is {values!r}; it takes three numbers, one a channel") from None
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise UserError(f"the preprocessing's {key} is {values!r}; it must be finite")
+    return red, green, blue

@@ -28,8 +28,13 @@ class Model(nnx.Module):
         """Logits in float32; the features where the model has no head.
 
         Args:
-            images: (batch, height, width, 3), uint8 pixels, or floats in the range of `preprocessing`.
+            images: (batch, height, width, 3); integers are pixels, 0 to 255, and floats are in the range of
+                `preprocessing`.
             key: one PRNG key, or one for each row, for dropout and stochastic depth; None for neither.
+
+        Raises:
+            UserError: images of another shape or type; values that can't be pixels or are far outside of the range,
+                where they are at hand (not under `jax.jit`).
         """
         return self.logits(self.encode_for_head(images, key=key))
 

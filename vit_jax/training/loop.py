@@ -30,6 +30,7 @@ from vit_jax.models import flops, names
 from vit_jax.models.model import Model
 from vit_jax.training import chips, metrics, start
 from vit_jax.training.hosts import WATCH_SECONDS, Hosts
+from vit_jax.training.start import preprocessed
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
 from vit_jax.training.step import make_step
 
@@ -197,7 +198,8 @@ class _Run:
         assert total is not None
         values: dict[str, float] = {}
         rows = sharding.local_rows(self.mesh, size)
-        batches = closing.enter_context(contextlib.closing(data.batches(self.config, start_step=start, rows=rows)))
+        made = data.batches(preprocessed(self.config, self.model), start_step=start, rows=rows)
+        batches = closing.enter_context(contextlib.closing(made))
         peak = self._images_at_peak()
         progress = metrics.Progress(start, total, size, first_process=self.first_process, peak=peak)
         closing.enter_context(contextlib.closing(progress))

@@ -44,14 +44,32 @@ def model_of(config: config_lib.Config, folder: epath.Path, class_names: tuple[s
     name = keywords.pop("name")
     keywords = _read_by(name, keywords)
     arch = variants.named(name, **keywords)
-    sides = [section.shorter_side for section in config.evaluations.values()]
-    preprocessing = Preprocessing(arch.image_size, shorter_side=sides[0] if sides else None)
+    preprocessing = None
     if config.init_from is not None:
         file = _file(config, arch)
-        arch = _fine_tuned(file, arch, keywords, config.init_from)
-        if file.preprocessing:
-            preprocessing = dataclasses.replace(preprocessing, mean=file.preprocessing.mean, std=file.preprocessing.std)
-    return abstract(arch, preprocessing, names)
+        arch, preprocessing = _fine_tuned(file, arch, keywords, config.init_from), file.preprocessing
+    return abstract(arch, _preprocessing(config.preprocessing, preprocessing, arch.image_size), names)
+
+
+def _preprocessing(
+    section: config_lib.Preprocessing, found: Preprocessing | None, size: tuple[int, int]
+) -> Preprocessing:
+    """At `size` what the config says, else what was found in the file, else the default.
+
+    Raises:
+        UserError: a value that can't be, such as a `shorter_side` below the size.
+    """
+    said = {key: value for key, value in dataclasses.asdict(section).items() if value is not None}
+    if "shorter_side" in said:
+        said["shorter_side"] = said["shorter_side"] or None
+    return dataclasses.replace(model_file.at_size(found or Preprocessing(size), size), **said)
+
+
+def preprocessed(config: config_lib.Config, model: Model) -> config_lib.Config:
+    """The config with the model's preprocessing in its section, for `vit_jax.data`, which knows no models."""
+    settings = {**dataclasses.asdict(model.preprocessing), "shorter_side": model.preprocessing.shorter_side or 0}
+    del settings["size"]  # that of config.model
+    return dataclasses.replace(config, preprocessing=config_lib.Preprocessing(**settings))
 
 
 def initial_params(config: config_lib.Config, model: Model) -> Params | None:

@@ -1,8 +1,9 @@
 """What a format is, and what they share."""
 
+import contextlib
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from vit_jax.checkpoints.containers import Shape
@@ -89,6 +90,17 @@ def need_place(name: str, arch: Architecture, **allowed: Sequence[Any]) -> None:
                 f"the format {name} has no place for {key}={getattr(arch, key)!r}; "
                 "write the format original (.npz), which has one for everything"
             )
+
+
+@contextlib.contextmanager
+def understood(name: str, what: str) -> Iterator[None]:
+    """Turns what a value of another type than expected raises in a part of a side file into one sentence."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what} beside {name} can't be used: {error}") from error
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise UserError(f"{what} beside {name} can't be understood ({error}); mend it, or move it away") from error
 
 
 def sized(table_tokens: int, stride: tuple[int, int], about: About) -> tuple[int, int]:

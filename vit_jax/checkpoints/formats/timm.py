@@ -1,17 +1,17 @@
 """timm's `VisionTransformer.state_dict()` as `.safetensors`, with the `config.json` that its hub puts beside."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vit_jax.checkpoints.containers import Shape
 from vit_jax.checkpoints.formats import torch_names as torch
+from vit_jax.checkpoints.formats import torch_preprocessing
 from vit_jax.checkpoints.formats.base import NOTHING, About, Description, need_place, sized
 from vit_jax.checkpoints.formats.torch_names import convolution, dense, fused, fused_bias, norm
 from vit_jax.checkpoints.groups import Group, same
 from vit_jax.errors import UserError
-from vit_jax.models.architecture import Architecture, Preprocessing, VitArchitecture
+from vit_jax.models.architecture import Architecture, VitArchitecture
 
 # What a config that names a published model, and not its arguments, leaves to be known (timm 1.0): 16 heads where they
 # are not of 64 each, and the approximate GELU.
@@ -84,10 +84,7 @@ class Timm:
         elif image_size is not None:
             found["image_size"] = image_size
         arch = VitArchitecture.of(**{**about.fields_of(VitArchitecture), **found})
-        if "mean" in pretrained:
-            preprocessing: Preprocessing | None = _preprocessing(pretrained, arch)
-        else:
-            preprocessing = Preprocessing.imagenet(arch.image_size) if "dist_token" in shapes else None
+        preprocessing = torch_preprocessing.from_timm(about, arch, "dist_token" in shapes)
         return Description(arch, preprocessing, tuple(config.get("label_names") or ()))
 
     def groups(self, arch: Architecture, shapes: Mapping[str, Shape] = NOTHING) -> list[Group]:
@@ -150,14 +147,8 @@ class Timm:
             architecture = "vit_giant_patch14_reg4_dinov2" if arch.mlp == "swiglu" else "vit_base_patch16_224"
         if arch.mlp == "gelu":
             args["act_layer"] = "gelu_tanh"
-        height, side = preprocessing.size[0], preprocessing.shorter_side
         cfg = {
-            "input_size": [3, *preprocessing.size],
-            "interpolation": "bilinear",
-            "crop_pct": height / side if side else 1.0,
-            "crop_mode": "center" if side else "squash",
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
+            **torch_preprocessing.to_timm(preprocessing),
             "num_classes": arch.num_classes,
             "first_conv": "patch_embed.proj",
             "classifier": ["head", "head_dist"] if arch.distilled else "head",
@@ -219,11 +210,3 @@ def _published_heads(architecture: str, width: int) -> int | None:
     if _SIXTEEN.search(architecture) or width in (1152, 1280, 1408, 1664):
         return 16
     return width // 64 if width >= 192 and width % 64 == 0 else None
-
-
-def _preprocessing(config: Mapping[str, Any], arch: VitArchitecture) -> Preprocessing:
-    """timm's evaluation: the shorter side to the input's over `crop_pct`, then the centre; or a plain resize."""
-    height, width_px = config.get("input_size", (3, *arch.image_size))[1:]
-    cropped = config.get("crop_mode", "center") == "center"
-    side = math.floor(min(height, width_px) / config.get("crop_pct", 0.875)) if cropped else None
-    return Preprocessing((height, width_px), side, tuple(config["mean"]), tuple(config["std"]))

@@ -8,11 +8,12 @@ from typing import Any
 
 from vit_jax.checkpoints.containers import Shape
 from vit_jax.checkpoints.formats import torch_names as torch
+from vit_jax.checkpoints.formats import torch_preprocessing
 from vit_jax.checkpoints.formats.base import NOTHING, About, Description, need_place, sized
 from vit_jax.checkpoints.formats.torch_names import convolution, dense, fused, fused_bias, norm
 from vit_jax.checkpoints.groups import Group, padding, reshaped, same
 from vit_jax.errors import UserError
-from vit_jax.models.architecture import Architecture, Preprocessing, VitArchitecture
+from vit_jax.models.architecture import Architecture, VitArchitecture
 
 _PREFIXES = ("vit.", "deit.", "dinov2.", "dinov2_with_registers.", "vision_model.")
 _TOWER = "vision_model."
@@ -87,7 +88,7 @@ class Transformers:
         arch = VitArchitecture.of(**{**about.fields_of(VitArchitecture), **found})
         labels = about.config.get("id2label") or {}
         names = tuple(labels[key] for key in sorted(labels, key=int)) if len(labels) == arch.num_classes else ()
-        return Description(arch, _preprocessing(about.preprocessor, kind, arch), names)
+        return Description(arch, torch_preprocessing.from_transformers(about, kind, arch), names)
 
     def groups(self, arch: Architecture, shapes: Mapping[str, Shape] = NOTHING) -> list[Group]:
         """See `base.Format.groups`."""
@@ -158,7 +159,7 @@ class Transformers:
             labels = class_names or tuple(f"LABEL_{i}" for i in range(arch.num_classes))
             config["id2label"] = {str(i): label for i, label in enumerate(labels)}
             config["label2id"] = {label: i for i, label in enumerate(labels)}
-        return {"config.json": config, "preprocessor_config.json": _preprocessor(preprocessing)}
+        return {"config.json": config, "preprocessor_config.json": torch_preprocessing.to_transformers(preprocessing)}
 
 
 _CLASSES = {
@@ -311,43 +312,3 @@ def _siglip(arch: VitArchitecture) -> list[Group]:
         *dense("classifier", "head", (width, arch.num_classes)),
     ]
     return groups
-
-
-def _preprocessing(config: Mapping[str, Any], kind: str, arch: VitArchitecture) -> Preprocessing | None:
-    """From `preprocessor_config.json`; without it what the kind's published models have."""
-    if not config:
-        return Preprocessing.imagenet(arch.image_size) if kind in ("deit", "dinov2") else None
-    size, crop = config.get("size", {}), config.get("crop_size", {})
-    size, crop = ({"height": s, "width": s} if isinstance(s, int) else s for s in (size, crop))
-    cropped = config.get("do_center_crop", False) and "height" in crop
-    target = crop if cropped else size
-    mean, std = tuple(config.get("image_mean", (0.5,) * 3)), tuple(config.get("image_std", (0.5,) * 3))
-    if not config.get("do_normalize", True):
-        mean, std = (0.0,) * 3, (1.0,) * 3
-    shape = (target["height"], target["width"]) if "height" in target else arch.image_size
-    side = size.get("shortest_edge", size.get("height")) if cropped or "shortest_edge" in size else None
-    return Preprocessing(shape, side, mean, std)
-
-
-def _preprocessor(preprocessing: Preprocessing) -> dict[str, Any]:
-    height, width_px = preprocessing.size
-    size: dict[str, int] = {"height": height, "width": width_px}
-    config: dict[str, Any] = {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(preprocessing.mean),
-        "image_std": list(preprocessing.std),
-        "resample": 2,  # bilinear
-        "size": size,
-    }
-    if preprocessing.shorter_side:
-        config |= {
-            "image_processor_type": "BitImageProcessor",
-            "size": {"shortest_edge": preprocessing.shorter_side},
-            "do_center_crop": True,
-            "crop_size": size,
-        }
-    return config

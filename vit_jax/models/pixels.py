@@ -1,0 +1,97 @@
+"""What a model is given as images: checked, and brought into the model's range."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vit_jax.errors import UserError
+
+# Floats may leave the model's range by so many times its width, which no normalised or augmented image does and most
+# images of 0 to 255 do.
+_TOLERANCE = 4.0
+_LEAST_TOLERANCE = 8.0
+
+
+def normalized(images: Any, mean: Sequence[float], std: Sequence[float]) -> Float[Array, "batch height width_px 3"]:
+    """Pixels (integers of any type, 0 to 255) as float32 in the model's range; floats are in that range already.
+
+    Shapes and types are checked under `jax.jit` too; values only where they are at hand.
+
+    Raises:
+        UserError: `images` is no batch of RGB images, integers are not pixels, or floats are far outside of the range.
+    """
+    if not hasattr(images, "dtype"):
+        images = np.asarray(images)
+    _check_shape(images.shape)
+    integers = jnp.issubdtype(images.dtype, jnp.integer)
+    if not integers and not jnp.issubdtype(images.dtype, jnp.floating):
+        raise UserError(f"images are of type {images.dtype}; give uint8 pixels, or floats in the model's range")
+    if images.dtype != jnp.uint8 and _at_hand(images):
+        least, greatest = float(images.min()), float(images.max())
+        if integers:
+            _check_pixels(least, greatest)
+        else:
+            _check_range(least, greatest, mean, std)
+    images = jnp.asarray(images)
+    if integers:
+        scale = [1 / (255 * s) for s in std]
+        offset = [-m / s for m, s in zip(mean, std, strict=True)]
+        return images.astype(jnp.float32) * jnp.array(scale) + jnp.array(offset)
+    return images.astype(jnp.float32)
+
+
+def _at_hand(images: Any) -> bool:
+    """Whether this process can read the values now: not while a function is traced, nor of other processes' rows."""
+    if isinstance(images, jax.core.Tracer):
+        return False
+    return images.is_fully_addressable if isinstance(images, jax.Array) else True
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) == 4 and shape[-1] == 3 and min(shape) > 0:
+        return
+    if len(shape) == 4 and shape[0] == 0:
+        mend = "an empty batch has no result; leave it out"
+    elif 0 in shape:
+        mend = "they have no pixels; give at least one image of at least one pixel"
+    elif len(shape) == 4 and shape[1] == 3:
+        mend = "the channels come last here; give images.transpose(0, 2, 3, 1)"
+    elif len(shape) == 4 and shape[-1] == 4:
+        mend = "they have a fourth channel, as RGBA has; give images[..., :3], or put them on a background first"
+    elif len(shape) == 4 and 1 in (shape[-1], shape[1]):
+        axis = -1 if shape[-1] == 1 else 1
+        mend = "they have one channel, grey; repeat it, np.repeat(images, 3, axis=-1)"
+        mend += "" if axis == -1 else " after images.transpose(0, 2, 3, 1)"
+    elif len(shape) == 3 and shape[-1] == 3:
+        mend = "that is a single image without a batch axis; give images[None]"
+    elif len(shape) == 3 and shape[0] == 3:
+        mend = "that is a single image, channels first; give images.transpose(1, 2, 0)[None]"
+    elif len(shape) == 3:
+        mend = "they have no channels; of grey images give np.repeat(images[..., None], 3, axis=-1)"
+    else:
+        mend = "give one array of that shape"
+    raise UserError(f"images have the shape {tuple(shape)}, and a model takes (batch, height, width, 3): {mend}")
+
+
+def _check_pixels(least: float, greatest: float) -> None:
+    if least < 0 or greatest > 255:
+        raise UserError(
+            f"images are integers from {least:.0f} to {greatest:.0f}, and integers are pixels from 0 to 255; scale "
+            "them to that, 16-bit ones by images // 257, or give floats in the model's range"
+        )
+
+
+def _check_range(least: float, greatest: float, mean: Sequence[float], std: Sequence[float]) -> None:
+    low = min(-m / s for m, s in zip(mean, std, strict=True))
+    high = max((1 - m) / s for m, s in zip(mean, std, strict=True))
+    tolerance = max(_TOLERANCE * (high - low), _LEAST_TOLERANCE)
+    if least < low - tolerance or greatest > high + tolerance:
+        raise UserError(
+            f"images are floats from {least:.4g} to {greatest:.4g}, and floats must be in this model's range, "
+            f"{low:.4g} to {high:.4g}; give pixels from 0 to 255 as uint8, or (pixels / 255 - mean) / std with the "
+            "mean and std of model.preprocessing"
+        )
