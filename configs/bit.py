@@ -43,6 +43,8 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config.data.crop = "inception"
     config.augmentation.flip = True
 
+    config.preprocessing.shorter_side = 256  # and of that the centre of 224
+
     config.model.name = f"BiT-{name.removeprefix('BiT-')}"
     config.model.image_size = 224
     config.model.dtype = "bfloat16"
@@ -57,6 +59,6 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config.schedule.name = "cosine"
     config.schedule.warmup_steps = 5000
 
-    config.evaluations.validation = config_lib.evaluation(split=held_out, shorter_side=256, every_percent=5.0)
+    config.evaluations.validation = config_lib.evaluation(split=held_out, every_percent=5.0)
     config.checkpoint.every_percent = 5.0
     return config

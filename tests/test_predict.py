@@ -76,6 +76,19 @@ def test_preprocessing_comes_with_the_weights(start, goldens, images, tmp_path):
     assert out.splitlines()[1].split() == [f"{jax.nn.softmax(logits).max():.1%}", "class", str(logits.argmax())]
 
 
+def test_goes_on_after_what_can_not_be_read(start, run, images, tmp_path):
+    """The others, more than a batch, are all classified; those named, at both ends and between, are counted."""
+    bad = [tmp_path / name for name in ("text.png", "empty.png", "cut.png")]
+    for path, content in zip(bad, (b"hello", b"", pathlib.Path(images[0]).read_bytes()[:60]), strict=True):
+        path.write_bytes(content)
+    code, out, err = ended(start("predict", f"--model={run}", "--top=1", bad[0], *images, bad[1], images[0], bad[2]))
+    assert code == 1
+    assert out.splitlines()[::2] == [*images, images[0]]
+    *named, last = err.splitlines()
+    assert [line.split(" can't be read as an image (")[0] for line in named] == list(map(str, bad))
+    assert last == f"error: 3 of {len(images) + 4} images can't be read; they are named above"
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -104,15 +117,11 @@ def test_mistakes_are_found_before_jax(start, run, images, tmp_path, args, said)
         ("{tmp}/none", "{image}", "there is no checkpoint {tmp}/none"),
         ("{tmp}", "{image}", "{tmp} is no run's folder"),
         ("{image}", "{image}", "{image} "),
-        ("{run}", "{tmp}/text.png", "{tmp}/text.png can't be read as an image"),
-        ("{run}", "{tmp}/empty.png", "{tmp}/empty.png can't be read as an image"),
         ("{tmp}/headless.npz", "{image}", "has no head"),
         ("{tmp}/zeros.npz", "{image}", "has a head of zeros, as the public ImageNet-21k files do"),
     ],
 )
 def test_what_can_not_be_read(start, run, images, tmp_path, model, image, said):
-    (tmp_path / "text.png").write_text("hello")
-    (tmp_path / "empty.png").write_bytes(b"")
     if "headless" in model:
         vit_jax.save(vit_jax.load(run, num_classes=0), tmp_path / "headless.npz")
     if "zeros" in model:

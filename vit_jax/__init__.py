@@ -15,6 +15,7 @@ _PUBLIC = {
     "create": "vit_jax.models",
     "load": "vit_jax.checkpoints",
     "save": "vit_jax.checkpoints",
+    "read_images": "vit_jax.data",
     "train": "vit_jax.training",
     "UserError": "vit_jax.errors",
 }

@@ -4,11 +4,16 @@
 
 prints for each image the most probable classes by name, with their probabilities. The model is a run's folder, its
 model.npz, or a checkpoint of any format that vit_jax.convert reads; its own preprocessing is applied to the images.
+Photographs are turned as their EXIF orientation says. An image that can't be read is named on standard error, the
+others are classified, and the command ends with code 1.
 """
 
+import itertools
 import logging
 import pathlib
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from absl import flags
 
@@ -37,10 +42,10 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     import numpy as np
 
     from vit_jax import checkpoints
-    from vit_jax.data import decode
     from vit_jax.models.functional import split
 
-    logging.getLogger("vit_jax.checkpoints").setLevel(logging.ERROR)  # of a head of zeros an error follows here
+    # A head of zeros, of which loading warns, is an error here.
+    logging.getLogger("vit_jax.checkpoints.model_file").setLevel(logging.ERROR)
     model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
     if not model.arch.num_classes:
         raise UserError(f"{_MODEL.value} has no head, so it can't classify; fine-tune it with --config.init_from first")
@@ -49,25 +54,32 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
             f"{_MODEL.value} has a head of zeros, as the public ImageNet-21k files do, so it can't classify; "
             "fine-tune it with --config.init_from first"
         )
-    settings = model.preprocessing
     predict = jax.jit(lambda images: jax.nn.softmax(model(images)))
-    for start in range(0, len(args), _BATCH):
-        paths = args[start : start + _BATCH]
-        images = []
-        for path in paths:
-            try:
-                images.append(
-                    decode.for_evaluation(pathlib.Path(path).read_bytes(), settings.size, settings.shorter_side)
-                )
-            except UserError:
-                raise
-            except Exception as error:  # decoders raise all kinds
-                raise UserError(f"{path} can't be read as an image ({type(error).__name__})") from error
-        for path, probabilities in zip(paths, np.asarray(predict(np.stack(images))), strict=True):
+    unreadable: list[str] = []
+    readable = _readable(args, model.preprocessing, unreadable)
+    while batch := list(itertools.islice(readable, _BATCH)):
+        images = np.stack([image for _, image in batch])
+        for (path, _), probabilities in zip(batch, np.asarray(predict(images)), strict=True):
             command_line.say(path)
             for index in np.argsort(-probabilities)[: _TOP.value]:
                 name = model.class_names[index] if model.class_names else f"class {index}"
                 command_line.say(f"  {probabilities[index]:6.1%}  {name}")
+    if unreadable:
+        raise UserError(f"{len(unreadable)} of {len(args)} images can't be read; they are named above")
+
+
+def _readable(paths: list[str], preprocessing: Any, unreadable: list[str]) -> Iterator[tuple[str, Any]]:
+    """The images that can be read, one by one; names the others on standard error and in `unreadable`."""
+    from vit_jax import data
+
+    for path in paths:
+        try:
+            image = data.read_image(path, preprocessing)
+        except UserError as error:
+            unreadable.append(path)
+            print(error, file=sys.stderr, flush=True)
+        else:
+            yield path, image
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""Image files as a model wants them."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vit_jax.data import decode
+from vit_jax.errors import UserError
+
+
+def read_images(paths: epath.PathLike | Iterable[epath.PathLike], model: Any) -> np.ndarray:
+    """Image files by the model's own preprocessing, ready for `model(images)`.
+
+    Photographs are turned as their EXIF orientation says, which training and evaluations leave
+    alone unless `config.data.exif` is `apply`.
+
+    Args:
+        paths: one file or several, local or `gs://`, of any kind that Pillow reads.
+        model: what `vit_jax.create` or `vit_jax.load` returns.
+
+    Returns:
+        uint8 (batch, height, width_px, 3); the batch is 1 for one path.
+
+    Raises:
+        UserError: no path is given, or a file is missing or can't be read as an image.
+    """
+    several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not several:
+        raise UserError("read_images got no path; name at least one image file")
+    return np.stack([read_image(path, model.preprocessing) for path in several])
+
+
+def read_image(path: epath.PathLike, preprocessing: Any) -> np.ndarray:
+    """One file by a model's `Preprocessing`, uint8 (height, width_px, 3). Raises UserError as `read_images`."""
+    try:
+        return decode.for_evaluation(
+            epath.Path(path).read_bytes(),
+            preprocessing.size,
+            preprocessing.shorter_side,
+            interpolation=preprocessing.interpolation,
+            keep_aspect=preprocessing.keep_aspect,
+            exif="apply",
+        )
+    except FileNotFoundError:
+        raise UserError(f"there is no image file {path}; check the name") from None
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise all kinds
+        raise UserError(f"{path} can't be read as an image ({type(error).__name__}); mend or remove it") from error
