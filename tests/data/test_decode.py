@@ -84,6 +84,79 @@ def test_evaluation_resizes_plainly_or_crops_the_centre():
         decode.for_evaluation(wide, (10, 8), shorter_side=7)
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"])
+def test_the_interpolation_is_pillows(interpolation):
+    image = np.random.default_rng(0).integers(0, 256, (23, 40, 3), np.uint8)
+    picture, method = Image.fromarray(image), Image.Resampling[interpolation.upper()]
+    whole = decode.for_evaluation(image, (5, 6), interpolation=interpolation)
+    np.testing.assert_array_equal(whole, picture.resize((6, 5), method))
+    # 40 * 9 / 23 is 15.65, of which torchvision makes 15, and the centre of 15 starts at 3.5, which rounds to 4.
+    centre = np.asarray(picture.resize((15, 9), method))[0:8, 4:12]
+    np.testing.assert_array_equal(decode.for_evaluation(image, (8, 8), 9, interpolation=interpolation), centre)
+    crop = decode.random_crop(image, (8, 8), 1.0, np.random.default_rng(1), interpolation=interpolation)
+    box = decode._random_box(40, 23, 1.0, np.random.default_rng(1))
+    np.testing.assert_array_equal(crop, picture.resize((8, 8), method, box=box))
+
+
+def test_what_a_crop_is_taken_from():
+    """As timm has it: the aspect is kept and the box just covered, or the image squashed to the box."""
+    assert decode._covering((375, 500), (224, 224), 256, True) == (256, 341)
+    assert decode._covering((375, 500), (224, 224), 256, False) == (256, 256)
+    assert decode._covering((400, 300), (256, 128), 142, True) == (284, 213)
+    assert decode._covering((400, 100), (256, 128), 142, True) == (568, 142)
+    assert decode._covering((375, 500), (256, 128), 142, False) == (284, 142)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    squashed = np.asarray(Image.fromarray(image).resize((12, 12), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(decode.for_evaluation(image, (8, 8), 12, keep_aspect=False), squashed[2:10, 2:10])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (1, 100_000)])
+def test_evaluation_of_images_one_pixel_high_or_wide(shape):
+    """Also of one that would take gigabytes were it resized whole."""
+    image = np.full((*shape, 3), 7, np.uint8)
+    for shorter_side in (None, 224, 256):
+        result = decode.for_evaluation(image, (224, 224), shorter_side, interpolation="bicubic")
+        assert result.shape == (224, 224, 3)
+        assert result.min() == result.max() == 7
+
+
+def test_the_centre_of_a_very_long_image(monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (20, 90, 3), np.uint8)
+    whole = decode.for_evaluation(image, (8, 8), 16)
+    monkeypatch.setattr(decode, "_WHOLE_PIXELS", 0)
+    assert np.abs(decode.for_evaluation(image, (8, 8), 16).astype(int) - whole).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation(kind):
+    """Ignored unless asked for, as whole images, centres and random crops."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter, clockwise
+    wide = np.zeros((8, 16, 3), np.uint8)
+    wide[:, 8:] = 255
+    file = encoded(wide, kind, exif=exif, quality=100)
+    turned = np.rot90(wide, -1)
+    for exif, shown in (("ignore", wide), ("apply", turned)):
+        for options in ({}, {"shorter_side": 8}):
+            expected = decode.for_evaluation(shown, (8, 8), **options).astype(int)
+            assert np.abs(decode.for_evaluation(file, (8, 8), exif=exif, **options) - expected).max() < 60
+    crop = decode.random_crop(file, (8, 8), 0.9, np.random.default_rng(0), exif="apply")
+    assert crop[0].mean() < 60
+    assert crop[-1].mean() > 200
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("at", [6, 9, 13, 17])
+@pytest.mark.parametrize("cut", [None, 14])
+def test_damaged_exif_turns_nothing(at, cut):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    damaged = bytearray(exif.tobytes()[:cut])
+    damaged[min(at, len(damaged) - 1)] ^= 0xFF
+    file = encoded(COLOUR, "PNG", exif=bytes(damaged))
+    np.testing.assert_array_equal(decode.for_evaluation(file, (8, 8), exif="apply"), COLOUR)
+
+
 def test_random_crops_have_the_stated_areas_and_aspects():
     rng = np.random.default_rng(0)
     boxes = np.array([decode._random_box(400, 300, 0.05, rng) for _ in range(2000)])
@@ -108,7 +181,24 @@ def test_random_crop_of_odd_images(shape):
         assert crop.min() == crop.max() == 7
 
 
-def test_file_of_another_kind():
-    buffer = io.BytesIO()
-    Image.fromarray(COLOUR).save(buffer, "WEBP", lossless=True)
-    np.testing.assert_array_equal(same(buffer.getvalue()), COLOUR)
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "BMP", "PPM", "TGA"])
+def test_files_of_other_kinds(kind):
+    np.testing.assert_array_equal(same(encoded(COLOUR, kind, **({"lossless": True} if kind == "WEBP" else {}))), COLOUR)
+
+
+def test_of_several_frames_the_first_is_taken():
+    few = [Image.fromarray(image // 128 * 128).quantize(8) for image in (COLOUR, 255 - COLOUR)]
+    for kind in ("GIF", "TIFF", "WEBP", "PNG"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        file = encoded(few[0].convert("RGB"), kind, save_all=True, append_images=[few[1].convert("RGB")], **options)
+        assert getattr(Image.open(io.BytesIO(file)), "n_frames", 1) == 2
+        np.testing.assert_array_equal(same(file), COLOUR // 128 * 128)
+
+
+def test_wide_and_printed_tiffs():
+    wide = Image.fromarray(GREY.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(same(encoded(wide, "TIFF")), np.repeat(GREY[..., None], 3, -1))
+    red = same(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"))
+    np.testing.assert_array_equal(red, np.broadcast_to(np.uint8([255, 0, 0]), (8, 8, 3)))
+    with pytest.raises(ValueError, match="floating-point"):
+        same(encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"))

@@ -24,14 +24,14 @@ _WHOLE_PIXELS = 2**25  # that an image is resized to at most, before its centre 
 def to_rgb(image: bytes | np.ndarray, exif: str = "ignore") -> Image.Image:
     """Decodes a file's bytes, or takes an array (height, width_px[, 1 to 4 channels]) of uint8 or uint16.
 
-    With `exif="apply"` a photograph is turned as its EXIF orientation says.
+    With `exif="apply"` a photograph is turned as its EXIF orientation says; what has no readable EXIF stays as it is.
 
     Raises:
         OSError, ValueError and others that PIL raises: it can't be read as an image.
     """
     picture = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else _from_array(image)
     if exif == "apply":
-        picture = ImageOps.exif_transpose(picture)
+        picture = _turned(picture)
     if picture.mode.startswith("I"):  # 16-bit grey; PIL's own conversion would clip it to 255
         values = np.asarray(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
@@ -45,6 +45,14 @@ def to_rgb(image: bytes | np.ndarray, exif: str = "ignore") -> Image.Image:
         page.alpha_composite(picture)
         picture = page
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    picture.load()  # raises what is wrong with the image itself
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # damaged EXIF makes Pillow raise all kinds
+        return picture
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
