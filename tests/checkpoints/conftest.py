@@ -17,7 +17,8 @@ def drawn():
 
     def make(name="Ti/8", **keywords):
         rng, arch = np.random.default_rng(0), variants.named(name, **(keywords if name != "Ti/8" else TINY | keywords))
-        preprocessing = Preprocessing(arch.image_size, 2 * min(arch.image_size), (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
+        side, mean, std = 2 * min(arch.image_size), (0.25, 0.5, 0.75), (0.5, 0.25, 1.0)
+        preprocessing = Preprocessing(arch.image_size, side, mean, std, "lanczos", keep_aspect=False)
         of, shapes = split(abstract(arch, preprocessing, tuple("aäß"[: arch.num_classes])))
         arrays = {path: rng.standard_normal(s.shape, np.float32) for path, s in names.flatten(shapes).items()}
         return of(names.unflatten(arrays))

@@ -299,6 +299,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair("the preprocessing's size", self.size))
+        if min(self.size) < 1:
+            raise UserError(f"the preprocessing's size is {self.size}; it must be above 0")
         for key in ("mean", "std"):
             object.__setattr__(self, key, _channels(key, getattr(self, key)))
         if min(self.std) <= 0:

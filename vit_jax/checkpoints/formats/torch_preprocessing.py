@@ -49,18 +49,21 @@ def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preproces
     settings: dict[str, Any] = {**_TIMM, "input_size": (3, *arch.image_size)}
     if not config:
         settings |= {"crop_pct": 0.9, **({} if distilled else {"mean": (0.5,) * 3, "std": (0.5,) * 3})}
-        _LOG.info("%s has no config.json that says its preprocessing; timm's default for a ViT is taken", about.name)
+        _LOG.warning("%s has no config.json that says its preprocessing; timm's default for a ViT is taken", about.name)
     settings |= {key: config[key] for key in settings if config.get(key) is not None}
     with understood(about.name, "pretrained_cfg"):
         size, mode, crop_pct = _both(settings["input_size"][1:]), settings["crop_mode"], float(settings["crop_pct"])
-        if mode not in ("center", "squash"):
-            _LOG.warning("%s has crop_mode=%s, which pads images; they are resized whole here", about.name, mode)
+        if mode not in ("center", "squash", "border"):
+            raise UserError(f"crop_mode is {mode!r}; it can be center, squash or border")
+        if mode == "border":
+            _LOG.warning("%s has crop_mode=border, which pads images; they are resized whole here", about.name)
             mode = "squash"
         side: int | None = math.floor(min(size) / crop_pct)
         if mode == "squash" and side == min(size):
             side = None
         mean, std = _channels(settings["mean"]), _channels(settings["std"])
-        return Preprocessing(size, side, mean, std, settings["interpolation"], keep_aspect=mode == "center")
+        keep_aspect = mode == "center" or side is None
+        return Preprocessing(size, side, mean, std, settings["interpolation"], keep_aspect)
 
 
 def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preproc
     """
     config, size = about.preprocessor, arch.image_size
     if not config:
-        _LOG.info("%s has no preprocessor_config.json; what published models of its kind have is taken", about.name)
+        _LOG.warning("%s has no preprocessor_config.json; what published models of its kind have is taken", about.name)
         if kind in ("vit", "siglip"):
             return Preprocessing(size, interpolation="bilinear" if kind == "vit" else "bicubic")
         published = min(size) * 256 // 224
