@@ -25,7 +25,7 @@ SAME = {
     ("training.loop", "evaluation"),
     ("checkpoints", "models"),
 }
-EVERYONE = ("errors", "")
+EVERYONE = ("errors", "values", "")
 
 
 def modules():

@@ -10,16 +10,18 @@ unit clears the others, so that a flag in one unit replaces the file's in anothe
 
 import dataclasses
 import difflib
+import functools
 import math
-import types
+import operator
 import typing
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
 from vit_jax.errors import UserError
+from vit_jax.values import alternatives, as_hint, wording
 
 UNITS = ("steps", "epochs", "examples", "percent")
 
@@ -302,8 +304,7 @@ def _section(value: Any) -> Section:
 
 def _kinds(cls: type, name: str) -> tuple[Any, ...]:
     """The types that field `name` of `cls` accepts."""
-    hint = typing.get_type_hints(cls)[name]
-    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return alternatives(typing.get_type_hints(cls)[name])
 
 
 def _kinds_at(key: str) -> tuple[Any, ...]:
@@ -396,30 +397,11 @@ def converted(key: str, value: Any) -> Any:
     """
     if value is None and is_optional(key):
         return None
-    for kind in kinds_of(key):
-        try:
-            return _as(kind, value)
-        except TypeError:
-            pass
-    wanted = " or ".join("a tuple" if typing.get_origin(k) else f"{k.__name__}" for k in kinds_of(key))
-    raise UserError(f"config.{key} is {value!r} ({type(value).__name__}); it takes {wanted}")
-
-
-def _as(kind: Any, value: Any) -> Any:
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, (tuple, list)):
-            raise TypeError
-        kinds = typing.get_args(kind)
-        if kinds[-1] is Ellipsis:
-            kinds = kinds[:1] * len(value)
-        if len(kinds) != len(value):
-            raise TypeError
-        return tuple(_as(k, v) for k, v in zip(kinds, value, strict=True))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError
-    return value
+    hint = functools.reduce(operator.or_, kinds_of(key))
+    try:
+        return as_hint(hint, value)
+    except TypeError:
+        raise UserError(f"config.{key} is {value!r} ({type(value).__name__}); it takes {wording(hint)}") from None
 
 
 _POSITIVE = (

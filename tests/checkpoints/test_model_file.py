@@ -215,7 +215,7 @@ def test_places_and_formats(saved, tmp_path, drawn):
     for path in (tmp_path / "nothing.npz", tmp_path / "nothing.safetensors", tmp_path / "nothing"):
         with pytest.raises(vit_jax.UserError, match=f"there is no checkpoint {path}"):
             vit_jax.load(path)
-    with pytest.raises(vit_jax.UserError, match="neither model.npz nor model.safetensors nor a checkpoint"):
+    with pytest.raises(vit_jax.UserError, match="neither model.npz nor model.safetensors nor checkpoints"):
         vit_jax.load(tmp_path)
     (tmp_path / "model.bin").touch()
     with pytest.raises(

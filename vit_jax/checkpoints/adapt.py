@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.checkpoints.formats.flax import POSITIONS
-from vit_jax.checkpoints.groups import refuse
+from vit_jax.checkpoints.groups import count_not_finite, refuse, say_not_finite
 from vit_jax.errors import UserError
 from vit_jax.models import interpolate, names, posemb
 from vit_jax.models.architecture import Architecture, VitArchitecture
@@ -28,7 +28,7 @@ def adapt(
 
     Positions are resampled to the target's grid, and patches of another size get the pseudo-inverse resize of their
     kernel. With `new_head` the head is a zero one with the target's bias, and a `pre_logits` layer that the target
-    lacks is left behind; all else is loaded.
+    lacks is left behind; all else is loaded. A warning says where values are not finite.
 
     Raises:
         UserError: a parameter is missing, left over or of the wrong shape; they are listed.
@@ -37,6 +37,7 @@ def adapt(
     places = names.places(wanted)
     flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in names.flatten(wanted).items()}
     problems: list[str] = []
+    not_finite: dict[str, int] = {}
     dropped = (*_HEAD, "pre_logits/") if not getattr(target, "pre_logits", 0) else _HEAD
     found = [n for n in parameters if not (new_head and n.startswith(dropped))]
     for layer in found:
@@ -45,7 +46,10 @@ def adapt(
             continue
         path, index = places.pop(layer)
         slot = flat[path] if index is None else flat[path][index]
-        array = _resized(layer, parameters[layer], source, target)
+        array = parameters[layer]
+        if count := count_not_finite(array):
+            not_finite[layer] = count
+        array = _resized(layer, array, source, target)
         if array.shape != slot.shape:
             problems.append(f"{layer} has shape {array.shape} where {slot.shape} is needed")
         else:
@@ -56,6 +60,7 @@ def adapt(
         else:
             problems.append(f"{layer} is missing")
     refuse(name, problems)
+    say_not_finite(name, not_finite)
     return names.unflatten(flat)
 
 

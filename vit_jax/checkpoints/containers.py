@@ -1,9 +1,12 @@
-"""Files of arrays, read and written one array at a time: `.npz` and `.safetensors`.
+"""Files of arrays, read and written one array at a time: `.npz`, `.safetensors`, and `.safetensors` in shards.
 
-So a file needs no more memory than what is made of it. Reading shows names and shapes first, from the headers alone.
+A file needs no more memory than what is made of it. Reading shows names, shapes and types first, from the headers
+alone; what a header says is checked against the file before any memory is asked for.
 """
 
 import json
+import math
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -12,10 +15,13 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from vit_jax.checkpoints.files import line
+from vit_jax.checkpoints import hints
+from vit_jax.checkpoints.files import line, read_json
 from vit_jax.errors import UserError
 
 Shape = tuple[int, ...]
+INDEX = ".safetensors.index.json"  # how the name of an index of shards ends
+_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 
 
 class Container(Protocol):
@@ -23,25 +29,36 @@ class Container(Protocol):
 
     path: epath.Path
     shapes: dict[str, Shape]
+    types: dict[str, str]  # the types of the arrays as NumPy names them, such as float32 or bfloat16
     metadata: dict[str, str]
 
     def read(self, name: str) -> np.ndarray:
-        """An array, floating-point ones as float32."""
+        """Returns an array; floating-point ones as float32."""
         ...
 
 
 def open_file(path: epath.PathLike) -> Container:
-    """The file's names and shapes; its suffix says what it is.
+    """Returns the file's names, shapes and types; the end of its name says what it is.
 
     Raises:
-        UserError: the file is missing, cut short, damaged, holds pickles, or has another suffix.
+        UserError: the file is missing, cut short, damaged, holds pickles, is one of several shards, or has another
+            suffix.
     """
     path = epath.Path(path)
-    if path.suffix not in _KINDS:
-        raise UserError(f"{path} has no suffix that says a format; checkpoints end in {' or '.join(_KINDS)}")
+    if path.name.endswith(INDEX):
+        kind: type[Npz] | type[Safetensors] | type[Sharded] = Sharded
+    elif path.suffix in _KINDS:
+        kind = _KINDS[path.suffix]
+    else:
+        raise UserError(hints.other_suffix(path))
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}")
-    return _KINDS[path.suffix](path)
+    if (shard := _SHARD.fullmatch(path.name)) and int(shard[3]) > 1:
+        raise UserError(
+            f"{path} is one of {int(shard[3])} shards of a checkpoint; name its index, "
+            f"{path.parent / (shard[1] + INDEX)}, or the folder that holds all of them"
+        )
+    return kind(path)
 
 
 class Npz:
@@ -51,36 +68,53 @@ class Npz:
         self.path = path
         self.metadata: dict[str, str] = {}
         self.shapes: dict[str, Shape] = {}
-        self._dtypes: dict[str, np.dtype] = {}
+        self.types: dict[str, str] = {}
         try:
             with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-                for member in archive.namelist():
-                    if not member.endswith(".npy"):
-                        raise UserError(f"{path} holds {member}, which is no array; it is no checkpoint")
-                    with archive.open(member) as array:
-                        shape, _, dtype = _read_header(array)
-                    if dtype.hasobject:
-                        raise UserError(f"{path} holds the pickled object {member[:-4]}; pickles are refused")
-                    self.shapes[member[:-4]], self._dtypes[member[:-4]] = shape, dtype
+                for member in archive.infolist():
+                    self._add(archive, member)
         except UserError:
             raise
         except Exception as error:  # whatever zipfile, zlib and NumPy raise for damaged bytes
             raise self._broken(error) from error
 
+    def _add(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+        """Notes what the header of one array says."""
+        if not member.filename.endswith(".npy"):
+            raise UserError(f"{self.path} holds {member.filename[:80]}, which is no array; it is no checkpoint")
+        name = member.filename.removesuffix(".npy")
+        if name in self.shapes:
+            raise UserError(f"{self.path} holds the array {name} twice; write it again")
+        with archive.open(member) as array:
+            shape, _, dtype = _read_header(array)
+            start = array.tell()
+        if dtype.hasobject:
+            raise UserError(f"{self.path} holds the pickled object {name}; pickles are refused")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != member.file_size - start:
+            raise ValueError(f"{name} has not the bytes of its shape {shape}")
+        # NumPy archives hold bfloat16 as two bytes of void.
+        self.shapes[name], self.types[name] = shape, "bfloat16" if dtype == np.dtype("V2") else str(dtype)
+
     def read(self, name: str) -> np.ndarray:
-        """An array, floating-point ones as float32. Raises UserError where it is damaged."""
+        """Returns an array; floating-point ones as float32. Raises UserError where it is damaged."""
         try:
             with self.path.open("rb") as file, zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as array:
-                return _as_float(np.lib.format.read_array(array, allow_pickle=False))
+                found = np.lib.format.read_array(array, allow_pickle=False)
         except Exception as error:
             raise self._broken(error) from error
+        return _as_float(found.view(ml_dtypes.bfloat16) if found.dtype == np.dtype("V2") else found)
 
     def _broken(self, error: Exception) -> UserError:
+        if isinstance(error, MemoryError):
+            return UserError(f"{self.path} is larger than this machine's memory ({line(error)})")
         return UserError(f"{self.path} is no whole .npz file ({line(error)}); fetch or convert it again")
 
 
 def _read_header(array: Any) -> tuple[Shape, bool, np.dtype]:
     version = np.lib.format.read_magic(array)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"an array of version {version}")
+    # Version 3 differs from 2 in the encoding of names of fields, which arrays of numbers do not have.
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return reader(array)
 
@@ -96,51 +130,124 @@ class Safetensors:
                 length = int.from_bytes(file.read(8), "little")
                 if not 2 <= length <= min(size - 8, 100_000_000):
                     raise ValueError("its header is cut short")
-                header = json.loads(file.read(length))
-            self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
-            self._tensors = {name: _Tensor(**tensor) for name, tensor in header.items()}
-            self._start = 8 + length
-            ends = [0, *(tensor.data_offsets[1] for tensor in self._tensors.values())]
-            if self._start + max(ends) != size:
-                raise ValueError(f"it has {size} bytes where its header says {self._start + max(ends)}")
-            for name, tensor in self._tensors.items():
-                begin, end = tensor.data_offsets
-                if end - begin != int(np.prod(tensor.shape)) * np.dtype(_DTYPES[tensor.dtype]).itemsize:
-                    raise ValueError(f"{name} has not the bytes of its shape")
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError) as error:
-            raise UserError(
-                f"{path} is no whole .safetensors file ({line(error)}); fetch or convert it again"
-            ) from error
-        self.shapes: dict[str, Shape] = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+                header = json.loads(file.read(length), object_pairs_hook=_unique)
+            if not isinstance(header, dict):
+                raise ValueError("its header is no JSON object")
+            self.metadata = _metadata(header.pop("__metadata__", {}))
+            self._tensors = {name: _tensor(name, value) for name, value in header.items()}
+        except (ValueError, OSError, EOFError, RecursionError) as error:
+            raise self._broken(error) from error
+        self._start = 8 + length
+        end = 0
+        for name, tensor in sorted(self._tensors.items(), key=lambda item: item[1].begin):
+            if tensor.type not in _TYPES:
+                raise UserError(
+                    f"{path} holds {name} as {tensor.type[:20]}, which is not read here; convert it to BF16, F16 or "
+                    "F32 with the library that wrote it"
+                )
+            if tensor.begin != end or tensor.end - end != math.prod(tensor.shape) * _TYPES[tensor.type].itemsize:
+                raise self._broken(ValueError(f"{name} has not the bytes of its shape"))
+            end = tensor.end
+        if self._start + end != size:
+            raise self._broken(ValueError(f"it has {size} bytes where its header says {self._start + end}"))
+        self.shapes: dict[str, Shape] = {name: tensor.shape for name, tensor in self._tensors.items()}
+        self.types: dict[str, str] = {name: str(_TYPES[tensor.type]) for name, tensor in self._tensors.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """An array, floating-point ones as float32."""
+        """Returns an array; floating-point ones as float32."""
         tensor = self._tensors[name]
-        begin, end = tensor.data_offsets
         with self.path.open("rb") as file:
-            file.seek(self._start + begin)
-            buffer = file.read(end - begin)
-        return _as_float(np.frombuffer(buffer, _DTYPES[tensor.dtype]).reshape(tensor.shape))
+            file.seek(self._start + tensor.begin)
+            buffer = file.read(tensor.end - tensor.begin)
+        return _as_float(np.frombuffer(buffer, _TYPES[tensor.type]).reshape(tensor.shape))
+
+    def _broken(self, error: Exception) -> UserError:
+        return UserError(f"{self.path} is no whole .safetensors file ({line(error)}); fetch or convert it again")
 
 
 class _Tensor(NamedTuple):
-    dtype: str
-    shape: list[int]
-    data_offsets: list[int]
+    """What a header says of an array; its bytes lie from `begin` to `end` behind the header."""
+
+    type: str
+    shape: Shape
+    begin: int
+    end: int
 
 
-_DTYPES: dict[str, Any] = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16,
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+def _tensor(name: str, value: Any) -> _Tensor:
+    """Raises ValueError if `value` does not describe an array."""
+    match value:
+        case {"dtype": str(kind), "shape": list(shape), "data_offsets": [begin, end], **more} if not more:
+            numbers = [*shape, begin, end]
+            if all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers) and begin <= end:
+                return _Tensor(kind, tuple(shape), begin, end)
+    raise ValueError(f"its header does not describe {name[:80]}")
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError("its __metadata__ is no object of strings")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header names an array twice")
+    return found
+
+
+class Sharded:
+    """Several `.safetensors` files and the index that says which array lies in which of them."""
+
+    def __init__(self, path: epath.Path):
+        self.path = path
+        index = read_json(path)
+        places = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
+            raise UserError(f"{path} has no weight_map from names of arrays to files; fetch it again")
+        if wrong := sorted({file for file in places.values() if file != epath.Path(file).name}):
+            raise UserError(
+                f"{path} names the shard {wrong[0][:80]}, which does not lie beside it; mend its weight_map"
+            )
+        files = sorted(set(places.values()))
+        if missing := [file for file in files if not (path.parent / file).exists()]:
+            raise UserError(f"{path} names {len(files)} shards, of which are missing: {', '.join(missing[:5])}")
+        self._shards = {file: Safetensors(path.parent / file) for file in files}
+        for name, file in places.items():
+            if name not in self._shards[file].shapes:
+                raise UserError(f"{path} says that {file} holds {name[:80]}, and it does not; fetch both again")
+        for file, shard in self._shards.items():
+            if more := [name for name in shard.shapes if places.get(name) != file]:
+                raise UserError(f"{path} does not say that {file} holds {more[0][:80]}; fetch both again")
+        self._places = places
+        self.metadata: dict[str, str] = {}
+        self.shapes: dict[str, Shape] = {name: self._shards[file].shapes[name] for name, file in places.items()}
+        self.types: dict[str, str] = {name: self._shards[file].types[name] for name, file in places.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """Returns an array; floating-point ones as float32."""
+        return self._shards[self._places[name]].read(name)
+
+
+_TYPES: dict[str, np.dtype] = {
+    name: np.dtype(kind)
+    for name, kind in {
+        "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "BOOL": "?",
+        "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1",
+    }.items()
 }  # fmt: skip
 _KINDS: dict[str, type[Npz] | type[Safetensors]] = {".npz": Npz, ".safetensors": Safetensors}
 
 
+def is_float(kind: str) -> bool:
+    """Whether an array of this type, as in `Container.types`, can be a model's parameter."""
+    return kind.lstrip("<>=") in ("bfloat16", "float16", "float32", "float64", "f2", "f4", "f8")
+
+
 def _as_float(array: np.ndarray) -> np.ndarray:
-    """float32 of any float; NumPy archives hold bfloat16 as two bytes of void."""
-    if array.dtype == np.dtype("V2"):
-        array = array.view(ml_dtypes.bfloat16)
-    return array.astype(np.float32) if array.dtype.kind in "fV" and array.dtype != np.float32 else array
+    """Returns float32 of any float."""
+    return array.astype(np.float32) if is_float(str(array.dtype)) and array.dtype != np.float32 else array
 
 
 def write_file(

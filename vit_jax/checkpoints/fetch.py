@@ -17,6 +17,7 @@ from typing import BinaryIO
 from etils import epath
 from tqdm import tqdm
 
+from vit_jax.checkpoints import hints
 from vit_jax.checkpoints.files import line, replacing
 from vit_jax.errors import UserError
 
@@ -65,12 +66,14 @@ def local(path: epath.PathLike) -> tuple[epath.Path, str]:
         name = _AUGREG + _recommended(name.removeprefix("augreg:"), _text(_AUGREG + "index.csv")) + ".npz"
     if name.startswith(("https://", "http://")):
         return _cached(name), subtree
+    if name.startswith(("hf://", "hf:", "hf-hub:")):
+        raise UserError(hints.missing(name))
     target = epath.Path(name)
     if name.startswith("gs://"):
         if not _accessible(target):
             return _cached(_PUBLIC + urllib.parse.quote(name.removeprefix("gs://"))), subtree
     elif not target.exists():
-        raise UserError(f"there is no checkpoint {name}")
+        raise UserError(hints.missing(name))
     return target, subtree
 
 

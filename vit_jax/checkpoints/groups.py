@@ -4,15 +4,17 @@ A format lists for an architecture its groups: some arrays of the file and the p
 hold. Everything else follows from the list: what is missing, left over or misshapen, reading, writing, conversion.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.checkpoints.containers import Container, Shape
+from vit_jax.checkpoints.containers import Container, Shape, is_float
 from vit_jax.errors import UserError
 
 Arrays = tuple[np.ndarray, ...]
+_LOG = logging.getLogger(__name__)
 
 
 class Group(NamedTuple):
@@ -72,11 +74,13 @@ def check(container: Container, groups: Iterable[Group], file_names: Mapping[str
     for group in groups:
         for file, shape in group.files.items():
             used.add(file)
-            found = container.shapes.get(file_names.get(file, ""))
+            found, kind = container.shapes.get(file_names.get(file, "")), container.types.get(file_names.get(file, ""))
             if found is None and group.names:
                 problems.append(f"{file} is missing")
             elif found is not None and tuple(n for n in found if n != 1) != tuple(n for n in shape if n != 1):
                 problems.append(f"{file} has shape {found} where {shape} is needed")
+            elif kind is not None and not is_float(kind) and group.names:
+                problems.append(f"{file} has the type {kind} where floating-point numbers are needed")
     problems += [f"{file_names[file]} is left over" for file in file_names if file not in used]
     refuse(str(container.path), problems)
 
@@ -88,10 +92,37 @@ def refuse(name: str, problems: Sequence[str]) -> None:
         raise UserError(f"{name} does not fit the model: {shown}")
 
 
-def to_file(groups: Sequence[Group], parameters: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """The file's arrays one after the other, in the groups' order."""
+def to_file(
+    groups: Sequence[Group], parameters: Mapping[str, np.ndarray], file: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the arrays of `file` one after the other, in the groups' order; warns of those that are not finite."""
+    not_finite: dict[str, int] = {}
     for group in groups:
-        yield from zip(group.files, group.write(*(parameters[name] for name in group.names)), strict=True)
+        for name, array in zip(group.files, group.write(*(parameters[name] for name in group.names)), strict=True):
+            if count := count_not_finite(array):
+                not_finite[name] = count
+            yield name, array
+    say_not_finite(file, not_finite)
+
+
+def say_not_finite(file: str, counts: Mapping[str, int]) -> None:
+    """Warns where values of a file are not finite; `counts` has the number of them by the name of the array."""
+    if counts:
+        named = ", ".join(list(counts)[:5]) + (" …" if len(counts) > 5 else "")
+        _LOG.warning(
+            "%s has %d values in %d arrays that are not finite, so the model's results may not be: %s",
+            file,
+            sum(counts.values()),
+            len(counts),
+            named,
+        )
+
+
+def count_not_finite(array: np.ndarray) -> int:
+    """Returns how many values are NaN or infinite; the extremes tell at once that there are none."""
+    if not array.size or (np.isfinite(array.min()) and np.isfinite(array.max())):
+        return 0
+    return int(array.size - np.isfinite(array).sum())
 
 
 def file_shapes(groups: Sequence[Group]) -> dict[str, Shape]:

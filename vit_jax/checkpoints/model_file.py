@@ -4,36 +4,25 @@ import dataclasses
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from vit_jax.checkpoints import containers, fetch, files, store
+from vit_jax.checkpoints import containers, files
 from vit_jax.checkpoints.adapt import adapt, without_head
-from vit_jax.checkpoints.formats import FORMATS, About, Description, Format
-from vit_jax.checkpoints.groups import Group, Parameters, check, file_shapes, to_file
+from vit_jax.checkpoints.formats import FORMATS, Description, Format
+from vit_jax.checkpoints.groups import file_shapes, to_file
+from vit_jax.checkpoints.read import FORMAT_VERSION, KEY, read
 from vit_jax.errors import UserError
 from vit_jax.models import names
-from vit_jax.models.architecture import FAMILIES, Architecture, Preprocessing
+from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.build import abstract
 from vit_jax.models.functional import Params, split
 from vit_jax.models.model import Model
 
-FORMAT_VERSION = 1
-_KEY = "vit_jax"  # in the metadata of a .safetensors
 _LOG = logging.getLogger(__name__)
-
-
-class ModelFile(NamedTuple):
-    """What a file holds: parameters under published names, read when asked for, and what they belong to."""
-
-    name: str
-    parameters: Mapping[str, np.ndarray]
-    architecture: Architecture
-    preprocessing: Preprocessing | None  # None where the file does not say
-    class_names: tuple[str, ...]
 
 
 def load(path: epath.PathLike, **keywords: Any) -> Model:
@@ -116,8 +105,10 @@ def write(
     sidecars = target.sidecars(description)
     written = describe(description)
     with files.replacing(path) as temporary:
-        metadata = {_KEY: json.dumps(written)}
-        containers.write_file(temporary, path.suffix, file_shapes(groups), to_file(groups, parameters), metadata)
+        metadata = {KEY: json.dumps(written)}
+        containers.write_file(
+            temporary, path.suffix, file_shapes(groups), to_file(groups, parameters, str(path)), metadata
+        )
         if path.suffix == ".npz":
             files.write_json(path.with_suffix(".json"), written)
         for name, sidecar in sidecars.items():
@@ -168,81 +159,3 @@ def describe(description: Description) -> dict[str, Any]:
         "preprocessing": dataclasses.asdict(preprocessing),
         "class_names": list(class_names),
     }
-
-
-def described(path: epath.PathLike, value: Any) -> Description:
-    """The same read back. Raises UserError, naming `path`, where it is none."""
-    try:
-        if value["format_version"] > FORMAT_VERSION:
-            raise UserError(f"{path} is of format {value['format_version']}, made by a newer vit_jax; update this one")
-        arch = FAMILIES[value["family"]].of(**value["architecture"])
-        settings: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in value["preprocessing"].items()
-        }
-        return Description(arch, Preprocessing(**settings), tuple(value["class_names"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} does not describe a model ({error}); restore it or move it away") from error
-
-
-def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
-    """What a file or a run's folder holds, of which only the headers are read. `keywords` say what it can't tell."""
-    given = {key: value for key, value in keywords.items() if value is not None}
-    local, subtree = fetch.local(path)
-    if local.is_dir():
-        if (local / "model.npz").exists():
-            local = local / "model.npz"
-        elif (local / "model.safetensors").exists():
-            local = local / "model.safetensors"
-        else:
-            return _read_run(local)
-    container = containers.open_file(local)
-    shapes = container.shapes
-    if subtree:
-        shapes = {n: s for n, s in shapes.items() if n.startswith((f"{subtree}/", f"params/{subtree}/"))}
-        if not shapes:
-            raise UserError(f"{local} has no subtree {subtree}")
-    description, groups, file_names = _understood(container, shapes, subtree, given)
-    return ModelFile(str(path), Parameters(container, groups, file_names), *description)
-
-
-def _understood(
-    container: containers.Container, shapes: Mapping[str, containers.Shape], subtree: str, keywords: Mapping[str, Any]
-) -> tuple[Description, list[Group], dict[str, str]]:
-    """What a file describes, its groups and the names of their arrays in it."""
-    path = container.path
-    cut = [f"params/{subtree}/", f"{subtree}/"] if subtree else []
-    inner = {next((n[len(c) :] for c in cut if n.startswith(c)), n): n for n in shapes}
-    for format in FORMATS.values():
-        if (renamed := format.rename(inner)) is None:
-            continue
-        file_names = {name: inner[n] for name, n in renamed.items()}
-        found = {name: shapes[file] for name, file in file_names.items()}
-        own = path.with_suffix(".json")
-        if _KEY in container.metadata:
-            description = described(path, files.parsed_json(path, container.metadata[_KEY]))
-        elif path.suffix == ".npz" and own.exists():
-            description = described(own, files.read_json(own))
-        else:
-            about = About(str(path), _beside(path, "config.json"), _beside(path, "preprocessor_config.json"), keywords)
-            description = format.describe(found, about)
-        groups = format.groups(description.architecture, found)
-        check(container, groups, file_names)
-        return description, groups, file_names
-    some = ", ".join(sorted(shapes)[:3])
-    raise UserError(f"{path} is no model of a known format; it has {some or 'no arrays'} …")
-
-
-def _beside(path: epath.Path, name: str) -> dict[str, Any]:
-    found = path.parent / name
-    value = files.read_json(found) if path.suffix == ".safetensors" and found.exists() else {}
-    return value if isinstance(value, dict) else {}
-
-
-def _read_run(folder: epath.Path) -> ModelFile:
-    params = store.newest_params(folder / store.FOLDER) if (folder / store.FOLDER).exists() else None
-    if params is None or not (folder / "model.json").exists():
-        raise UserError(
-            f"{folder} is no run's folder with a model: it has neither model.npz nor model.safetensors nor a checkpoint"
-        )
-    path = folder / "model.json"
-    return ModelFile(str(folder), names.Published(params), *described(path, files.read_json(path)))

@@ -5,6 +5,7 @@ One dataclass a family. What a family's dataclass has no field for, its models d
 
 import dataclasses
 import math
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -13,22 +14,31 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
 from vit_jax.models import pixels
+from vit_jax.values import as_hint, as_type, wording
 
 A = TypeVar("A", bound="Architecture")
 
 _LEAST = {  # what these fields are at least, in the families that have them
     1: ("width", "depth", "mlp_dim", "tokens_mlp_dim", "num_heads", "stem_width"),
-    0: ("num_classes", "registers", "pre_logits", "rope", "layer_scale"),
+    0: ("num_classes", "registers", "pre_logits", "rope", "layer_scale", "norm_eps", "posemb_std"),
 }
+_MOST = {  # and at most; far beyond every model, so that a damaged file asks for no time and no memory
+    10_000: ("depth",),
+    2**24: (
+        "width", "mlp_dim", "tokens_mlp_dim", "num_heads", "stem_width", "num_classes", "registers", "pre_logits",
+    ),
+}  # fmt: skip
 _RATES = ("dropout", "attention_dropout", "drop_path")
 
 
 def _pair(key: str, value: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value, value
-    if isinstance(value, str) or len(value) != 2:
-        raise UserError(f"{key} is {value!r}; it takes a number of pixels, or (height, width)")
-    return int(value[0]), int(value[1])
+    try:
+        height, width_px = as_type(tuple[int, int], value)
+    except TypeError:
+        raise UserError(f"{key} is {value!r}; it takes a number of pixels, or (height, width)") from None
+    return height, width_px
 
 
 def _grid(image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
@@ -96,20 +106,37 @@ class Architecture:
         pairs: dict[str, Any] = {
             key: _pair(key, keywords[key]) for key in ("image_size", "patch_size") if key in keywords
         }
-        tuples = {key: tuple(value) for key, value in keywords.items() if isinstance(value, list)}
-        return {**keywords, **tuples, **pairs}
+        hints, converted = typing.get_type_hints(cls), {}
+        for key, value in {**keywords, **pairs}.items():
+            try:
+                converted[key] = as_hint(hints[key], value)
+            except TypeError:
+                raise UserError(
+                    f"{key} is {value!r} ({type(value).__name__}); it takes {wording(hints[key])}"
+                ) from None
+        return converted
 
     def _completed(self) -> Any:
         """This architecture, what follows from other fields filled in. Raises UserError where it can't be built."""
         for key, choices in self.choices.items():
             if getattr(self, key) not in choices:
                 raise UserError(f"{key} is {getattr(self, key)!r}; it can be {', '.join(c for c in choices if c)}")
-        if min(self.image_size) < 1:
-            raise UserError(f"image_size is {self.image_size}; it must be above 0")
+        if not 1 <= min(self.image_size) <= max(self.image_size) <= 2**20:
+            raise UserError(f"image_size is {self.image_size}; it must be above 0 and at most {2**20} pixels")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{field.name} is {value}; it must be a finite number")
         for least, keys in _LEAST.items():
             for key in keys:
                 if getattr(self, key, least) < least:
                     raise UserError(f"{key} is {getattr(self, key)}; it must be at least {least}")
+        for most, keys in _MOST.items():
+            for key in keys:
+                if getattr(self, key, most) > most:
+                    raise UserError(f"{key} is {getattr(self, key)}; it must be at most {most}")
+        if sum(getattr(self, "stages", None) or ()) > 10_000:
+            raise UserError("stages has more than 10,000 units; give the number of units of each stage")
         for key in _RATES:
             if not 0 <= getattr(self, key, 0.0) < 1:
                 raise UserError(f"{key} is {getattr(self, key)}; it must be at least 0 and below 1")

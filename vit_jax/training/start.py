@@ -8,7 +8,7 @@ from etils import epath
 
 from vit_jax import config as config_lib
 from vit_jax import data
-from vit_jax.checkpoints import files, model_file
+from vit_jax.checkpoints import files, model_file, read
 from vit_jax.checkpoints.adapt import adapt, without_head
 from vit_jax.errors import UserError
 from vit_jax.models import variants
@@ -36,7 +36,7 @@ def model_of(config: config_lib.Config, folder: epath.Path, class_names: tuple[s
     """
     recorded = folder / "model.json"
     if recorded.exists():
-        arch, preprocessing, names = model_file.described(recorded, files.read_json(recorded))
+        arch, preprocessing, names = read.described(recorded, files.read_json(recorded))
         return abstract(arch.replace(scan=config.model.scan, remat=config.model.remat), preprocessing, names)
     names = data.class_names(config) if class_names is None else class_names
     keywords = {key: value for key, value in dataclasses.asdict(config.model).items() if value is not None}
@@ -81,11 +81,11 @@ def initial_params(config: config_lib.Config, model: Model) -> Params | None:
     return adapt(file.parameters, file.architecture, model.arch, new_head=True, name=file.name)
 
 
-def _file(config: config_lib.Config, arch: Architecture) -> model_file.ModelFile:
+def _file(config: config_lib.Config, arch: Architecture) -> read.ModelFile:
     """What `init_from` holds; the config says what the file can't tell."""
     assert config.init_from is not None
     hints = {"posemb": config.model.posemb, "num_heads": getattr(arch, "num_heads", None)}
-    return model_file.read(config.init_from, image_size=arch.image_size, **hints)
+    return read.read(config.init_from, image_size=arch.image_size, **hints)
 
 
 def _read_by(name: str, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -97,9 +97,7 @@ def _read_by(name: str, keywords: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keywords.items() if key in fields}
 
 
-def _fine_tuned(
-    file: model_file.ModelFile, arch: Architecture, keywords: dict[str, Any], init_from: str
-) -> Architecture:
+def _fine_tuned(file: read.ModelFile, arch: Architecture, keywords: dict[str, Any], init_from: str) -> Architecture:
     """The file's architecture with what the config says. Raises UserError where it is another one than `arch`."""
     source = file.architecture
     if source.family != arch.family:

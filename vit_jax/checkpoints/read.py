@@ -1,0 +1,149 @@
+"""What a file or a run's folder holds: its format, its architecture and, when they are asked for, its parameters."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from vit_jax.checkpoints import containers, fetch, files, hints, store
+from vit_jax.checkpoints.formats import FORMATS, About, Description
+from vit_jax.checkpoints.formats.base import understood
+from vit_jax.checkpoints.groups import Group, Parameters, check
+from vit_jax.errors import UserError
+from vit_jax.models import names
+from vit_jax.models.architecture import FAMILIES, Architecture, Preprocessing
+
+FORMAT_VERSION = 1
+KEY = "vit_jax"  # in the metadata of a .safetensors
+# What programs put before all names of a model: DataParallel, trainers, torch.compile, towers of larger models.
+_WRAPPERS = ("module.", "model.", "_orig_mod.", "backbone.")
+_LOG = logging.getLogger(__name__)
+
+
+class ModelFile(NamedTuple):
+    """What a file holds: parameters under published names, read when asked for, and what they belong to."""
+
+    name: str
+    parameters: Mapping[str, np.ndarray]
+    architecture: Architecture
+    preprocessing: Preprocessing | None  # None where the file does not say
+    class_names: tuple[str, ...]
+    format: str  # one of `FORMATS`, or `run` for the checkpoint of a run's folder
+
+
+def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
+    """Returns what a file or a run's folder holds, of which only the headers are read.
+
+    `keywords` say what a file can't tell. A folder's model is its `model.npz`, else its `model.safetensors`, else the
+    shards of its `model.safetensors.index.json`, else its newest whole checkpoint.
+
+    Raises:
+        UserError: there is no checkpoint, or none of a known format, or it does not fit together.
+    """
+    given = {key: value for key, value in keywords.items() if value is not None}
+    local, subtree = fetch.local(path)
+    if local.is_dir():
+        candidates = (local / f"model{end}" for end in (".npz", ".safetensors", containers.INDEX))
+        found = next((file for file in candidates if file.exists()), None)
+        if found is None:
+            return _read_run(local)
+        local = found
+    container = containers.open_file(local)
+    shapes = container.shapes
+    if subtree:
+        shapes = {n: s for n, s in shapes.items() if n.startswith((f"{subtree}/", f"params/{subtree}/"))}
+        if not shapes:
+            raise UserError(f"{local} has no subtree {subtree}")
+    description, groups, file_names, format = _understood(container, shapes, subtree, given)
+    return ModelFile(str(path), Parameters(container, groups, file_names), *description, format)
+
+
+def _understood(
+    container: containers.Container, shapes: Mapping[str, containers.Shape], subtree: str, keywords: Mapping[str, Any]
+) -> tuple[Description, list[Group], dict[str, str], str]:
+    """Returns what a file describes, its groups, the names of their arrays in it, and its format."""
+    path = container.path
+    cut = [f"params/{subtree}/", f"{subtree}/"] if subtree else []
+    inner = {next((n[len(c) :] for c in cut if n.startswith(c)), n): n for n in shapes}
+    inner = _unwrapped(inner, path)
+    for format in FORMATS.values():
+        if (renamed := format.rename(inner)) is None:
+            continue
+        file_names = {name: inner[n] for name, n in renamed.items()}
+        found = {name: shapes[file] for name, file in file_names.items()}
+        own = path.with_suffix(".json")
+        if KEY in container.metadata:
+            description = described(path, files.parsed_json(path, container.metadata[KEY]))
+        elif path.suffix == ".npz" and own.exists():
+            description = described(own, files.read_json(own))
+        else:
+            about = About(str(path), _beside(path, "config.json"), _beside(path, "preprocessor_config.json"), keywords)
+            with understood(str(path), "the shapes, or the config.json"):
+                description = format.describe(found, about)
+        _check_class_names(str(path), description)
+        groups = format.groups(description.architecture, found)
+        check(container, groups, file_names)
+        return description, groups, file_names, format.name
+    some = ", ".join(name[:80] for name in sorted(shapes)[:3])
+    raise UserError(f"{path} is no model of a known format; it has {some or 'no arrays'} …")
+
+
+def _unwrapped(names: dict[str, str], path: epath.Path) -> dict[str, str]:
+    """Returns `{name: name in the file}` without the prefixes that all names carry."""
+    prefix = ""
+    while names and (found := next((w for w in _WRAPPERS if all(n.startswith(w) for n in names)), "")):
+        names, prefix = {name.removeprefix(found): file for name, file in names.items()}, prefix + found
+    if prefix:
+        _LOG.info("all names in %s begin with %s, which is left out", path, prefix)
+    return names
+
+
+def _beside(path: epath.Path, name: str) -> dict[str, Any]:
+    """Returns the JSON object in the file `name` beside a `.safetensors`; an empty one where there is no such file."""
+    found = path.parent / name
+    value = {} if path.suffix == ".npz" or not found.exists() else files.read_json(found)
+    if not isinstance(value, dict):
+        raise UserError(f"{found} is no JSON object; restore it or move it away")
+    return value
+
+
+def _check_class_names(path: str, description: Description) -> None:
+    names, count = description.class_names, description.architecture.num_classes
+    if not all(isinstance(name, str) for name in names) or len(names) not in (0, count):
+        raise UserError(
+            f"{path} comes with {len(names)} names of classes where {count} are needed, each a text; mend the list in "
+            "the JSON beside it or take it out"
+        )
+
+
+def described(path: epath.PathLike, value: Any) -> Description:
+    """Returns what `model_file.describe` has written. Raises UserError, naming `path`, where it describes no model."""
+    try:
+        if value["format_version"] > FORMAT_VERSION:
+            raise UserError(f"{path} is of format {value['format_version']}, made by a newer vit_jax; update this one")
+        arch, settings, class_names = value["architecture"], value["preprocessing"], value["class_names"]
+        known = {field.name for field in dataclasses.fields(Preprocessing)}
+        if value["family"] not in FAMILIES or not settings.keys() <= known or not isinstance(class_names, list):
+            raise ValueError("an unknown family or key of the preprocessing, or class_names that are no list")
+        return Description(
+            FAMILIES[value["family"]].of(**arch),
+            Preprocessing(**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}),
+            tuple(class_names),
+        )
+    except UserError as error:
+        raise UserError(f"{path} does not describe a model: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not describe a model ({files.line(error)}); restore it or move it away"
+        ) from error
+
+
+def _read_run(folder: epath.Path) -> ModelFile:
+    params = store.newest_params(folder / store.FOLDER) if (folder / store.FOLDER).exists() else None
+    if params is None or not (folder / "model.json").exists():
+        raise UserError(hints.no_model_in(folder))
+    path = folder / "model.json"
+    return ModelFile(str(folder), names.Published(params), *described(path, files.read_json(path)), "run")
