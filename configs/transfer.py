@@ -6,8 +6,8 @@
 imagenet2012, cifar10, cifar100, oxford_iiit_pet, oxford_flowers102. `--config.init_from` is a checkpoint of any format
 that the README lists, a run's folder, or `augreg:B/16` for the recommended public one; without it the run starts from
 scratch, which these settings are not meant for. The head is replaced by a new one, the position embeddings are
-resampled to 384 px, and what else the config leaves open (pooling, GELU, the images' mean, deviation and interpolation)
-is the checkpoint's. Evaluation resizes the whole image; `--config.preprocessing.shorter_side=440` crops a centre.
+resampled to 384 px, and what else the config leaves open (pooling, GELU, mean and deviation of the images) is the
+checkpoint's.
 
 Expect, from the published ImageNet-21k checkpoints (%, published, not measured by us):
 
@@ -66,7 +66,8 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config.data.crop = "inception"
     config.augmentation.flip = True
 
-    config.preprocessing.shorter_side = 0  # evaluation by a plain resize, as the paper's public code has it
+    # The whole image, resized, as in the paper's public code, whatever the checkpoint says; the rest is as it says.
+    config.preprocessing.shorter_side = 0
 
     config.model.name = variant
     config.model.image_size = 384

@@ -1,12 +1,14 @@
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 from absl import logging
+from PIL import Image
 
 from vit_jax import config as config_lib
 from vit_jax import data
-from vit_jax.data import order, prefetch
+from vit_jax.data import decode, order, prefetch
 from vit_jax.errors import UserError
 
 
@@ -82,6 +84,62 @@ def test_random_crops_differ_between_epochs(folder):
         for index, image in zip(batch["index"], batch["image"], strict=True):
             seen.setdefault(int(index), []).append(image.tobytes())
     assert all(len(images) == 8 and len(set(images)) > 4 for images in seen.values())
+
+
+def test_preprocessing_of_the_config(folder, tmp_path, monkeypatch):
+    """It reaches every image, EXIF too; an evaluation's own shorter_side goes first."""
+    seen = []
+
+    def record(image, size, *rest, **options):
+        seen.append((size, *rest[:1], options))
+        return np.zeros((*size, 3), np.uint8)
+
+    monkeypatch.setattr(decode, "for_evaluation", record)
+    monkeypatch.setattr(decode, "random_crop", record)
+    folder.preprocessing.shorter_side, folder.preprocessing.keep_aspect = 10, False
+    folder.preprocessing.interpolation, folder.data.exif = "lanczos", "apply"
+    common = {"interpolation": "lanczos", "exif": "apply"}
+    folder.evaluations.own = config_lib.evaluation(shorter_side=12)
+    folder.evaluations.whole = config_lib.evaluation(shorter_side=0)
+    for name, side in {"test": 10, "own": 12, "whole": None}.items():
+        list(data.evaluation_batches(folder, name))
+        assert seen == [((8, 8), {**common, "shorter_side": side, "keep_aspect": False})] * 6
+        seen.clear()
+    take(data.batches(folder), 1)
+    assert seen[0] == ((8, 8), common)
+    seen.clear()
+    folder.data.crop = "inception"
+    take(data.batches(folder), 1)
+    assert seen[0] == ((8, 8), 0.05, common)
+
+
+def test_exif_is_applied_if_asked(folder, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in (tmp_path / "test").rglob("*.png"):
+        Image.open(path).save(path, exif=exif)
+    ignored = take(data.evaluation_batches(folder, "test"), 1)[0]["image"]
+    folder.data.exif = "apply"
+    applied = take(data.evaluation_batches(folder, "test"), 1)[0]["image"]
+    np.testing.assert_array_equal(applied, ignored[:, ::-1, ::-1])
+
+
+def test_an_evaluation_of_one_class(folder, tmp_path):
+    for name in ("cat", "eel"):
+        shutil.rmtree(tmp_path / "test" / name)
+    (batch,) = data.evaluation_batches(folder, "test")
+    np.testing.assert_array_equal(batch["label"], [[0, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(batch["mask"], [1, 1, 0, 0])
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1)])
+def test_images_one_pixel_high_or_wide(folder, tmp_path, shape):
+    for path in tmp_path.rglob("*.png"):
+        Image.fromarray(np.full((*shape, 3), 9, np.uint8)).save(path)
+    folder.data.crop, folder.data.corrupt = "inception", "fail"
+    folder.evaluations.test.shorter_side = 9
+    for batch in (*take(data.batches(folder), 2), *take(data.evaluation_batches(folder, "test"), 1)):
+        assert (batch["image"] == 9).all()
 
 
 def corrupted(config, split, chosen):
@@ -190,9 +248,12 @@ def test_prefetched_raises_what_make_raises():
 def test_errors(synthetic, folder):
     with pytest.raises(UserError, match="no evaluation 'val'; it has test"):
         data.evaluation_batches(synthetic, "val")
-    synthetic.evaluations.test.shorter_side = 7
-    with pytest.raises(UserError, match="shorter_side=7"):
-        data.evaluation_batches(synthetic, "test")
+    for section in (synthetic.evaluations.test, synthetic.preprocessing):
+        section.shorter_side = 5
+        for find in (data.evaluation_batches, data.evaluation_examples):  # the latter before a run's first step
+            with pytest.raises(UserError, match="shorter_side=5 is smaller than the model's image of 6x8"):
+                find(synthetic, "test")
+        section.shorter_side = None
     synthetic.model.num_classes = 2
     with pytest.raises(UserError, match=r"config.model.num_classes is 2.*3 classes"):
         data.batches(synthetic)

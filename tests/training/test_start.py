@@ -1,6 +1,8 @@
 """Fine-tuning from files of others: what the config leaves open is the file's."""
 
+import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import vit_jax
 from vit_jax import UserError
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import fetch
+from vit_jax.data import decode
 from vit_jax.models import names
+from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.functional import split
 from vit_jax.training import start
 
@@ -69,6 +73,77 @@ def test_mean_and_deviation_are_the_files(goldens, tmp_path):
     config = config_lib.typed(make(goldens / "hf_dinov2.safetensors", **CASES["hf_dinov2.safetensors"]))
     preprocessing = start.model_of(config, epath.Path(tmp_path)).preprocessing
     assert (preprocessing.size, preprocessing.mean) == ((28, 28), (0.485, 0.456, 0.406))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, Preprocessing((32, 32), 35, interpolation="bicubic")),
+        ({"shorter_side": 0}, Preprocessing((32, 32), interpolation="bicubic")),
+        ({"shorter_side": 40, "interpolation": "box"}, Preprocessing((32, 32), 40, interpolation="box")),
+        (
+            {"keep_aspect": False, "mean": (0.0, 0.25, 0.5), "std": (1.0, 0.5, 0.25)},
+            Preprocessing((32, 32), 35, (0.0, 0.25, 0.5), (1.0, 0.5, 0.25), "bicubic", keep_aspect=False),
+        ),
+    ],
+)
+def test_preprocessing_is_the_configs_then_the_files(goldens, tmp_path, said, expected):
+    """timm's default is to crop 32 of 35 pixels."""
+    config = make(goldens / "timm_vit.safetensors", **{**VIT, "image_size": 32})
+    config.preprocessing.update(said)
+    config.evaluations.first = config_lib.evaluation(shorter_side=50)  # which says nothing of the model
+    config = config_lib.typed(config)
+    model = start.model_of(config, epath.Path(tmp_path))
+    assert model.preprocessing == expected
+    resolved = start.preprocessed(config, model)
+    assert resolved.preprocessing == config_lib.Preprocessing(
+        expected.shorter_side or 0, expected.keep_aspect, expected.interpolation, expected.mean, expected.std
+    )
+    assert start.preprocessed(resolved, model) == resolved
+    assert dataclasses.replace(resolved, preprocessing=config.preprocessing) == config
+
+
+def test_preprocessing_from_scratch(small, tmp_path):
+    config = small({"evaluations.test.shorter_side": 10})
+    model = start.model_of(config_lib.typed(config), epath.Path(tmp_path))
+    assert model.preprocessing == Preprocessing((8, 8))
+    config.preprocessing.shorter_side = 7
+    with pytest.raises(UserError, match="shorter_side=7 is smaller than the image of 8x8 pixels"):
+        vit_jax.train(config, tmp_path / "run")
+
+
+def test_a_run_sees_what_its_model_will(goldens, tmp_path, monkeypatch, caplog):
+    """Training and evaluations as the saved model says, the file's crop in proportion.
+
+    The config is recorded as it was given, and the run goes on with it.
+    """
+    sides, kinds = [], set()
+
+    def record(image, size, *rest, **options):
+        sides.append(options.get("shorter_side"))
+        kinds.add(options["interpolation"])
+        return np.zeros((*size, 3), np.uint8)
+
+    monkeypatch.setattr(decode, "for_evaluation", record)
+    config = make(goldens / "timm_vit.safetensors", **VIT)
+    config.data.name, config.data.num_examples, config.checkpoint.every_steps = "synthetic", 8, 1
+    config.evaluations.test = config_lib.evaluation()
+    config.evaluations.wide = config_lib.evaluation(shorter_side=20)
+    with caplog.at_level(logging.INFO):
+        vit_jax.train(config, tmp_path / "run")
+    assert kinds == {"bicubic"}
+    assert set(sides) == {None, 18, 20}  # None: a training image is resized whole
+    assert "the evaluation wide sees images of another shorter_side, 20, than the saved model's, 18" in caplog.text
+    assert "the evaluation test" not in caplog.text
+    assert vit_jax.load(tmp_path / "run").preprocessing == Preprocessing((16, 16), 18, interpolation="bicubic")
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert set(recorded["preprocessing"].values()) == {None}
+    (tmp_path / "run" / "model.npz").unlink()
+    vit_jax.train(config, tmp_path / "run")
+    config.preprocessing.shorter_side = 19
+    (tmp_path / "run" / "model.npz").unlink()
+    with pytest.raises(UserError, match=r"config.preprocessing.shorter_side was None and is 19"):
+        vit_jax.train(config, tmp_path / "run")
 
 
 def test_another_patch_size_is_resized(goldens, tmp_path):
