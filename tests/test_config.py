@@ -131,3 +131,14 @@ def test_differences_between_runs(config):
         "config.model.image_size was 224 and is [224, 112]",
         "config.seed was 0 and is 3",
     ]
+
+
+def test_a_key_newer_than_the_record_is_at_its_default_there(config):
+    recorded = json.loads(json.dumps(dataclasses.asdict(typed(config))))
+    del recorded["data"]["exif"], recorded["preprocessing"]
+    assert config_lib.differences(recorded, typed(config)) == []
+    config.data.exif, config.preprocessing.shorter_side = "apply", 256
+    assert config_lib.differences(recorded, typed(config)) == [
+        "config.data.exif was 'ignore' and is 'apply'",
+        "config.preprocessing.shorter_side was None and is 256",
+    ]

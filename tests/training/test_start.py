@@ -110,6 +110,11 @@ def test_preprocessing_from_scratch(small, tmp_path):
     config.preprocessing.shorter_side = 7
     with pytest.raises(UserError, match="shorter_side=7 is smaller than the image of 8x8 pixels"):
         vit_jax.train(config, tmp_path / "run")
+    config.preprocessing.shorter_side, config.preprocessing.keep_aspect = 0, False
+    with pytest.raises(
+        UserError, match=r"nothing reads config.preprocessing.keep_aspect=False: it needs a shorter_side"
+    ):
+        vit_jax.train(config, tmp_path / "run")
 
 
 def test_a_run_sees_what_its_model_will(goldens, tmp_path, monkeypatch, caplog):

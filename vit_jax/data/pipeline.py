@@ -27,7 +27,7 @@ _REPLACEMENTS = 1000  # so many unreadable images in a row are no accident
 def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = None) -> Generator[Batch]:
     """Endless training batches, from global batch `start_step` on: this process's share of each.
 
-    `config.preprocessing` is taken as it stands, and what it leaves open at the default: `training.start.preprocessed`
+    `config.preprocessing` is taken as it stands, and what it leaves open at the default: `training.preprocessed`
     fills in the model's, as a run does.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any
 _PUBLIC = {
     "create_state": "vit_jax.training.state",
     "make_step": "vit_jax.training.step",
+    "preprocessed": "vit_jax.training.start",
     "resolve": "vit_jax.training.state",
     "train": "vit_jax.training.loop",
 }

@@ -62,7 +62,13 @@ def _preprocessing(
     said = {key: value for key, value in dataclasses.asdict(section).items() if value is not None}
     if "shorter_side" in said:
         said["shorter_side"] = said["shorter_side"] or None
-    return dataclasses.replace(model_file.at_size(found or Preprocessing(size), size), **said)
+    result = dataclasses.replace(model_file.at_size(found or Preprocessing(size), size), **said)
+    if said.get("keep_aspect") is not None and result.shorter_side is None:
+        raise UserError(
+            f"nothing reads config.preprocessing.keep_aspect={said['keep_aspect']}: it needs a shorter_side, and the "
+            "whole image is resized here; set config.preprocessing.shorter_side or leave it out"
+        )
+    return result
 
 
 def preprocessed(config: config_lib.Config, model: Model) -> config_lib.Config:
