@@ -235,7 +235,7 @@ def _npz_header(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
     encoded = text.encode() + b"\n"
     sized = struct.pack("<H" if version == (1, 0) else "<I", len(encoded)) + encoded
     members[name] = b"\x93NUMPY" + bytes(version) + sized + array.tobytes()
-    other = {"name": str(rng.choice(["", "x", "../x.npy", "head/kernel", "a" * 5000 + ".npy"]))}.get(key, name)
+    other = {"name": str(rng.choice(["y", "x", "../x.npy", "head/kernel", "a" * 5000 + ".npy"]))}.get(key, name)
     return f"{name}: {key} {text[:80]}", _archive(members, rename={name: other}, twice=name if key == "twice" else "")
 
 

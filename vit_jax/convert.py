@@ -3,10 +3,14 @@
     python -m vit_jax.convert ViT-B_16.npz model.safetensors --format=transformers
     python -m vit_jax.convert RUN_FOLDER model.safetensors
     python -m vit_jax.convert --list
+    python -m vit_jax.convert --info ViT-B_16.npz
 
 IN is whatever can be loaded: a run's folder, an .npz of the original, big_vision, BiT or Mixer, a .safetensors of timm
-or transformers; local, gs:// or https://. OUT's suffix says the container, --format the naming: original (.npz, the
-default), big_vision, big_vision_scan, bit; timm (.safetensors, the default), transformers.
+or transformers, in shards too; local, gs:// or https://. OUT's suffix says the container, --format the naming: original
+(.npz, the default), big_vision, big_vision_scan, bit; timm (.safetensors, the default), transformers.
+
+--info tells what is in a file, without reading its weights: format, architecture, classes, parameters, operations an
+image and preprocessing. What a file does not tell is said by --num_heads, --posemb and --image_size.
 """
 
 import sys
@@ -19,6 +23,7 @@ from vit_jax.errors import UserError
 _FORMAT = flags.DEFINE_string("format", None, "The naming to write; by default original or timm, by OUT's suffix.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace OUT if it is there.")
 _LIST = flags.DEFINE_bool("list", False, "List the public checkpoints that can be loaded by name.")
+_INFO = flags.DEFINE_string("info", None, "Tell what is in this file or folder; nothing is written.")
 _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
@@ -29,6 +34,13 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         from vit_jax.checkpoints import fetch
 
         command_line.say(*fetch.public_names())
+        return
+    if _INFO.value:
+        if args:
+            raise UserError(f"--info takes one file and writes nothing; leave out {args[0]}")
+        from vit_jax.checkpoints import info
+
+        command_line.say(info.describe(_INFO.value, **_FILE_KEYWORDS()))
         return
     if len(args) != 2:
         raise UserError("convert takes two files, IN and OUT; --list shows the public checkpoints")

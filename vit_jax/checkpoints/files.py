@@ -42,5 +42,6 @@ def replacing(path: epath.Path) -> Iterator[epath.Path]:
 
 
 def line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Returns what an error says on one line; of a long text the beginning and the end, where storage layers reason."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 250 else f"{text[:100]} … {text[-150:]}"

@@ -88,7 +88,8 @@ def check(container: Container, groups: Iterable[Group], file_names: Mapping[str
 def refuse(name: str, problems: Sequence[str]) -> None:
     """Raises UserError with what does not fit, the first twenty of it; nothing where there are no problems."""
     if problems:
-        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+        short = (problem if len(problem) <= 150 else f"{problem[:100]} …" for problem in problems[:20])
+        shown = "; ".join(short) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise UserError(f"{name} does not fit the model: {shown}")
 
 

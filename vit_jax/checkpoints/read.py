@@ -10,7 +10,6 @@ from etils import epath
 
 from vit_jax.checkpoints import containers, fetch, files, hints, store
 from vit_jax.checkpoints.formats import FORMATS, About, Description
-from vit_jax.checkpoints.formats.base import understood
 from vit_jax.checkpoints.groups import Group, Parameters, check
 from vit_jax.errors import UserError
 from vit_jax.models import names
@@ -57,6 +56,8 @@ def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
         shapes = {n: s for n, s in shapes.items() if n.startswith((f"{subtree}/", f"params/{subtree}/"))}
         if not shapes:
             raise UserError(f"{local} has no subtree {subtree}")
+    if empty := [name for name, shape in shapes.items() if 0 in shape]:
+        raise UserError(f"{local} holds {len(empty)} empty arrays, such as {empty[0][:80]}; fetch or convert it again")
     description, groups, file_names, format = _understood(container, shapes, subtree, given)
     return ModelFile(str(path), Parameters(container, groups, file_names), *description, format)
 
@@ -81,8 +82,13 @@ def _understood(
             description = described(own, files.read_json(own))
         else:
             about = About(str(path), _beside(path, "config.json"), _beside(path, "preprocessor_config.json"), keywords)
-            with understood(str(path), "the shapes, or the config.json"):
+            try:
                 description = format.describe(found, about)
+            except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+                raise UserError(
+                    f"the shapes in {path}, or the config.json beside it, are none of a known model "
+                    f"({files.line(error)}); fetch both again"
+                ) from error
         _check_class_names(str(path), description)
         groups = format.groups(description.architecture, found)
         check(container, groups, file_names)

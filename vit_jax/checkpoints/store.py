@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from vit_jax.checkpoints.files import line
 from vit_jax.errors import UserError
 from vit_jax.models.functional import Params
 
@@ -61,11 +62,11 @@ class Store:
             except Exception as error:  # whatever the storage layers raise for a damaged file
                 if jax.process_count() > 1:
                     raise UserError(
-                        f"the checkpoint {self._folder}/{step} can't be read ({_line(error)}); mend that, or move it "
+                        f"the checkpoint {self._folder}/{step} can't be read ({line(error)}); mend that, or move it "
                         "away to go on from the one before"
                     ) from error
                 broken.append(step)
-                _LOG.warning("checkpoint %s/%d can't be read (%s)", self._folder, step, _line(error))
+                _LOG.warning("checkpoint %s/%d can't be read (%s)", self._folder, step, line(error))
                 continue
             self._set_aside(broken)
             for bad in broken:
@@ -102,7 +103,7 @@ class Store:
             yield
         except Exception as error:  # whatever the storage layers raise for a disk that is full or gone
             raise UserError(
-                f"a checkpoint can't be written to {self._folder} ({_line(error)}); mend that, and the same command "
+                f"a checkpoint can't be written to {self._folder} ({line(error)}); mend that, and the same command "
                 "goes on from the checkpoint before"
             ) from error
 
@@ -122,7 +123,7 @@ def newest_params(folder: epath.PathLike) -> Params | None:
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(item).tree)
             return handler.restore(item, args=ocp.args.PyTreeRestore(restore_args=on_host))
         except Exception as error:
-            _LOG.warning("checkpoint %s can't be read (%s)", place, _line(error))
+            _LOG.warning("checkpoint %s can't be read (%s)", place, line(error))
     return None
 
 
@@ -130,9 +131,3 @@ def _manager(folder: epath.Path, keep: int | None) -> ocp.CheckpointManager:
     writes = keep is not None
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=writes, cleanup_tmp_directories=writes)
     return ocp.CheckpointManager(folder.resolve() if "://" not in str(folder) else folder, options=options)
-
-
-def _line(error: Exception) -> str:
-    """What it says, in one line; of a long one its beginning and its end, where TensorStore gives the reason."""
-    line = " ".join(str(error).split())
-    return line if len(line) <= 250 else f"{line[:100]} … {line[-150:]}"

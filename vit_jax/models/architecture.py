@@ -31,7 +31,7 @@ _MOST = {  # and at most; far beyond every model, so that a damaged file asks fo
 _RATES = ("dropout", "attention_dropout", "drop_path")
 
 
-def _pair(key: str, value: int | Sequence[int]) -> tuple[int, int]:
+def _pair(key: str, value: Any) -> tuple[int, int]:
     if isinstance(value, int) and not isinstance(value, bool):
         return value, value
     try:

@@ -111,6 +111,19 @@ def _parse(name: str) -> tuple[type[Architecture], dict[str, Any]]:
     )
 
 
+def name_of(arch: Architecture) -> str | None:
+    """Returns the published name whose sizes an architecture has; None where there is none. Switches may differ."""
+    for name in names():
+        family, fields = _parse(name)
+        sizes = {key: value for key, value in fields.items() if not isinstance(value, bool)}
+        if patch := sizes.get("patch_size"):
+            sizes["patch_size"] = patch, patch
+        if isinstance(arch, family) and all(getattr(arch, key) == value for key, value in sizes.items()):
+            if getattr(arch, "stages", None) == fields.get("stages"):
+                return name
+    return None
+
+
 def names() -> list[str]:
     """The published names, all that have one."""
     transformers = [f"{size}/{patch}" for size in SIZES for patch in (8, 14, 16, 32)]

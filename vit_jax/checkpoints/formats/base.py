@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from vit_jax.checkpoints.containers import Shape
+from vit_jax.checkpoints.files import line
 from vit_jax.checkpoints.groups import Group
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, Preprocessing
@@ -100,7 +101,9 @@ def understood(name: str, what: str) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"{what} beside {name} can't be used: {error}") from error
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise UserError(f"{what} beside {name} can't be understood ({error}); mend it, or move it away") from error
+        raise UserError(
+            f"{what} beside {name} can't be understood ({line(error)}); mend it, or move it away"
+        ) from error
 
 
 def sized(table_tokens: int, stride: tuple[int, int], about: About) -> tuple[int, int]:

@@ -85,7 +85,7 @@ class Timm:
             found["image_size"] = image_size
         arch = VitArchitecture.of(**{**about.fields_of(VitArchitecture), **found})
         preprocessing = torch_preprocessing.from_timm(about, arch, "dist_token" in shapes)
-        return Description(arch, preprocessing, tuple(config.get("label_names") or ()))
+        return Description(arch, preprocessing, torch.listed(config.get("label_names")))
 
     def groups(self, arch: Architecture, shapes: Mapping[str, Shape] = NOTHING) -> list[Group]:
         """See `base.Format.groups`."""

@@ -196,3 +196,10 @@ def length(shapes: Mapping[str, Shape], name: str) -> int:
 def depth(shapes: Mapping[str, Shape], before: str, after: str) -> int:
     """How many layers have the array `before<layer>after`."""
     return sum(name.startswith(before) and name.endswith(after) for name in shapes)
+
+
+def listed(names: Any) -> tuple[Any, ...]:
+    """Returns a JSON list as a tuple; an empty one for null. Raises TypeError for what is no list."""
+    if names is not None and not isinstance(names, list):
+        raise TypeError(f"a list of names is needed, and it is {names!r}")
+    return tuple(names or ())
