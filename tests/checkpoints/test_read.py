@@ -222,9 +222,9 @@ def test_a_side_files_values_have_types(tmp_path, drawn, key, value, message):
     [
         ([], "config.json is no JSON object"),
         ({"num_heads": "x", "embed_dim": 16}, "num_heads is 'x' .str.; it takes int"),
-        ({"pretrained_cfg": {"input_size": 3}, "num_heads": 2, "embed_dim": 16}, "can't be"),
+        ({"pretrained_cfg": {"input_size": 3}, "num_heads": 2, "embed_dim": 16}, "none of a known model"),
         ({"num_heads": 2, "embed_dim": 16, "label_names": ["a"]}, "1 names of classes where 3 are needed"),
-        ({"num_heads": 2, "embed_dim": 16, "label_names": "abc"}, "can't be"),
+        ({"num_heads": 2, "embed_dim": 16, "label_names": "abc"}, "none of a known model"),
     ],
 )
 def test_a_librarys_config_has_types(file, content, message):

@@ -130,7 +130,8 @@ def described(path: epath.PathLike, value: Any) -> Description:
     try:
         if value["format_version"] > FORMAT_VERSION:
             raise UserError(f"{path} is of format {value['format_version']}, made by a newer vit_jax; update this one")
-        arch, settings, class_names = value["architecture"], value["preprocessing"], value["class_names"]
+        arch, class_names = value["architecture"], value["class_names"]
+        settings: dict[str, Any] = value["preprocessing"]
         known = {field.name for field in dataclasses.fields(Preprocessing)}
         if value["family"] not in FAMILIES or not settings.keys() <= known or not isinstance(class_names, list):
             raise ValueError("an unknown family or key of the preprocessing, or class_names that are no list")
