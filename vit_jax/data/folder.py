@@ -13,6 +13,7 @@ from vit_jax.data import layouts, listing
 from vit_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
+_NOTHING = layouts.Asked()
 
 
 class FolderSource:
@@ -22,7 +23,7 @@ class FolderSource:
     class, and always the same ones as long as the files stay the same.
     """
 
-    def __init__(self, data_dir: str | None, split: str, section: str, asked: layouts.Asked) -> None:
+    def __init__(self, data_dir: str | None, split: str, section: str, asked: layouts.Asked = _NOTHING) -> None:
         """Finds the split and its classes; the images are listed when they are asked for.
 
         Args:
