@@ -40,7 +40,7 @@ class Place:
     share: str = "all"
 
     def positions(self, count: int) -> slice:
-        """Which of `count` images belong to the split.
+        """Which of `count` images belong to the split; says what is held out.
 
         Raises:
             UserError: there is no image to hold out, or none is left to train on.
@@ -50,6 +50,11 @@ class Place:
         if count < 2:
             raise UserError(f"{self.folder} has {count} images, too few to hold some out of training; add images")
         kept = count - max(1, round(_HELD_OUT * count))
+        _say(
+            f"no split for testing ({', '.join(_FOR_TESTING)}) lies beside the training images: the last "
+            f"{count - kept:,} of the {count:,} images of {self.folder} ({_HELD_OUT:.0%}), in their shuffled order, "
+            "are held out of training and serve as one"
+        )
         return slice(0, kept) if self.share == "kept" else slice(kept, count)
 
 
@@ -80,13 +85,8 @@ def find(root: epath.Path, split: str, section: str, asked: Asked) -> Place:
             raise _missing(root, split, section) from error
     else:
         raise _missing(root, split, section)
-    held_out = [name for name in sorted(asked.to_evaluate) if name in _FOR_TESTING and name not in names]
-    if split == TRAIN and TRAIN in asked.to_train and held_out and not for_testing:
-        _say(
-            f"{root} has no split for testing ({', '.join(_FOR_TESTING)}): the last tenth of the images of "
-            f"{place.folder}, in an order shuffled once and for all, is held out of training and serves as "
-            f"{held_out[0]}"
-        )
+    lacking = asked.to_evaluate.intersection(_FOR_TESTING).difference(names)
+    if split == TRAIN and TRAIN in asked.to_train and lacking and not for_testing:
         return dataclasses.replace(place, share="kept")
     return place
 
