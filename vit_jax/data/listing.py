@@ -29,7 +29,7 @@ _NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 _TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "QOI", "TIFF", "WEBP")
 _PROGRESS_SECONDS = 5.0
 _NAMED = 3  # examples of left-out files in a message
-_HIDDEN, _LOOP = "hidden", "linked to a folder around it"
+_HIDDEN, _LOOP = "hidden", "linked to a folder that it lies in"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +95,11 @@ def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
         everything.update(left_out)
         if not found:
             without_images[name] = _counts(left_out) or "nothing"
-    del everything[_HIDDEN]
-    if everything:
+    del everything[_HIDDEN], everything[_LOOP]
+    if number := everything.total():
+        files_are = f"{number:,} files, which are no images" if number > 1 else "1 file, which is no image"
         examples = ", ".join(walk.examples)
-        _LOG.warning("%s: left out what is no image: %s, such as %s", folder, _counts(everything), examples)
+        _LOG.warning("%s: left out %s (%s), such as %s", folder, files_are, _counts(everything), examples)
     return Listing(tuple(files), without_images)
 
 
@@ -120,7 +121,8 @@ class _Walk:
             place = os.path.join(self._root, name, below)
             here = _identity(place)
             if here in around:
-                self._leave_out(f"{name}/{below}", _LOOP, left_out)
+                left_out[_LOOP] += 1
+                _LOG.warning("%s links to a folder that it lies in, and is not followed", place.rstrip("/"))
                 continue
             for entry in _entries(place):
                 path = below + entry.name
@@ -132,14 +134,11 @@ class _Walk:
                     images.append(path)
                 else:
                     kind = os.path.splitext(entry.name)[1].lower() or "without a suffix"
-                    self._leave_out(f"{name}/{path}", kind, left_out)
+                    left_out[kind] += 1
+                    if len(self.examples) < _NAMED:
+                        self.examples.append(f"{name}/{path}")
                 self._count()
         return images, left_out
-
-    def _leave_out(self, path: str, kind: str, left_out: collections.Counter[str]) -> None:
-        left_out[kind] += 1
-        if len(self.examples) < _NAMED:
-            self.examples.append(path)
 
     def _count(self) -> None:
         self._files += 1

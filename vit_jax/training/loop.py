@@ -75,8 +75,9 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
             return {}
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
+        model = start.model_of(config, folder)
         trained_on = identity.checked(config, folder, recorded, hosts)
-        return _Run(config, mesh, folder, start.model_of(config, folder), hosts, sigterm, trained_on).run()
+        return _Run(config, mesh, folder, model, hosts, sigterm, trained_on).run()
 
 
 def _checked_folder(workdir: epath.PathLike) -> tuple[epath.Path, dict[str, Any]]:
