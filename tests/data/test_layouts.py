@@ -139,6 +139,16 @@ def test_one_image_is_too_few(own):
         trained(own("cat", count=1))
 
 
+def test_a_class_of_which_all_is_held_out(own, tmp_path):
+    config = own("cat", count=3)
+    shutil.copytree(tmp_path / "cat", tmp_path / "dog")
+    for name in ("1.png", "2.png"):
+        (tmp_path / "dog" / name).unlink()
+    assert evaluated(config) == [str(tmp_path / "dog" / "0.png")]
+    with pytest.raises(UserError, match="no images of the classes dog of .* are left to train on"):
+        trained(config)
+
+
 def test_a_test_split_of_one_class(own, tmp_path):
     """And one with a class that is not trained on is refused, by test_sources.py."""
     config = own("train/cat", "train/dog", "test/cat", "test/dog", count=2)

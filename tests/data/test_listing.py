@@ -119,6 +119,13 @@ def test_a_class_without_images(folder, tmp_path, caplog, files, holds):
     assert f"test has no images of the classes fox ({holds})" in caplog.text
 
 
+def test_images_outside_of_the_classes(folder, tmp_path, caplog):
+    save(tmp_path / "train" / "stray.png")
+    (tmp_path / "train" / "labels.csv").touch()
+    assert data.info(folder).num_examples == 9
+    assert f"{tmp_path}/train: images outside of the classes' folders are not read: stray.png" in caplog.text
+
+
 def test_classes_that_differ_in_case_only(folder, tmp_path, caplog):
     save(tmp_path / "train" / "Cat" / "1.png")
     assert len(data.class_names(folder)) == 4
@@ -144,7 +151,7 @@ def test_a_run_lists_once(folder, tmp_path, caplog, monkeypatch):
         for _ in range(3):
             data.info(folder), data.describe(folder), data.evaluation_examples(folder, "test")
             next(data.batches(folder))
-        assert len(scans) == len(set(scans)) == 6
+        assert len(scans) == len(set(scans)) == 8
         assert len(caplog.records) == 1
         save(tmp_path / "train" / "cat" / "new.png")
         assert data.info(folder).num_examples == 9

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import vit_jax
-from vit_jax import UserError
-from vit_jax.training import loop
+from vit_jax import UserError, data
+from vit_jax.training import identity, loop
 
 
 def contents(folder):
@@ -132,3 +132,25 @@ def test_a_complete_run_needs_no_data(config, images, stopped, caplog):
     with caplog.at_level(logging.INFO, "vit_jax"):
         assert vit_jax.train(config, stopped) == {}
     assert "complete" in caplog.text
+
+
+class Second:
+    """What a second process has of `Hosts`: it hears what the first one has."""
+
+    def __init__(self):
+        self.first = None
+
+    def require_same(self, what, value, mend):
+        self.first = self.first or value
+        if value != self.first:
+            raise UserError(f"{what} is another one here; {mend}")
+
+
+def test_other_files_in_another_process(config, images, tmp_path):
+    hosts = Second()
+    assert identity.checked(config, tmp_path, {}, hosts) == data.describe(config)
+    identity.checked(config, tmp_path, {}, hosts)
+    next((images / "train" / "b").iterdir()).rename(images / "train" / "b" / "new.png")
+    said = r"the training data is another one here; here are 16 images of 4 classes \(digest [0-9a-f]{12}\); give all"
+    with pytest.raises(UserError, match=said):
+        identity.checked(config, tmp_path, {}, hosts)

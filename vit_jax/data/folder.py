@@ -29,7 +29,7 @@ class FolderSource:
         Args:
             data_dir: the folder.
             split: a base split.
-            section: of the config, which errors name; images are missing from a class only if it is `data`.
+            section: of the config, which errors name; with `data`, the training section, every class must have images.
             asked: what the config asks of the same folder.
 
         Raises:
@@ -39,13 +39,16 @@ class FolderSource:
             raise UserError(
                 f"where are the images? set config.{section}.data_dir to a folder laid out {layouts.LAYOUT}"
             )
-        root = epath.Path(data_dir).expanduser()
+        self._split, self._trains = split, section == "data"
+        with listing.looking_at(data_dir):
+            self._find(epath.Path(data_dir).expanduser(), section, asked)
+
+    def _find(self, root: epath.Path, section: str, asked: layouts.Asked) -> None:
         if not root.is_dir():
             raise UserError(
-                f"config.{section}.data_dir is {data_dir}, and there is no such folder; it takes {layouts.LAYOUT}"
+                f"config.{section}.data_dir is {root}, and there is no such folder; it takes {layouts.LAYOUT}"
             )
-        self._split, self._trains = split, section == "data"
-        self._place = layouts.find(root, split, section, asked)
+        self._place = layouts.find(root, self._split, section, asked)
         self._folder = self._place.folder
         self.class_names = listing.folders(self._folder)
         if not self.class_names:
@@ -53,17 +56,25 @@ class FolderSource:
             raise UserError(
                 f"{self._folder} has no folders of classes; it holds {holds}, and {layouts.LAYOUT} is expected"
             )
-        self.identity = str(self._folder) + {"all": ""}.get(self._place.share, f" ({self._place.share})")
+        self.identity = str(self._folder) + ("" if self._place.share == "all" else f" ({self._place.share})")
 
     @functools.cached_property
     def _files(self) -> list[tuple[int, str]]:
         """(label, path below the class's folder) of each image of the split."""
-        found = listing.read(self._folder, self.class_names)
+        with listing.looking_at(str(self._folder)):
+            found = listing.read(self._folder, self.class_names)
         self._check_classes(found)
         order = np.random.default_rng(0).permutation(len(found.files))
-        mine = order[self._place.positions(len(order))]
-        self._left = len(order) - len(mine)
-        return [found.files[i] for i in mine]
+        files = [found.files[i] for i in order[self._place.positions(len(order))]]
+        self._left = len(order) - len(files)
+        lost = set(range(len(self.class_names))) - {label for label, _ in files}
+        if self._trains and lost:
+            names = listing.shortened([self.class_names[label] for label in sorted(lost)])
+            raise UserError(
+                f"no images of the classes {names} of {self._folder} are left to train on, because all are held out "
+                f"to test on; add images of them, or a folder test beside {layouts.TRAIN}"
+            )
+        return files
 
     def _check_classes(self, found: listing.Listing) -> None:
         """Raises a UserError if a class to train on, or every class, has no image; says it of one to evaluate on."""

@@ -5,6 +5,7 @@ with one that nobody knows, decide. Sub-folders of a class are read too, and lin
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -47,12 +48,18 @@ class _Entry(NamedTuple):
     is_image: Callable[[], bool]
 
 
-def read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
-    """Lists `folder`/CLASS/**/IMAGE of each class, and says what is left out.
+@contextlib.contextmanager
+def looking_at(folder: str) -> Iterator[None]:
+    """Turns what a folder raises that can't be listed, `folder` or one below it, into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise UserError(f"can't list the folder {where} ({error.strerror or error}); mend or remove it") from error
 
-    Raises:
-        UserError: a folder can't be listed.
-    """
+
+def read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
+    """Lists `folder`/CLASS/**/IMAGE of each class, and says what is left out."""
     return once(("listing", str(folder)), lambda: _read(folder, class_names))
 
 
@@ -95,6 +102,9 @@ def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
         everything.update(left_out)
         if not found:
             without_images[name] = _counts(left_out) or "nothing"
+    if outside := [e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image()]:
+        outside.sort()
+        _LOG.warning("%s: images outside of the classes' folders are not read: %s", folder, shortened(outside, _NAMED))
     del everything[_HIDDEN], everything[_LOOP]
     if number := everything.total():
         files_are = f"{number:,} files, which are no images" if number > 1 else "1 file, which is no image"
@@ -148,10 +158,7 @@ class _Walk:
 
 
 def _entries(folder: str) -> Iterator[_Entry]:
-    try:
-        yield from _remote_entries(folder) if "://" in folder else _local_entries(folder)
-    except OSError as error:
-        raise UserError(f"can't list the folder {folder} ({error.strerror or error}); mend or remove it") from error
+    return _remote_entries(folder) if "://" in folder else _local_entries(folder)
 
 
 def _local_entries(folder: str) -> Iterator[_Entry]:

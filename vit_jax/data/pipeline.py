@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax import config as config_lib
-from vit_jax.data import about, decode, order, prefetch, sources
+from vit_jax.data import about, decode, messages, order, prefetch, sources
 from vit_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -138,7 +138,7 @@ class _Reader:
         except UserError:
             raise
         except Exception as error:  # decoders raise all kinds
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return messages.in_words(error)
 
 
 class _Unreadable(Exception):
