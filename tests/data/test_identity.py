@@ -53,7 +53,7 @@ def swap(root):
     ("change", "said"),
     [
         (lambda root: rename(root, "cat", "zebra"), ["the classes cat are gone", "the classes zebra are new"]),
-        (remove, ["there were 9 training images and are 8"]),
+        (remove, ["9 training images before, 8 now"]),
         (lambda root: rename(root, "cat/0.png", "dog/3.png"), ["as many images of the same classes, but other files"]),
         (swap, ["as many images of the same classes, but other files"]),
         (lambda root: None, []),
@@ -79,7 +79,7 @@ def test_what_is_held_out(folder, tmp_path):
     before = described(folder)
     shutil.rmtree(tmp_path / "test")
     assert data.differences(before, data.describe(folder)) == [
-        "there were 9 training images and are 8", "0 images were held out for testing and 1 are"
+        "9 training images before, 8 now", "0 images held out for testing before, 1 now"
     ]  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_synthetic_images(synthetic):
     before = described(synthetic)
     synthetic.data.num_examples, synthetic.data.num_classes = 24, 4
     assert data.differences(before, described(synthetic)) == [
-        "the classes 3 are new", "there were 21 training images and are 24"
+        "the classes 3 are new", "21 training images before, 24 now"
     ]  # fmt: skip
 
 

@@ -69,6 +69,8 @@ def test_a_tenth_is_held_out(own, tmp_path, caplog, prefix):
         kept, held_out = trained(config), evaluated(config)
     assert "the last 4 of the 40 images of" in caplog.text and "(10%)" in caplog.text
     assert (len(kept), len(held_out)) == (36, 4)
+    config.evaluations.test.data_dir = f"{tmp_path}/"
+    assert evaluated(config) == held_out
     assert len(set(kept) | set(held_out)) == 40
     assert data.info(config).num_examples == 36
     config.evaluations.test.exclude_train = True

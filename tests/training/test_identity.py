@@ -92,10 +92,10 @@ def remove_images(images):
     [
         (lambda images: (images / "train" / "a").rename(images / "train" / "z"),
          ["the classes a are gone", "the classes z are new"]),
-        (remove_images, ["there were 16 training images and are 13"]),
+        (remove_images, ["16 training images before, 13 now"]),
         (lambda images: next((images / "train" / "b").iterdir()).rename(images / "train" / "b" / "new.png"),
          ["other files or labels"]),
-        (lambda images: shutil.rmtree(images / "test"), ["0 images were held out for testing and 2 are"]),
+        (lambda images: shutil.rmtree(images / "test"), ["0 images held out for testing before, 2 now"]),
     ],
 )  # fmt: skip
 def test_refuses_other_data(config, images, stopped, change, said):

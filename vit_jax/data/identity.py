@@ -40,12 +40,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two training sets, in words."""
     found = _of_classes(before["class_names"], now["class_names"])
     if before["num_examples"] != now["num_examples"]:
-        found.append(f"there were {before['num_examples']:,} training images and are {now['num_examples']:,}")
+        found.append(f"{before['num_examples']:,} training images before, {now['num_examples']:,} now")
     for old, new in zip(before["parts"], now["parts"], strict=False):
         if old.get("dataset") != new["dataset"]:
             found.append(f"the data set was {old.get('dataset')} and is {new['dataset']}")
         if old.get("held_out") != new.get("held_out"):
-            found.append(f"{old.get('held_out')} images were held out for testing and {new.get('held_out')} are")
+            found.append(f"{old.get('held_out')} images held out for testing before, {new.get('held_out')} now")
     if not found and before["parts"] != now["parts"]:
         found.append("as many images of the same classes, but other files or labels")
     return found

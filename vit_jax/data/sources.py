@@ -5,6 +5,7 @@ import functools
 from typing import Any, Protocol
 
 import numpy as np
+from etils import epath
 
 from vit_jax import config as config_lib
 from vit_jax.data import decode, order, splits
@@ -172,8 +173,8 @@ def _key(config: config_lib.Config) -> str:
     return repr((config.data, evaluations, config.seed, config.model.image_size))
 
 
-def _where(config: config_lib.Config, section: config_lib.Evaluation) -> tuple[str, str | None]:
-    """The name and the folder of an evaluation's data set; the training set's unless the section says another."""
+def _where(config: config_lib.Config, section: config_lib.Data | config_lib.Evaluation) -> tuple[str, str | None]:
+    """The name and the folder of a section's data set; the training set's unless the section says another."""
     data = config.data
     same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint({"folder", "synthetic"})
     return section.name or data.name, section.data_dir or (data.data_dir if same_kind else None)
@@ -194,12 +195,14 @@ def _opened(config: config_lib.Config, section: str, name: str, data_dir: str | 
 
 def _asked(config: config_lib.Config, data_dir: str | None) -> Asked:
     """The base splits that `config` asks of the image folder `data_dir`."""
-    places = {name: _where(config, section) for name, section in config.evaluations.items()}
-    to_evaluate = [config.evaluations[name].split for name, place in places.items() if place == ("folder", data_dir)]
-    to_train = [config.data.split] if (config.data.name, config.data.data_dir) == ("folder", data_dir) else []
-    return Asked(
-        *(frozenset(p.name for split in found for p in splits.parse(split)) for found in (to_train, to_evaluate))
-    )
+
+    def asked_by(*asking: config_lib.Data | config_lib.Evaluation) -> frozenset[str]:
+        here = ("folder", epath.Path(data_dir or ""))
+        found = [(section.split, *_where(config, section)) for section in asking]
+        chosen = [split for split, name, other in found if (name, epath.Path(other or "")) == here]
+        return frozenset(piece.name for split in chosen for piece in splits.parse(split))
+
+    return Asked(asked_by(config.data), asked_by(*config.evaluations.values()))
 
 
 def class_names(config: config_lib.Config) -> tuple[str, ...]:
