@@ -149,11 +149,3 @@ def test_a_class_of_which_all_is_held_out(own, tmp_path):
     assert evaluated(config) == [str(tmp_path / "dog" / "0.png")]
     with pytest.raises(UserError, match="no images of the classes dog of .* are left to train on"):
         trained(config)
-
-
-def test_a_test_split_of_one_class(own, tmp_path):
-    """And one with a class that is not trained on is refused, by test_sources.py."""
-    config = own("train/cat", "train/dog", "test/cat", "test/dog", count=2)
-    shutil.rmtree(tmp_path / "test" / "cat")
-    (batch,) = data.evaluation_batches(config, "test")
-    np.testing.assert_array_equal(batch["label"][batch["mask"] > 0], [[0, 1]] * 2)
