@@ -1,10 +1,15 @@
-"""A small ViT from scratch on a folder of images, DIR/{train,test}/CLASS/*.
+"""A small ViT from scratch on a folder of images, DIR/{train,test}/CLASS/* or DIR/CLASS/*.
 
     python -m vit_jax.main --config=configs/folder.py:DIR --workdir=/tmp/folder
 
 Hardware: two CPU cores. Time: four minutes for 10,000 images. Expect (measured): 51.4 % of 2,000 test images for 1,000
 training images of each of CIFAR-10's classes. A ViT from scratch wants more images, or more epochs; or
 `--config.init_from`, a pre-trained model of its architecture.
+
+The test images may also lie in DIR/val, DIR/valid or DIR/validation. If there are none, or if DIR holds the folders of
+the classes itself, the last tenth of the training images, in an order shuffled once and for all, is held out of
+training and tested on. Every format that Pillow decodes is read, and so are folders inside those of the classes. To
+fine-tune a checkpoint on the same folder, see `transfer.py`.
 
 Images are resized to 32 pixels; for larger ones set `--config.model.image_size` and `--config.model.patch_size`.
 """
@@ -15,7 +20,7 @@ from vit_jax.errors import UserError
 
 def get_config(arguments: str = "") -> config_lib.Section:
     if not arguments:
-        raise UserError("which folder? write configs/folder.py:DIR, with DIR/{train,test}/CLASS/* in it")
+        raise UserError("which folder? write configs/folder.py:DIR, with DIR/{train,test}/CLASS/* or DIR/CLASS/* in it")
     config = config_lib.default()
     config.total_epochs = 10
     config.global_batch_size = 128

@@ -194,6 +194,7 @@ def test_pretrain_is_table_3():
         ("cifar100", 10_000, 500, 0.01, "test"),
         ("oxford_iiit_pet", 500, 100, 0.01, "test"),
         ("oxford_flowers102", 500, 100, 0.01, "test"),
+        ("folder:/photos", 500, 100, 0.01, "test"),
     ],
 )
 def test_transfer_is_table_4(dataset, steps, warmup_steps, learning_rate, evaluated):
@@ -206,6 +207,21 @@ def test_transfer_is_table_4(dataset, steps, warmup_steps, learning_rate, evalua
     assert (config.data.crop, config.data.crop_area_min, config.augmentation.flip) == ("inception", 0.05, True)
     assert config.evaluations[evaluated].split == evaluated
     assert config.init_from is None
+    name, _, folder = dataset.partition(":")
+    assert (config.data.name, config.data.data_dir) == (name, folder or None)
+
+
+@pytest.mark.parametrize("path", ["transfer.py:B/16,folder:/own, images", "folder.py:/own, images"])
+def test_own_images(path):
+    config = load(path)
+    assert (config.data.name, config.data.data_dir) == ("folder", "/own, images")
+    assert config.evaluations["test"].split == "test"
+
+
+@pytest.mark.parametrize("arguments", ["folder", "folder:", "cifar10:/photos"])
+def test_own_images_have_a_folder_and_others_have_none(arguments):
+    with pytest.raises(UserError, match=f"such as transfer.py:B/16,cifar10, and got 'B/16,{arguments}'.*folder:DIR"):
+        load(f"transfer.py:B/16,{arguments}")
 
 
 @pytest.mark.parametrize(

@@ -206,10 +206,11 @@ def test_folder_slices_hold_every_class_and_everything_once(folder):
 
 
 def test_folder_classes_follow_training(folder, tmp_path):
-    (tmp_path / "test" / "cat").rename(tmp_path / "cat")  # the evaluation split lacks a class
+    (tmp_path / ".aside").mkdir()
+    (tmp_path / "test" / "cat").rename(tmp_path / ".aside" / "cat")  # the evaluation split lacks a class
     labels = {evaluation(folder).label(i) for i in range(4)}
     assert labels == {1, 2}
-    (tmp_path / "cat").rename(tmp_path / "test" / "fox")
+    (tmp_path / ".aside" / "cat").rename(tmp_path / "test" / "fox")
     with pytest.raises(UserError, match=r"split test of folder .*has the class 'fox'.*3 classes trained on"):
         data.evaluation_batches(folder, "test")
 

@@ -131,13 +131,15 @@ def described(path: epath.PathLike, value: Any) -> Description:
         if value["format_version"] > FORMAT_VERSION:
             raise UserError(f"{path} is of format {value['format_version']}, made by a newer vit_jax; update this one")
         arch, class_names = value["architecture"], value["class_names"]
-        settings: dict[str, Any] = value["preprocessing"]
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in value["preprocessing"].items()
+        }
         known = {field.name for field in dataclasses.fields(Preprocessing)}
         if value["family"] not in FAMILIES or not settings.keys() <= known or not isinstance(class_names, list):
             raise ValueError("an unknown family or key of the preprocessing, or class_names that are no list")
         return Description(
             FAMILIES[value["family"]].of(**arch),
-            Preprocessing(**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}),
+            Preprocessing(**settings),
             tuple(class_names),
         )
     except UserError as error:

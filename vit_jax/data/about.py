@@ -1,6 +1,7 @@
 """What is known of the training set: how many examples, how many classes, and their names."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from vit_jax import config as config_lib
@@ -16,8 +17,12 @@ class Info:
     class_names: tuple[str, ...] | None
 
 
-def info(config: Any) -> Info:
+def info(config: Any, recorded: Mapping[str, Any] | None = None) -> Info:
     """The training set of `config`: from the catalog, without reading anything, where that knows it, else opened.
+
+    Args:
+        config: a `Config` or a ConfigDict.
+        recorded: what `describe` returned when the run began; it is believed, and nothing is opened.
 
     Raises:
         UserError: no such split; for a data set that isn't in the catalog, also what opening it raises.
@@ -26,6 +31,9 @@ def info(config: Any) -> Info:
     known = from_catalog(config)
     if known:
         return known
+    if recorded is not None:
+        names = tuple(recorded["class_names"])
+        return Info(recorded["num_examples"], len(names), names)
     source = sources.training(config)
     return Info(len(source), len(source.class_names), source.class_names)
 

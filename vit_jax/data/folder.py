@@ -1,14 +1,19 @@
-"""An image folder: DATA_DIR/SPLIT/CLASS/IMAGE."""
+"""Own images: a folder for each split, in it a folder for each class, in it the images (see layouts.py)."""
 
+import collections
 import functools
+import hashlib
+import logging
+from typing import Any
 
 import numpy as np
 from etils import epath
 
+from vit_jax.data import layouts, listing
 from vit_jax.errors import UserError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_LAYOUT = "DATA_DIR/SPLIT/CLASS/IMAGE.jpg"
+_LOG = logging.getLogger(__name__)
+_NOTHING = layouts.Asked()
 
 
 class FolderSource:
@@ -18,46 +23,87 @@ class FolderSource:
     class, and always the same ones as long as the files stay the same.
     """
 
-    def __init__(self, data_dir: str | None, split: str, section: str) -> None:
-        """`section` of the config is named in errors.
+    def __init__(self, data_dir: str | None, split: str, section: str, asked: layouts.Asked = _NOTHING) -> None:
+        """Finds the split and its classes; the images are listed when they are asked for.
+
+        Args:
+            data_dir: the folder.
+            split: a base split.
+            section: of the config, which errors name; with `data`, the training section, every class must have images.
+            asked: what the config asks of the same folder.
 
         Raises:
             UserError: the folder, the split or its classes are missing.
         """
         if data_dir is None:
-            raise UserError(f"where are the images? set config.{section}.data_dir to a folder laid out {_LAYOUT}")
-        root = epath.Path(data_dir).expanduser()
+            raise UserError(
+                f"where are the images? set config.{section}.data_dir to a folder laid out {layouts.LAYOUT}"
+            )
+        self._split, self._trains = split, section == "data"
+        with listing.looking_at(data_dir):
+            self._find(epath.Path(data_dir).expanduser(), section, asked)
+
+    def _find(self, root: epath.Path, section: str, asked: layouts.Asked) -> None:
         if not root.is_dir():
-            raise UserError(f"config.{section}.data_dir is {data_dir}, and there is no such folder; it takes {_LAYOUT}")
-        self._folder = root / split
-        if not self._folder.is_dir():
             raise UserError(
-                f"there is no folder {self._folder} for the split {split!r} of config.{section}.split; "
-                f"{root} holds {_listing(root)}, and {_LAYOUT} is expected"
+                f"config.{section}.data_dir is {root}, and there is no such folder; it takes {layouts.LAYOUT}"
             )
-        self.class_names = tuple(sorted(path.name for path in _visible(self._folder) if path.is_dir()))
+        self._place = layouts.find(root, self._split, section, asked)
+        self._folder = self._place.folder
+        self.class_names = listing.folders(self._folder)
         if not self.class_names:
+            holds = listing.shortened(sorted(path.name for path in listing.visible(self._folder))) or "nothing"
             raise UserError(
-                f"{self._folder} has no folders of classes; it holds {_listing(self._folder)}, "
-                f"and {_LAYOUT} is expected"
+                f"{self._folder} has no folders of classes; it holds {holds}, and {layouts.LAYOUT} is expected"
             )
-        self.identity = str(self._folder)
+        self.identity = str(self._folder) + ("" if self._place.share == "all" else f" ({self._place.share})")
 
     @functools.cached_property
     def _files(self) -> list[tuple[int, str]]:
-        """(label, file name) of each image."""
-        files = [
-            (label, path.name)
-            for label, name in enumerate(self.class_names)
-            for path in sorted(_visible(self._folder / name), key=lambda path: path.name)
-            if path.suffix.lower() in EXTENSIONS
-        ]
-        if not files:
+        """(label, path below the class's folder) of each image of the split."""
+        with listing.looking_at(str(self._folder)):
+            found = listing.read(self._folder, self.class_names)
+        self._check_classes(found)
+        order = np.random.default_rng(0).permutation(len(found.files))
+        files = [found.files[i] for i in order[self._place.positions(len(order))]]
+        self._left = len(order) - len(files)
+        lost = set(range(len(self.class_names))) - {label for label, _ in files}
+        if self._trains and lost:
+            names = listing.shortened([self.class_names[label] for label in sorted(lost)])
             raise UserError(
-                f"there are no images in the folders {_shortened(self.class_names)} of {self._folder}; names ending in "
-                f"{', '.join(EXTENSIONS)} are read"
+                f"no images of the classes {names} of {self._folder} are left to train on, because all are held out "
+                f"to test on; add images of them, or a folder test beside {layouts.TRAIN}"
             )
-        return [files[i] for i in np.random.default_rng(0).permutation(len(files))]
+        return files
+
+    def _check_classes(self, found: listing.Listing) -> None:
+        """Raises a UserError if a class to train on, or every class, has no image; says it of one to evaluate on."""
+        spellings = collections.Counter(name.casefold() for name in self.class_names)
+        if twice := [name for name in self.class_names if spellings[name.casefold()] > 1]:
+            _LOG.warning("%s: the classes %s differ in upper and lower case only", self._folder, ", ".join(twice))
+        if not found.without_images:
+            return
+        names = listing.shortened(list(found.without_images))
+        holds = listing.shortened([f"{name} holds {what}" for name, what in found.without_images.items()])
+        if self._trains or not found.files:
+            raise UserError(
+                f"there are no images in the folders {names} of {self._folder} ({holds}); add images that Pillow "
+                "reads, or remove these folders"
+            )
+        _LOG.warning("%s has no images of the classes %s (%s)", self._folder, names, holds)
+
+    def record(self) -> dict[str, Any]:
+        """What tells these images from others, as JSON values: a digest of each one's path and label, in order."""
+        digest = hashlib.sha256()
+        for label, path in self._files:
+            digest.update(f"{self.class_names[label]}/{path}\0{label}\0".encode(errors="surrogateescape"))
+        return {
+            "dataset": "folder",
+            "split": self._split,
+            "num_examples": len(self),
+            "held_out": self._left if self._place.share == "kept" else 0,
+            "digest": digest.hexdigest(),
+        }
 
     def __len__(self) -> int:
         return len(self._files)
@@ -72,18 +118,5 @@ class FolderSource:
         return str(self._path(index))
 
     def _path(self, index: int) -> epath.Path:
-        label, name = self._files[index]
-        return self._folder / self.class_names[label] / name
-
-
-def _visible(folder: epath.Path) -> list[epath.Path]:
-    """Without hidden files, such as the ._NAME.jpg that some systems leave beside NAME.jpg."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def _listing(folder: epath.Path) -> str:
-    return _shortened(tuple(sorted(path.name for path in _visible(folder)))) or "nothing"
-
-
-def _shortened(names: tuple[str, ...], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        label, path = self._files[index]
+        return self._folder / self.class_names[label] / path

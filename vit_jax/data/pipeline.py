@@ -6,20 +6,21 @@ save, and the number of processes, workers and threads changes nothing.
 """
 
 import functools
+import logging
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from vit_jax import config as config_lib
-from vit_jax.data import about, decode, order, prefetch, sources
+from vit_jax.data import about, decode, messages, order, prefetch, sources
 from vit_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 Finish = Callable[[bytes | np.ndarray, int], np.ndarray]  # (image, position) -> uint8 (height, width_px, 3)
 
+_LOG = logging.getLogger(__name__)
 _REMEMBER_BYTES = 64 * 2**20
 _REPLACEMENTS = 1000  # so many unreadable images in a row are no accident
 
@@ -48,7 +49,7 @@ def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = No
     source = sources.training(config)
     expected = about.from_catalog(config)
     if expected and expected.num_examples != len(source):
-        logging.warning(
+        _LOG.warning(
             "%s has %d training examples where %d are known; epochs are counted with the latter",
             config.data.name,
             len(source),
@@ -159,7 +160,7 @@ class _Reader:
         except UserError:
             raise
         except Exception as error:  # decoders raise all kinds
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return messages.in_words(error)
 
 
 class _Unreadable(Exception):
@@ -271,7 +272,7 @@ def _reported(made: Iterator[dict], source: sources.Source, fate: str) -> Genera
         for index, reason in batch.pop("corrupt"):
             if index not in seen:
                 seen.add(index)
-                logging.warning(
+                _LOG.warning(
                     "%s can't be read (%s) and is %s; corrupt so far: %d",
                     source.describe(index),
                     reason,

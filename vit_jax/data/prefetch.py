@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from vit_jax.data import messages
 from vit_jax.errors import UserError
 
 
@@ -28,7 +30,7 @@ class Prefetched(Iterator[Any]):
         self._make = make
         if workers:
             context = multiprocessing.get_context("spawn")
-            self._pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (make,))
+            self._pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (make, messages.formatter()))
             self._make, ahead = _make_in_worker, 2 * workers  # one is made while the one before it travels
         else:
             self._pool = futures.ThreadPoolExecutor(threads, "data")
@@ -62,9 +64,10 @@ class Prefetched(Iterator[Any]):
         return result
 
 
-def _start_worker(make: Callable[[int], Any]) -> None:
+def _start_worker(make: Callable[[int], Any], formatter: logging.Formatter | None) -> None:
     global _make
     _make = make
+    messages.show_in_worker(formatter)
     # Signals to the whole group are for the main process, which may still save; workers end when it does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

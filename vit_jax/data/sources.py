@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from etils import epath
 
 from vit_jax import config as config_lib
 from vit_jax.data import decode, order, splits
 from vit_jax.data.folder import FolderSource
+from vit_jax.data.layouts import Asked
+from vit_jax.data.once import once
 from vit_jax.data.synthetic import SyntheticSource
 from vit_jax.data.tfds_source import TfdsSource
 from vit_jax.errors import UserError
@@ -23,6 +26,10 @@ class Source(Protocol):
     @property
     def identity(self) -> str:
         """The same for two sources of the same examples."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """What tells its examples from any others, as JSON values, read without the images."""
         ...
 
     def __len__(self) -> int: ...
@@ -50,6 +57,10 @@ class Selection:
     @property
     def identity(self) -> str:
         return "+".join(part.identity for part in self.parts)
+
+    def record(self) -> dict[str, Any]:
+        parts = [part.record() for part in self.parts]
+        return {"num_examples": len(self), "class_names": list(self.class_names), "parts": parts}
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -103,6 +114,10 @@ def training(config: config_lib.Config) -> Selection:
     Raises:
         UserError: the data set, the split or enough examples of a class are missing.
     """
+    return once(("training", _key(config)), lambda: _training(config))
+
+
+def _training(config: config_lib.Config) -> Selection:
     data = config.data
     selection = _of_classes(_open(config, "data", data.name, data.data_dir, data.split), data.classes)
     if data.labels_per_class is not None:
@@ -117,12 +132,13 @@ def evaluation(config: config_lib.Config, name: str) -> Selection:
         UserError: no such evaluation, the data set or the split are missing, a class that training doesn't know, or no
             examples are left.
     """
-    section = section_of(config, name)
-    data = config.data
-    same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint({"folder", "synthetic"})
-    data_dir = section.data_dir or (data.data_dir if same_kind else None)
-    key = f"evaluations.{name}"
-    selection = _open(config, key, section.name or data.name, data_dir, section.split, _all_class_names(config))
+    return once(("evaluation", name, _key(config)), lambda: _evaluation(config, name))
+
+
+def _evaluation(config: config_lib.Config, name: str) -> Selection:
+    section, data, key = section_of(config, name), config.data, f"evaluations.{name}"
+    dataset, data_dir = _where(config, section)
+    selection = _open(config, key, dataset, data_dir, section.split, _all_class_names(config))
     selection = _of_classes(selection, data.classes)
     if section.exclude_train:
         selection = selection.without(training(config))
@@ -151,12 +167,42 @@ def image_size(config: config_lib.Config) -> decode.Size:
     return (size, size) if isinstance(size, int) else size
 
 
+def _key(config: config_lib.Config) -> str:
+    """What the choice of examples depends on."""
+    evaluations = [(name, s.name, s.data_dir, s.split, s.exclude_train) for name, s in config.evaluations.items()]
+    return repr((config.data, evaluations, config.seed, config.model.image_size))
+
+
+def _where(config: config_lib.Config, section: config_lib.Data | config_lib.Evaluation) -> tuple[str, str | None]:
+    """The name and the folder of a section's data set; the training set's unless the section says another."""
+    data = config.data
+    same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint({"folder", "synthetic"})
+    return section.name or data.name, section.data_dir or (data.data_dir if same_kind else None)
+
+
 def _base(config: config_lib.Config, section: str, name: str, data_dir: str | None, split: str) -> Source:
+    key = ("base", section, name, data_dir, split, _key(config))
+    return once(key, lambda: _opened(config, section, name, data_dir, split))
+
+
+def _opened(config: config_lib.Config, section: str, name: str, data_dir: str | None, split: str) -> Source:
     if name == "synthetic":
         return SyntheticSource(split, image_size(config), config.data.num_examples, config.data.num_classes)
     if name == "folder":
-        return FolderSource(data_dir, split, section)
+        return FolderSource(data_dir, split, section, _asked(config, data_dir))
     return TfdsSource(name, data_dir, split)
+
+
+def _asked(config: config_lib.Config, data_dir: str | None) -> Asked:
+    """The base splits that `config` asks of the image folder `data_dir`."""
+
+    def asked_by(*asking: config_lib.Data | config_lib.Evaluation) -> frozenset[str]:
+        here = ("folder", epath.Path(data_dir or ""))
+        found = [(section.split, *_where(config, section)) for section in asking]
+        chosen = [split for split, name, other in found if (name, epath.Path(other or "")) == here]
+        return frozenset(piece.name for split in chosen for piece in splits.parse(split))
+
+    return Asked(asked_by(config.data), asked_by(*config.evaluations.values()))
 
 
 def class_names(config: config_lib.Config) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,9 @@ class SyntheticSource:
     @property
     def identity(self) -> str:
         return f"synthetic/{self.split}"
+
+    def record(self) -> dict[str, Any]:
+        return {"dataset": "synthetic", "split": self.split, "num_examples": len(self), "size": list(self.size)}
 
     @property
     def class_names(self) -> tuple[str, ...]:

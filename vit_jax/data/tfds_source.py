@@ -2,6 +2,8 @@
 
 import difflib
 import functools
+import hashlib
+import json
 from typing import Any
 
 from etils import epath
@@ -62,6 +64,24 @@ class TfdsSource:
                 f"{self._name} was prepared in {self._folder} in the format {builder.info.file_format.value}, which "
                 f"has no random access; {_recipe(self._name, self._folder, ' --overwrite')}"
             ) from error
+
+    def record(self) -> dict[str, Any]:
+        """What tells these examples from others, without reading them: above all the version.
+
+        The digest is over what the prepared data set says of the split: the sizes of its files. The embedded data sets
+        have none, because they are prepared anew on each machine, and their files differ with the library that writes
+        PNG, while the pixels do not.
+        """
+        info = _builder(self._folder).info
+        split = info.splits[self._split]
+        files = json.dumps([list(split.shard_lengths), int(split.num_bytes)])
+        prepared_anew = self._name.partition(":")[0] in embedded.NAMES
+        return {
+            "dataset": info.full_name,
+            "split": self._split,
+            "num_examples": split.num_examples,
+            "digest": None if prepared_anew else hashlib.sha256(files.encode()).hexdigest(),
+        }
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_records"}

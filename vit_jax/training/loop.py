@@ -28,7 +28,7 @@ from vit_jax.errors import UserError
 from vit_jax.evaluation import make_evaluations
 from vit_jax.models import flops, names
 from vit_jax.models.model import Model
-from vit_jax.training import chips, metrics, start
+from vit_jax.training import chips, identity, metrics, start
 from vit_jax.training.hosts import WATCH_SECONDS, Hosts
 from vit_jax.training.start import preprocessed
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
@@ -58,15 +58,17 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
         UserError: what is wrong with the config, the data, the folder or the numbers.
         SystemExit: code 143, after SIGTERM and a clean save, or at once before the first step.
     """
-    with Hosts(watch_seconds) as hosts, _Sigterm(hosts) as sigterm:
+    with Hosts(watch_seconds) as hosts, _Sigterm(hosts) as sigterm, data.opened_once():
         if jax.process_count() != hosts.count:
             raise UserError(
                 f"there are {jax.process_count()} processes; call jax.distributed.initialize() first in all"
             )
-        config = resolve(config)
-        folder = _checked_folder(workdir, config)
+        given = config_lib.typed(config)
+        folder, recorded = _checked_folder(workdir)
+        config = resolve(given, recorded.get("data"))
+        _check_config(folder, recorded, config)
         complete = (folder / "model.npz").exists()
-        hosts.require_same("the config", dataclasses.asdict(config), "give all processes the same command")
+        hosts.require_same("the config", dataclasses.asdict(given), "give all processes the same command")
         seen = [complete, (folder / "config.json").exists(), (folder / FOLDER).exists()]
         hosts.require_same("the workdir", [str(folder), *seen], _SHARE)
         if complete:
@@ -74,11 +76,13 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
             return {}
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
-        return _Run(config, mesh, folder, start.model_of(config, folder), hosts, sigterm).run()
+        model = start.model_of(config, folder)
+        trained_on = identity.checked(config, folder, recorded, hosts)
+        return _Run(config, mesh, folder, model, hosts, sigterm, trained_on).run()
 
 
-def _checked_folder(workdir: epath.PathLike, config: config_lib.Config) -> epath.Path:
-    """The run's folder. Raises UserError where it holds a run of another config, or can't be one."""
+def _checked_folder(workdir: epath.PathLike) -> tuple[epath.Path, dict[str, Any]]:
+    """The run's folder, and what its config.json records. Raises a UserError if the folder can't be a run's."""
     folder = epath.Path(workdir)
     if "://" not in str(folder):
         folder = folder.expanduser().resolve()
@@ -94,15 +98,20 @@ def _checked_folder(workdir: epath.PathLike, config: config_lib.Config) -> epath
                 raise UserError(
                     f"the workdir {folder} has {name} but no config.json, so it is no run's; name another one"
                 )
-        return folder
+        return folder, {}
     recorded = files.read_json(path)
-    if not isinstance(recorded, dict) or not isinstance(recorded.get("config"), dict):
+    whole = isinstance(recorded, dict) and isinstance(recorded.get("config"), dict)
+    if not whole or ("data" in recorded and not data.is_identity(recorded["data"])):
         raise UserError(f"{path} does not describe a run; restore it or move it away")
     if recorded.get("format_version", 0) > FORMAT_VERSION:
         raise UserError(f"{path} was written by a newer vit_jax; update this one or take another --workdir")
-    if different := config_lib.differences(recorded["config"], config):
+    return folder, recorded
+
+
+def _check_config(folder: epath.Path, recorded: dict[str, Any], config: config_lib.Config) -> None:
+    """Raises a UserError if the run in `folder` has another config."""
+    if recorded and (different := config_lib.differences(recorded["config"], config)):
         raise UserError(f"{folder} holds a run of another config, take another --workdir: {'; '.join(different)}")
-    return folder
 
 
 class _Sigterm:
@@ -169,7 +178,9 @@ class _Run:
         model: Model,
         hosts: Hosts,
         sigterm: _Sigterm,
+        trained_on: data.Identity,
     ):
+        self.trained_on = trained_on
         self.config, self.mesh, self.folder, self.model = config, mesh, folder, model
         self.hosts, self.sigterm = hosts, sigterm
         self.first_process = jax.process_index() == 0
@@ -311,6 +322,7 @@ class _Run:
             "version": vit_jax.__version__,
             "devices": {**devices, "processes": jax.process_count()},
             "config": dataclasses.asdict(self.config),
+            "data": self.trained_on,
         }
         files.write_json(self.folder / "config.json", record)
         files.write_json(self.folder / "model.json", model_file.describe(self._description()))

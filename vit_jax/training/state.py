@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -31,10 +32,10 @@ class TrainState:
     average: Params | None  # the Polyak average, where it is on
 
 
-def resolve(config: Any) -> config_lib.Config:
-    """The typed config with every duration in steps."""
+def resolve(config: Any, recorded: Mapping[str, Any] | None = None) -> config_lib.Config:
+    """The typed config with every duration in steps; `recorded` is what a run that goes on trains on, if known."""
     config = config_lib.typed(config)
-    num_examples = data.info(config).num_examples if config_lib.needs_num_examples(config) else None
+    num_examples = data.info(config, recorded).num_examples if config_lib.needs_num_examples(config) else None
     return config_lib.in_steps(config, num_examples)
 
 

@@ -1,0 +1,62 @@
+"""What a run trains on: recorded when it begins, compared when it goes on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vit_jax import config as config_lib
+from vit_jax.data import sources
+from vit_jax.data.listing import shortened
+
+Identity = dict[str, Any]
+
+
+def describe(config: Any) -> Identity:
+    """What tells the training set of `config` from any other, as JSON values.
+
+    Returns:
+        `class_names`, by label; `num_examples`, those of them that are trained on; and `parts`, for each base split
+        `dataset` (with its version), `split`, `num_examples` and what else its kind records, such as a digest of names
+        and labels. Which examples of the parts are chosen follows from these and the config.
+
+    Raises:
+        UserError: the data set is missing.
+    """
+    return sources.training(config_lib.typed(config)).record()
+
+
+def is_identity(value: Any) -> bool:
+    """Whether `value`, read from a file, has the form that `describe` gives."""
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("num_examples"), int)
+        and isinstance(value.get("class_names"), list)
+        and all(isinstance(name, str) for name in value["class_names"])
+        and isinstance(value.get("parts"), list)
+        and all(isinstance(part, Mapping) for part in value["parts"])
+    )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two training sets, in words."""
+    found = _of_classes(before["class_names"], now["class_names"])
+    if before["num_examples"] != now["num_examples"]:
+        found.append(f"{before['num_examples']:,} training images before, {now['num_examples']:,} now")
+    for old, new in zip(before["parts"], now["parts"], strict=False):
+        if old.get("dataset") != new["dataset"]:
+            found.append(f"the data set was {old.get('dataset')} and is {new['dataset']}")
+        if old.get("held_out") != new.get("held_out"):
+            found.append(f"{old.get('held_out')} images held out for testing before, {new.get('held_out')} now")
+    if not found and before["parts"] != now["parts"]:
+        found.append("as many images of the same classes, but other files or labels")
+    return found
+
+
+def _of_classes(before: list[str], now: list[str]) -> list[str]:
+    added, removed = [n for n in now if n not in set(before)], [n for n in before if n not in set(now)]
+    found = [f"the classes {shortened(removed)} are gone"] if removed else []
+    if added:
+        found.append(f"the classes {shortened(added)} are new")
+    if not found and before != now:
+        first = next(i for i, (old, new) in enumerate(zip(before, now, strict=False)) if old != new)
+        found.append(f"the classes are in another order, the first at {first}: {before[first]} and now {now[first]}")
+    return found

@@ -1,0 +1,220 @@
+"""The image files below a folder of classes, and what else lies there.
+
+A file is an image if its suffix is one of a format that Pillow reads. The first bytes of a file without a suffix, or
+with one that nobody knows, decide. Sub-folders of a class are read too, and links to folders are followed.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import logging
+import mimetypes
+import os
+import stat
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from etils import epath
+from PIL import Image
+
+from vit_jax.data.once import once
+from vit_jax.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+# Formats that Pillow names but does not decode by itself (it needs Ghostscript, Windows or a handler of the user).
+_NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
+# Formats whose first bytes tell them from any other file.
+_TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "QOI", "TIFF", "WEBP")
+_PROGRESS_SECONDS = 5.0
+_NAMED = 3  # examples of left-out files in a message
+_HIDDEN, _LOOP = "hidden", "linked to a folder that it lies in"
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The images of a folder of classes, and the classes without any."""
+
+    files: tuple[tuple[int, str], ...]  # (label, path below the class's folder), by class and then by path
+    without_images: dict[str, str]  # class -> what its folder holds, in words
+
+
+class _Entry(NamedTuple):
+    name: str
+    path: str
+    is_folder: bool
+    is_image: Callable[[], bool]
+
+
+@contextlib.contextmanager
+def looking_at(folder: str) -> Iterator[None]:
+    """Turns what a folder raises that can't be listed, `folder` or one below it, into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise UserError(f"can't list the folder {where} ({error.strerror or error}); mend or remove it") from error
+
+
+def read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
+    """Lists `folder`/CLASS/**/IMAGE of each class, and says what is left out."""
+    return once(("listing", str(folder)), lambda: _read(folder, class_names))
+
+
+def folders(folder: epath.Path) -> tuple[str, ...]:
+    """The names of the folders in `folder`, sorted; hidden ones are left out."""
+    return tuple(sorted(path.name for path in visible(folder) if path.is_dir()))
+
+
+def visible(folder: epath.Path) -> list[epath.Path]:
+    """Without hidden files, such as the ._NAME.jpg that some systems leave beside NAME.jpg."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def has_image(folder: epath.Path) -> bool:
+    """Whether an image lies directly in `folder`; stops at the first."""
+    return any(not e.is_folder and not e.name.startswith(".") and e.is_image() for e in _entries(str(folder)))
+
+
+def shortened(names: tuple[str, ...] | list[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The suffixes of the formats that Pillow decodes here, in lower case."""
+    known = Image.registered_extensions()
+    read = {suffix for suffix, format in known.items() if format in Image.OPEN and format not in _NOT_DECODED}
+    return frozenset(read | {".mpo"})  # a JPEG with further ones after it, as cameras with two lenses write
+
+
+def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
+    walk = _Walk(str(folder))
+    files: list[tuple[int, str]] = []
+    without_images = {}
+    everything: collections.Counter[str] = collections.Counter()
+    for label, name in enumerate(class_names):
+        found, left_out = walk.of_class(name)
+        files.extend((label, path) for path in sorted(found))
+        everything.update(left_out)
+        if not found:
+            without_images[name] = _counts(left_out) or "nothing"
+    if outside := [e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image()]:
+        outside.sort()
+        _LOG.warning("%s: images outside of the classes' folders are not read: %s", folder, shortened(outside, _NAMED))
+    del everything[_HIDDEN], everything[_LOOP]
+    if number := everything.total():
+        files_are = f"{number:,} files, which are no images" if number > 1 else "1 file, which is no image"
+        examples = ", ".join(walk.examples)
+        _LOG.warning("%s: left out %s (%s), such as %s", folder, files_are, _counts(everything), examples)
+    return Listing(tuple(files), without_images)
+
+
+class _Walk:
+    """Walks through the classes of a folder, and says how far it is if that takes long."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._files, self._said = 0, time.monotonic()
+        self.examples: list[str] = []  # the first files that are left out
+
+    def of_class(self, name: str) -> tuple[list[str], collections.Counter[str]]:
+        """The images, as paths below the class's folder, and the kinds of what is left out."""
+        images: list[str] = []
+        left_out: collections.Counter[str] = collections.Counter()
+        waiting: list[tuple[str, frozenset]] = [("", frozenset())]
+        while waiting:
+            below, around = waiting.pop()
+            place = os.path.join(self._root, name, below)
+            here = _identity(place)
+            if here in around:
+                left_out[_LOOP] += 1
+                _LOG.warning("%s links to a folder that it lies in, and is not followed", place.rstrip("/"))
+                continue
+            for entry in _entries(place):
+                path = below + entry.name
+                if entry.name.startswith("."):
+                    left_out[_HIDDEN] += 1
+                elif entry.is_folder:
+                    waiting.append((path + "/", around | {here} if here else around))
+                elif entry.is_image():
+                    images.append(path)
+                else:
+                    kind = os.path.splitext(entry.name)[1].lower() or "without a suffix"
+                    left_out[kind] += 1
+                    if len(self.examples) < _NAMED:
+                        self.examples.append(f"{name}/{path}")
+                self._count()
+        return images, left_out
+
+    def _count(self) -> None:
+        self._files += 1
+        if self._files % 1000 == 0 and time.monotonic() - self._said > _PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            _LOG.info("listing %s: %s files so far", self._root, f"{self._files:,}")
+
+
+def _entries(folder: str) -> Iterator[_Entry]:
+    return _remote_entries(folder) if "://" in folder else _local_entries(folder)
+
+
+def _local_entries(folder: str) -> Iterator[_Entry]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield _Entry(entry.name, entry.path, entry.is_dir(), functools.partial(_is_image, entry.name, entry.path))
+
+
+def _remote_entries(folder: str) -> Iterator[_Entry]:
+    """In a bucket, to ask whether a name is a folder takes a request; a name with an image's suffix isn't asked."""
+    for path in epath.Path(folder).iterdir():
+        is_folder = not _has_suffix(path.name) and path.is_dir()
+        yield _Entry(path.name, str(path), is_folder, functools.partial(_is_image, path.name, str(path)))
+
+
+def _has_suffix(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes()
+
+
+def _is_image(name: str, path: str) -> bool:
+    if _has_suffix(name):
+        return True
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix not in _other_suffixes() and _begins_like_an_image(path)
+
+
+@functools.cache
+def _other_suffixes() -> frozenset[str]:
+    """Suffixes that are known to be of something else, such as .txt; the same on every machine."""
+    known = mimetypes.MimeTypes().types_map[True]
+    other = {suffix for suffix, kind in known.items() if not kind.startswith("image/")}
+    not_decoded = {suffix for suffix, format in Image.registered_extensions().items() if format in _NOT_DECODED}
+    return frozenset(other | not_decoded) - suffixes()
+
+
+def _begins_like_an_image(path: str) -> bool:
+    try:
+        if "://" not in path and not stat.S_ISREG(os.stat(path).st_mode):
+            return False  # reading from a pipe would wait for ever
+        with epath.Path(path).open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is very large is said when it is read
+            Image.open(file, formats=[format for format in _TOLD_BY_CONTENT if format in Image.OPEN])
+    except Image.DecompressionBombError:
+        pass
+    except Exception:  # decoders raise all kinds
+        return False
+    return True
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    """What is the same for two paths to one folder; buckets have no links."""
+    if "://" in folder:
+        return None
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _counts(kinds: collections.Counter[str]) -> str:
+    return shortened([f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda kind: (-kind[1], kind))])
