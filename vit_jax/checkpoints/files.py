@@ -32,7 +32,7 @@ def parsed_json(path: epath.PathLike, text: str | bytes) -> Any:
 
 @contextlib.contextmanager
 def replacing(path: epath.Path, *, shared: bool = False) -> Iterator[epath.Path]:
-    """Yields a file beside `path` to write to, and moves it there at the end, so a kill or an error leaves no half file.
+    """Yields a file beside `path`, and moves it there at the end. A kill or an error leaves no half file.
 
     With `shared`, each call writes to a name of its own, as several processes may write the same file at once. A kill
     then leaves `.NAME.*.partial`, which nothing reads.
