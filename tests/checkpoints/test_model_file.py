@@ -239,3 +239,11 @@ def test_published_names(drawn):
         f"Transformer/encoderblock_{i}/MlpBlock_3/Dense_1/bias" for i in (0, 1)
     ]
     assert names.layer_names("novel/kernel", 1) == ["vit_jax/novel/kernel"]
+
+
+def test_the_config_of_a_run_stays(tmp_path, drawn, caplog):
+    record = '{"format_version": 1, "config": {}}'
+    (tmp_path / "config.json").write_text(record)
+    vit_jax.save(drawn(), tmp_path / "model.safetensors")
+    assert (tmp_path / "config.json").read_text() == record
+    assert "config.json is another model's or a run's and stays" in caplog.text

@@ -87,3 +87,12 @@ def test_part_of_the_peak(monkeypatch):
     progress = Progress(0, 2, batch_size=8, first_process=True, peak=10.0)
     progress.step(1)
     assert progress.speed(2) == {"train/images_per_second": 4.0, "train/mfu": 0.4}
+
+
+def test_damaged_lines_are_dropped_and_counted(tmp_path, caplog):
+    good = b'{"step": 1}\n'
+    damaged = [b"[1]", b'{"step": "1"}', b'{"step": 2, "\xc3', b"\0\0\0"]
+    (tmp_path / "metrics.jsonl").write_bytes(good + b"\n".join(damaged))
+    metrics.MetricsFile(epath.Path(tmp_path), 5)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == good
+    assert f"4 damaged lines ({sum(map(len, damaged))} bytes) are dropped" in caplog.text

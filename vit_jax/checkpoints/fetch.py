@@ -122,7 +122,7 @@ def _cached(url: str) -> epath.Path:
     except OSError:  # no home to write to
         target = epath.Path(tempfile.mkdtemp()) / name
     _LOG.info("fetching %s to %s", url, target)
-    with _open(url) as response, replacing(target) as temporary:
+    with _open(url) as response, replacing(target, shared=True) as temporary:
         _download(response, temporary, url)
         for sibling in _beside(url):
             try:

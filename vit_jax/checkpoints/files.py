@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,9 +31,14 @@ def parsed_json(path: epath.PathLike, text: str | bytes) -> Any:
 
 
 @contextlib.contextmanager
-def replacing(path: epath.Path) -> Iterator[epath.Path]:
-    """A file beside `path` to write to, moved there at the end, so that a kill or an error leaves no half file."""
-    temporary = path.parent / f".{path.name}.partial"
+def replacing(path: epath.Path, *, shared: bool = False) -> Iterator[epath.Path]:
+    """Yields a file beside `path`, and moves it there at the end. A kill or an error leaves no half file.
+
+    With `shared`, each call writes to a name of its own, as several processes may write the same file at once. A kill
+    then leaves `.NAME.*.partial`, which nothing reads.
+    """
+    own = f".{uuid.uuid4().hex}" if shared else ""
+    temporary = path.parent / f".{path.name}{own}.partial"
     try:
         yield temporary
     except BaseException:

@@ -142,8 +142,13 @@ def _format_of(path: epath.Path, name: str | None) -> Format:
 
 def _write_sidecar(path: epath.Path, value: Any, beside: epath.Path) -> None:
     """Writes JSON for another library, unless that would take the place of what describes another model."""
-    if path.exists() and files.read_json(path) != value and beside.name != "model.safetensors":
-        _LOG.warning("%s is another model's and stays; save to a folder of its own for the library that reads it", path)
+    found = files.read_json(path) if path.exists() else value
+    of_a_run = isinstance(found, dict) and {"config", "format_version"} <= found.keys()
+    if found != value and (of_a_run or beside.name != "model.safetensors"):
+        _LOG.warning(
+            "%s is another model's or a run's and stays; save to a folder of its own for the library that reads it",
+            path,
+        )
     else:
         files.write_json(path, value)
 

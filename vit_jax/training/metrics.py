@@ -1,6 +1,5 @@
 """Where a run's numbers go: `metrics.jsonl`, TensorBoard, and the terminal."""
 
-import contextlib
 import json
 import logging
 import os
@@ -23,8 +22,11 @@ class MetricsFile:
 
     def __init__(self, folder: epath.Path, step: int):
         self._path, self._append = folder / FILE, "://" not in str(folder)
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        self._lines = _kept(lines, step)
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        self._lines, damaged = _kept(lines, step)
+        if damaged:
+            size = sum(map(len, damaged))
+            _LOG.warning("%s: %d damaged lines (%d bytes) are dropped", self._path, len(damaged), size)
         if self._append or len(self._lines) != len(lines):
             temporary = folder / f".{FILE}.partial"
             temporary.write_text("".join(line + "\n" for line in self._lines))
@@ -43,15 +45,21 @@ class MetricsFile:
             self._path.write_text("".join(line + "\n" for line in self._lines))
 
 
-def _kept(lines: list[str], last_step: int) -> list[str]:
-    """The lines up to a step, one for each; one torn by a kill is dropped."""
+def _kept(lines: list[bytes], last_step: int) -> tuple[list[str], list[bytes]]:
+    """Returns the lines up to a step, one for each, and the damaged ones: no JSON object with an integer step."""
     kept: dict[int, str] = {}
+    damaged = []
     for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            step = json.loads(line)["step"]
-            if step <= last_step:
-                kept[step] = line
-    return [kept[step] for step in sorted(kept)]
+        try:
+            step = json.loads(text := line.decode())["step"]
+            if type(step) is not int:
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            damaged.append(line)
+            continue
+        if step <= last_step:
+            kept[step] = text
+    return [kept[step] for step in sorted(kept)], damaged
 
 
 class Writer:
