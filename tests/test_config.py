@@ -21,15 +21,15 @@ def test_default_holds_every_key_and_none_else(config):
     assert set(config_lib.flatten(typed(config))) == set(config_lib.flatten(config_lib.Config()))
     with pytest.raises(UserError, match=r"no config.learning_rat; .*"):
         config.learning_rat = 3
-    with pytest.raises(UserError, match=r"config.depht; the nearest valid key is config.model.depth"):
+    with pytest.raises(UserError, match=r"config.model.depht; the nearest valid key is config.model.depth"):
         config.model.depht = 3
-    with pytest.raises(UserError, match=r"config.b3; the nearest valid key is config"):
+    with pytest.raises(UserError, match=r"config.optimizer.b3; the nearest valid key is config"):
         config.optimizer.b3 = 0.5
 
 
 def test_optional_keys_are_typed(config):
     config.init_from = "file.npz"
-    with pytest.raises(TypeError):
+    with pytest.raises(UserError, match=r"config.init_from is 3 .int.; it takes str"):
         config.init_from = 3
     config.init_from = None
     assert typed(config).init_from is None

@@ -25,7 +25,7 @@ SAME = {
     ("training.loop", "evaluation"),
     ("checkpoints", "models"),
 }
-EVERYONE = ("errors", "values", "")
+EVERYONE = ("aliases", "errors", "values", "")
 
 
 def modules():

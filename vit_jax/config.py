@@ -20,6 +20,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+from vit_jax import aliases
 from vit_jax.errors import UserError
 from vit_jax.values import alternatives, as_hint, wording
 
@@ -254,11 +255,19 @@ FREE_ON_RESUME = (
 
 
 class Section(ml_collections.ConfigDict):
-    """A ConfigDict in which setting a duration in one unit clears the other units."""
+    """A ConfigDict whose keys are typed, and in which setting a duration in one unit clears the other units."""
 
     def __setitem__(self, key, value):
+        path = f"{self.__dict__.get('_path', '')}{key}"
         if self.is_locked and key not in self:
-            raise UserError(unknown_key(key))
+            raise UserError(unknown_key(path))
+        inner = self._fields.get(key)
+        if isinstance(inner, Section) or (path.startswith("evaluations.") and path.count(".") == 1):
+            if not isinstance(value, ml_collections.ConfigDict | Mapping):
+                example = "split" if inner is None else next(iter(inner), "NAME")
+                raise UserError(f"config.{path} is {value!r}; it is a section, with keys such as {path}.{example}")
+        elif self.is_locked and not isinstance(value, config_dict.FieldReference):
+            value = converted(path, value)
         super().__setitem__(key, value)
         stem, _, unit = key.rpartition("_")
         given = value.get() if isinstance(value, config_dict.FieldReference) else value
@@ -271,27 +280,30 @@ class Section(ml_collections.ConfigDict):
 
 def default() -> Section:
     """A ConfigDict with every key at its default; optional keys are typed placeholders."""
-    section = _section(Config())
+    section = _section(Config(), "")
     section.evaluations.unlock()
     return section
 
 
 def evaluation(**changes: Any) -> Section:
     """The section of one evaluation, for `config.evaluations.NAME`."""
-    section = _section(Evaluation())
+    section = _section(Evaluation(), "evaluations.NAME.")
     for key, value in changes.items():
         section[key] = value
     return section
 
 
-def _section(value: Any) -> Section:
+def _section(value: Any, path: str) -> Section:
+    """Returns the fields of a dataclass as a locked section; `path` is what its keys begin with, for errors."""
     section = Section()
+    object.__setattr__(section, "_path", path)
     for field in dataclasses.fields(value):
         item, kinds = getattr(value, field.name), _kinds(type(value), field.name)
         if dataclasses.is_dataclass(item):
-            section[field.name] = _section(item)
+            section[field.name] = _section(item, f"{path}{field.name}.")
         elif isinstance(item, Mapping):
-            section[field.name] = Section()
+            section[field.name] = inner = Section()
+            object.__setattr__(inner, "_path", f"{path}{field.name}.")
         elif type(None) in kinds or len(kinds) > 1 or typing.get_origin(kinds[0]) is tuple:
             # ConfigDict knows no unions and no tuples of tuples; `typed` checks what goes in.
             kind, *more = [k for k in kinds if k is not type(None)]
@@ -417,15 +429,23 @@ _POSITIVE = (
 _RATES = ("model.dropout", "model.attention_dropout", "model.drop_path", "optimizer.average", "task.label_smoothing")
 
 
+_MOST = 2**31 - 1  # devices count steps, rows and sizes in int32
+
+
 def _check_ranges(config: Config) -> None:
     flat = flatten(config)
     for key, value in flat.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"config.{key} is {value}; it must be a finite number")
+            if isinstance(number, int) and abs(number) > _MOST and key != "seed":
+                raise UserError(f"config.{key} is {value}; it must be below 2**31")
         unit = key.rpartition("_")[2]
         if key.startswith("total_") or ".every_" in key or key in _POSITIVE:
             if value is not None and value <= 0:
                 raise UserError(f"config.{key} is {value}; it must be above 0")
         elif unit in (*UNITS[1:], "degrees", "pixels", "decay", "norm", "rate") and isinstance(value, (int, float)):
-            if value < 0 or not math.isfinite(value):
+            if value < 0:
                 raise UserError(f"config.{key} is {value}; it can't be below 0")
         if key.endswith("shorter_side") and value is not None and value < 0:
             raise UserError(f"config.{key} is {value}; it can't be below 0")
@@ -470,16 +490,11 @@ def is_key(key: str) -> bool:
 
 
 def unknown_key(key: str) -> str:
-    """The sentence for an unknown key."""
-    section, _, name = key.rpartition(".")
-    valid = [k.replace("NAME", key.split(".")[1]) for k in valid_keys()] if key.count(".") == 2 else valid_keys()
-    # First a key of that name in another section, then a near name in the same section, then anything near.
-    near = [k for k in valid if k.rpartition(".")[2] == name]
-    # A file that sets a key of a section names it alone.
-    siblings = {k.rpartition(".")[2]: k for k in valid if not section or k.rpartition(".")[0] == section}
-    near = near or [siblings[n] for n in difflib.get_close_matches(name, siblings, 1, 0.0)]
-    near = near or difflib.get_close_matches(key, valid, 1, 0.0)
-    return f"there is no config.{key}; the nearest valid key is config.{near[0]}"
+    """Returns the sentence for an unknown key."""
+    valid = valid_keys()
+    if key.startswith("evaluations.") and key.count(".") == 2:
+        valid = [k.replace("NAME", key.split(".")[1]) for k in valid]
+    return aliases.unknown_key(key, valid)
 
 
 def _or(values: tuple[str, ...]) -> str:
@@ -541,6 +556,8 @@ def _steps(section: Any, stem: str, batch_size: int, num_examples: int | None, t
             assert total is not None
             steps = value / 100 * total
         least = 0 if stem == "warmup" else 1
+        if steps > _MOST:
+            raise UserError(f"{stem}_{unit}={value:g} are {steps:.4g} steps; a run has fewer than 2**31")
         return max(least, round(steps))
     return None
 
