@@ -108,7 +108,9 @@ def test_preprocessing_from_scratch(small, tmp_path):
     model = start.model_of(config_lib.typed(config), epath.Path(tmp_path))
     assert model.preprocessing == Preprocessing((8, 8))
     config.preprocessing.shorter_side = 7
-    with pytest.raises(UserError, match="shorter_side=7 is smaller than the image of 8x8 pixels"):
+    with pytest.raises(
+        UserError, match=r"config.preprocessing can't be used: shorter_side=7 is smaller than the image of 8x8"
+    ):
         vit_jax.train(config, tmp_path / "run")
     config.preprocessing.shorter_side, config.preprocessing.keep_aspect = 0, False
     with pytest.raises(

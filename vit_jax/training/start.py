@@ -62,7 +62,10 @@ def _preprocessing(
     said = {key: value for key, value in dataclasses.asdict(section).items() if value is not None}
     if "shorter_side" in said:
         said["shorter_side"] = said["shorter_side"] or None
-    result = dataclasses.replace(model_file.at_size(found or Preprocessing(size), size), **said)
+    try:
+        result = dataclasses.replace(model_file.at_size(found or Preprocessing(size), size), **said)
+    except UserError as error:
+        raise UserError(f"config.preprocessing can't be used: {error}") from error
     if said.get("keep_aspect") is not None and result.shorter_side is None:
         raise UserError(
             f"nothing reads config.preprocessing.keep_aspect={said['keep_aspect']}: it needs a shorter_side, and the "
@@ -71,8 +74,13 @@ def _preprocessing(
     return result
 
 
-def preprocessed(config: config_lib.Config, model: Model) -> config_lib.Config:
-    """The config with the model's preprocessing in its section, for `vit_jax.data`, which knows no models."""
+def preprocessed(config: Any, model: Model) -> config_lib.Config:
+    """The config with the model's preprocessing in its section, for `vit_jax.data`, which knows no models.
+
+    Raises:
+        UserError: what is wrong with the config.
+    """
+    config = config_lib.typed(config)
     settings = {**dataclasses.asdict(model.preprocessing), "shorter_side": model.preprocessing.shorter_side or 0}
     del settings["size"]  # that of config.model
     return dataclasses.replace(config, preprocessing=config_lib.Preprocessing(**settings))
