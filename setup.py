@@ -79,6 +79,7 @@ setuptools.setup(
     package_data={"vit_jax.launch": ["*.sh", "*.yaml", "*.md", "Dockerfile"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["vit_jax = vit_jax.__main__:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3 :: Only",

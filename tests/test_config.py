@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from vit_jax import aliases
 from vit_jax import config as config_lib
 from vit_jax.config import evaluation, in_steps, typed
 from vit_jax.errors import UserError
@@ -67,9 +68,13 @@ def test_typed_converts_and_is_idempotent(config):
 def test_values_that_cannot_be_meant(config, key, value, message):
     *sections, name = key.split(".")
     section = config[sections[0]] if sections else config
-    section[name] = value
-    with pytest.raises(UserError, match=message):
+
+    def set_and_check():
+        section[name] = value
         typed(config)
+
+    with pytest.raises(UserError, match=message):
+        set_and_check()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,6 @@ def test_values_that_cannot_be_meant(config, key, value, message):
     [
         ("optimzer.learning_rate", "optimizer.learning_rate"),
         ("learning_rate", "optimizer.learning_rate"),
-        ("optimizer.lr", "optimizer.learning_rate"),
         ("sed", "seed"),
         ("model.depht", "model.depth"),
         ("evaluations.val.every_stps", "evaluations.val.every_steps"),
@@ -142,3 +146,85 @@ def test_a_key_newer_than_the_record_is_at_its_default_there(config):
         "config.data.exif was 'ignore' and is 'apply'",
         "config.preprocessing.shorter_side was None and is 256",
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("total_steps", "x", "config.total_steps is 'x' .str.; it takes int"),
+        ("optimizer.learning_rate", "a", "config.optimizer.learning_rate is 'a' .str.; it takes float"),
+        ("optimizer.learning_rate", True, "config.optimizer.learning_rate is True"),
+        ("model", 3, "config.model is 3; it is a section, with keys such as model"),
+        ("evaluations", 3, "config.evaluations is 3; it is a section"),
+        ("evaluations.x", 3, "config.evaluations.x is 3; it is a section"),
+        ("evaluations.test.split", 3, "config.evaluations.NAME.split is 3 .int.; it takes str"),
+    ],
+)
+def test_types_are_checked_when_a_key_is_set(config, key, value, message):
+    config.evaluations.test = evaluation()
+    *sections, name = key.split(".")
+    section = config
+    for inner in sections:
+        section = section[inner]
+    with pytest.raises(UserError, match=message):
+        section[name] = value
+    with pytest.raises(UserError, match=message):
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match="it takes str"):
+        evaluation(split=3)
+
+
+def test_what_fits_is_converted_when_a_key_is_set(config):
+    config.optimizer.learning_rate, config.model.image_size = 1, [8, 16]
+    config.update({"optimizer": {"weight_decay": 2}, "total_steps": 7})
+    assert typed(config).model.image_size == (8, 16) and typed(config).optimizer.weight_decay == 2.0
+    assert isinstance(typed(config).optimizer.learning_rate, float) and config.total_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("total_epochs", float("nan"), "must be a finite number"),
+        ("optimizer.eps", float("inf"), "must be a finite number"),
+        ("optimizer.learning_rate_scale", (("head", float("nan")),), "must be a finite number"),
+        ("global_batch_size", 2**40, "must be below 2..31"),
+        ("total_epochs", 1e300, "a run has fewer than 2..31"),
+        ("schedule.warmup_percent", 1e30, "a run has fewer than 2..31"),
+    ],
+)
+def test_numbers_that_no_run_has(config, key, value, message):
+    *sections, name = key.split(".")
+    section = config[sections[0]] if sections else config
+    section[name] = value
+    with pytest.raises(UserError, match=message):
+        in_steps(typed(config), 1000)
+
+
+def test_what_other_programs_call_a_key_is_told(config):
+    valid = {*config_lib.valid_keys(), "--workdir"}
+    for name, (key, _) in aliases.ALIASES.items():
+        assert key in valid and name not in config_lib.flatten(config_lib.Config()), name
+    for foreign, key in (
+        ("lr", "optimizer.learning_rate"),
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("batch_size", "global_batch_size: .* over all devices"),
+        ("epochs", "total_epochs"),
+        ("wd", "optimizer.weight_decay: .* decoupled"),
+        ("num_workers", "data.workers"),
+        ("lr_schedule", "schedule.name"),
+        ("warmup_ratio", "schedule.warmup_percent: .* 100 times"),
+    ):
+        section, _, name = foreign.rpartition(".")
+        with pytest.raises(UserError, match=f"config.{foreign}; what is meant here is config.{key}"):
+            setattr(config[section] if section else config, name, 1)
+    with pytest.raises(UserError, match="config.lr; what is meant here is config.optimizer.learning_rate"):
+        typed({"lr": 1})
+    assert "what is meant here is --workdir" in config_lib.unknown_key("output_dir")
+
+
+@pytest.mark.parametrize(("name", "says"), [("adamw", "decoupled already"), ("lamb", "it can be adam or sgd"),
+                                            ("momentum", "optimizer.momentum")])  # fmt: skip
+def test_other_optimizers(config, name, says):
+    config.optimizer.name = name
+    with pytest.raises(UserError, match=says):
+        typed(config)

@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "create": "vit_jax.models",
+    "list_models": "vit_jax.models",
+    "load_config": "vit_jax.config_file",
     "load": "vit_jax.checkpoints",
     "save": "vit_jax.checkpoints",
     "read_images": "vit_jax.data",

@@ -107,6 +107,25 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
 ALIASES = {name: (key, note) for key, note, names in _TABLE for name in names.split()}
 
 
+# Values of other programs, by our key: what to write instead.
+VALUES = {
+    ("optimizer.name", "adamw"): "write adam: weight decay is decoupled already, which is what AdamW means",
+    ("optimizer.name", "momentum"): "write sgd, with optimizer.momentum",
+    ("optimizer.name", "sgdm"): "write sgd, with optimizer.momentum",
+    ("task.loss", "bce"): "write sigmoid",
+    ("task.loss", "cross_entropy"): "write softmax",
+    ("task.loss", "ce"): "write softmax",
+    ("schedule.name", "warmup_cosine"): "write cosine, with schedule.warmup_steps",
+    ("model.pool", "token"): "write tok",
+    ("model.pool", "cls"): "write tok",
+    ("model.pool", "avg"): "write gap",
+    ("model.dtype", "bf16"): "write bfloat16",
+    ("model.dtype", "fp32"): "write float32",
+    ("model.dtype", "fp16"): "write bfloat16, which needs no scaling of the loss",
+    ("model.dtype", "float16"): "write bfloat16, which needs no scaling of the loss",
+}
+
+
 def unknown_key(key: str, valid: Sequence[str]) -> str:
     """Returns the sentence for a key that is none of the `valid` ones: what it means, or the nearest of them."""
     section, _, name = key.rpartition(".")

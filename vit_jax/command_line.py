@@ -1,18 +1,14 @@
 """What the verbs share: absl's flags, `--config=FILE.py[:ARGUMENTS] --config.KEY=VALUE …`, and how a verb ends.
 
-The config's keys are parsed here and not by `ml_collections.config_flags`, whose errors are tracebacks; the syntax is
-the same.
+The config's keys are taken from the command line here and not by `ml_collections.config_flags`, whose errors are
+tracebacks; the syntax is the same.
 """
 
-import ast
 import logging
 import os
-import pathlib
 import re
-import runpy
 import signal
 import sys
-import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +16,12 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from vit_jax import config as config_lib
+from vit_jax.config_file import load_config
 from vit_jax.errors import UserError
 
-_PACKAGE = pathlib.Path(__file__).resolve().parent
+__all__ = ["Override", "define_file_keywords", "load_config", "run", "say"]
+
+flags.disclaim_key_flags()  # what is defined here for a verb counts as the verb's, so that its --help shows it
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 
 Override = tuple[str, str]  # (dotted key, text of the value)
@@ -130,76 +129,3 @@ def _split(argv: list[str]) -> tuple[list[str], list[Override]]:
                 raise UserError(f"--config.{key} needs a value: --config.{key}=VALUE")
         overrides.append((key, text))
     return rest, overrides
-
-
-def load_config(path: str | None, overrides: list[Override]) -> config_lib.Config:
-    """Runs the config file `FILE.py[:ARGUMENTS]`, applies the overrides and checks the result.
-
-    Raises:
-        UserError: no such file, arguments it does not know, an unknown key, a value of the wrong type.
-    """
-    if path is None:
-        raise UserError(f"which config? add --config=FILE.py; installed are {_installed()}")
-    file, _, argument = path.partition(":")
-    found = _find(file)
-    try:
-        names = runpy.run_path(str(found))
-        if "get_config" not in names:
-            raise UserError(f"the config file {found} defines no get_config()")
-        config = names["get_config"](*([argument] if argument else []))
-    except UserError:
-        raise
-    except Exception as error:  # it may do anything
-        raise UserError(f"the config file {path} failed with {type(error).__name__}: {_one_line(error)}") from error
-    if not isinstance(config, config_lib.Section):
-        raise UserError(f"get_config() of {found} gives no config; let it change and return vit_jax.config.default()")
-    for key, text in overrides:
-        _set(config, key, text)
-    return config_lib.typed(config)
-
-
-def _find(file: str) -> pathlib.Path:
-    """Looked up in the working directory first, then in the installed copy (beside the package in a clone)."""
-    for place in (pathlib.Path(), _PACKAGE, _PACKAGE.parent):
-        if (place / file).is_file():
-            return place / file
-    raise UserError(
-        f"no config file {file}, neither in {pathlib.Path.cwd()} nor installed; installed are {_installed()}"
-    )
-
-
-def _installed() -> str:
-    folders = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
-    return ", ".join(sorted({f"configs/{file.name}" for folder in folders for file in folder.glob("[!_]*.py")}))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _set(config: Any, key: str, text: str) -> None:
-    *parents, name = key.split(".")
-    section = config
-    for parent in parents:
-        if parent not in section:
-            raise UserError(f"there is no config.{key}: the config's evaluations are {', '.join(section) or 'none'}")
-        section = section[parent]
-    section[name] = _parsed(key, text)
-
-
-def _parsed(key: str, text: str) -> Any:
-    """`text` as the type of `key`; strings need no quotes, booleans are true, false, 1 or 0, in any case."""
-    kinds, optional = config_lib.kinds_of(key), config_lib.is_optional(key)
-    if optional and text.lower() == "none":
-        return None
-    if kinds == (str,):
-        return text
-    if kinds == (bool,) and text.lower() in ("true", "false", "1", "0"):
-        return text.lower() in ("true", "1")
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if typing.get_origin(kinds[0]) is tuple and isinstance(value, str):
-        value = (value,)  # a single pattern
-    return config_lib.converted(key, value)

@@ -378,9 +378,9 @@ def _checked(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         value = getattr(section, field.name)
         choices = field.metadata.get("choices")
         if choices and value not in choices and not (value is None and field.default is None):
-            raise UserError(
-                f"config.{prefix}{field.name} is {value!r}; it can be {_or(choices)}{_nearest(value, choices)}"
-            )
+            hint = aliases.VALUES.get((f"{prefix}{field.name}", str(value).lower()))
+            mend = f"; {hint}" if hint else _nearest(value, choices)
+            raise UserError(f"config.{prefix}{field.name} is {value!r}; it can be {_or(choices)}{mend}")
         if "only" in field.metadata and value != _default_of(field):
             other, allowed = field.metadata["only"]
             if getattr(section, other) not in (None, *allowed):
@@ -435,7 +435,7 @@ _MOST = 2**31 - 1  # devices count steps, rows and sizes in int32
 def _check_ranges(config: Config) -> None:
     flat = flatten(config)
     for key, value in flat.items():
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in _leaves(value):
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f"config.{key} is {value}; it must be a finite number")
             if isinstance(number, int) and abs(number) > _MOST and key != "seed":
@@ -458,6 +458,11 @@ def _check_ranges(config: Config) -> None:
             f"config.global_batch_size={config.global_batch_size} can't be split into "
             f"config.accumulation_steps={config.accumulation_steps} equal micro-batches"
         )
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Returns what stands in nested tuples, or the value alone."""
+    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, tuple) else [value]
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

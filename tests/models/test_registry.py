@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 
 import vit_jax
+from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.functional import split
 
@@ -117,3 +118,28 @@ def test_all_published_names_are_there():
 def test_sizes():
     """Of the number of heads parameters say nothing."""
     assert {name: tuple(size[:4]) for name, size in variants.SIZES.items()} == SIZES
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("vit_base_patch16_224", "B/16"),
+        ("vit_base_patch16_384.augreg_in21k", "B/16, with image_size=384"),
+        ("google/vit-base-patch16-224", "B/16"),
+        ("google/vit-huge-patch14-224-in21k", "H/14"),
+        ("vit_large_patch14_dinov2.lvd142m", "L/14"),
+        ("ViT-B/16", "B/16"),
+        ("ViT-L_32", "L/32"),
+        ("vit_b_16", "B/16"),
+        ("B_16", "B/16"),
+        ("b/16", "B/16"),
+        ("deit_small_patch16_224", "S/16"),
+        ("mixer_b16_224", "Mixer-B/16"),
+        ("resnetv2_50x1_bit", "BiT-R50x1"),
+        ("BiT-M-R101x3", "BiT-R101x3"),
+    ],
+)
+def test_what_others_call_a_model(name, ours):
+    with pytest.raises(UserError, match=f"unknown variant {name!r}; here it is called {ours}$"):
+        vit_jax.create(name)
+    variants.named(ours.partition(",")[0])

@@ -1,0 +1,34 @@
+"""The command `vit_jax`: `vit_jax train …` is `python -m vit_jax.main …`, and so on."""
+
+import runpy
+import sys
+
+import vit_jax
+
+# The verb, its module, and what it does.
+VERBS = (
+    ("train", "main", "train a model, or continue to train it"),
+    ("predict", "predict", "classify images"),
+    ("convert", "convert", "convert a checkpoint from one format to another"),
+    ("plan", "plan", "compile a job for a TPU slice, on a machine that has none"),
+)
+
+
+def main() -> None:
+    """Runs the verb that the first argument names with the others; ends with its exit code."""
+    name, *rest = [*sys.argv[1:], "--help"][: max(1, len(sys.argv) - 1)]
+    if name in ("--help", "-h", "help"):
+        print("Vision Transformers in JAX.\n\n    vit_jax VERB --help\n")
+        print("\n".join(f"    {verb:<9}{what}" for verb, _, what in VERBS))
+    elif name == "--version":
+        print(vit_jax.__version__)
+    elif modules := [module for verb, module, _ in VERBS if verb == name]:
+        sys.argv = [f"vit_jax {name}", *rest]
+        runpy.run_module(f"vit_jax.{modules[0]}", run_name="__main__", alter_sys=True)
+    else:
+        print(f"error: vit_jax has no verb {name!r}; it has {', '.join(verb for verb, *_ in VERBS)}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Config files: `FILE.py[:ARGUMENTS]` and the values that take the place of the file's.
+
+The text of a value is read as `ml_collections.config_flags` reads it, whose errors are tracebacks.
+"""
+
+import ast
+import pathlib
+import runpy
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vit_jax import config as config_lib
+from vit_jax.errors import UserError
+
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+
+
+def load_config(
+    path: str | None, overrides: Mapping[str, Any] | Iterable[str | tuple[str, Any]] = ()
+) -> config_lib.Config:
+    """Returns the config of a file, checked, as the commands' `--config` and `--config.KEY=VALUE` make it.
+
+    Args:
+        path: `FILE.py` or `FILE.py:ARGUMENTS`, such as `configs/digits.py:bit`; looked up in the working directory
+            first, then in the installed copy.
+        overrides: `{"optimizer.learning_rate": 0.01}`, pairs of such a key and a value, or texts such as
+            `"optimizer.learning_rate=0.01"`, with or without `--config.` before them. A value that is a text is read as
+            the commands read it.
+
+    Raises:
+        UserError: no such file, arguments it does not know, an unknown key, a value of the wrong type.
+    """
+    if path is None:
+        raise UserError(f"which config? add --config=FILE.py; installed are {_installed()}")
+    file, _, argument = path.partition(":")
+    found = _find(file)
+    try:
+        names = runpy.run_path(str(found))
+        if "get_config" not in names:
+            raise UserError(f"the config file {found} defines no get_config()")
+        config = names["get_config"](*([argument] if argument else []))
+    except UserError:
+        raise
+    except Exception as error:  # it may do anything
+        raise UserError(f"the config file {path} failed with {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(config, config_lib.Section):
+        raise UserError(f"get_config() of {found} gives no config; let it change and return vit_jax.config.default()")
+    for override in overrides.items() if isinstance(overrides, Mapping) else overrides:
+        _set(config, *_pair(override))
+    return config_lib.typed(config)
+
+
+def _find(file: str) -> pathlib.Path:
+    """Looked up in the working directory first, then in the installed copy (beside the package in a clone)."""
+    for place in (pathlib.Path(), _PACKAGE, _PACKAGE.parent):
+        if (place / file).is_file():
+            return place / file
+    raise UserError(
+        f"no config file {file}, neither in {pathlib.Path.cwd()} nor installed; installed are {_installed()}"
+    )
+
+
+def _installed() -> str:
+    folders = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
+    return ", ".join(sorted({f"configs/{file.name}" for folder in folders for file in folder.glob("[!_]*.py")}))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _pair(override: str | tuple[str, Any]) -> tuple[str, Any]:
+    if not isinstance(override, str):
+        return override
+    key, given, text = override.removeprefix("--").removeprefix("config.").partition("=")
+    if not given:
+        raise UserError(f"the override {override!r} has no value; write KEY=VALUE")
+    return key, text
+
+
+def _set(config: Any, key: str, value: Any) -> None:
+    if not config_lib.is_key(key):
+        raise UserError(config_lib.unknown_key(key))
+    *parents, name = key.split(".")
+    section = config
+    for parent in parents:
+        if parent not in section:
+            raise UserError(f"there is no config.{key}: the config's evaluations are {', '.join(section) or 'none'}")
+        section = section[parent]
+    section[name] = _parsed(key, value) if isinstance(value, str) else value
+
+
+def _parsed(key: str, text: str) -> Any:
+    """Returns `text` as the type of `key`; strings need no quotes, booleans are true, false, 1 or 0, in any case."""
+    kinds, optional = config_lib.kinds_of(key), config_lib.is_optional(key)
+    if optional and text.lower() == "none":
+        return None
+    if kinds == (str,):
+        return text
+    if kinds == (bool,) and text.lower() in ("true", "false", "1", "0"):
+        return text.lower() in ("true", "1")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if typing.get_origin(kinds[0]) is tuple and isinstance(value, str):
+        value = (value,)  # a single pattern
+    return config_lib.converted(key, value)
