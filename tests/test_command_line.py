@@ -2,6 +2,7 @@
 
 import pytest
 
+import vit_jax
 from vit_jax import command_line
 from vit_jax.errors import UserError
 
@@ -84,3 +85,37 @@ def test_a_file_in_the_working_directory_comes_first(load, tmp_path, monkeypatch
     assert command_line.load_config("configs/digits.py", []).total_epochs == 77
     (tmp_path / "configs" / "digits.py").unlink()
     assert command_line.load_config("configs/digits.py", []).data.name == "digits"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"optimizer.learning_rate": 0.5, "model.image_size": (4, 5), "total_steps": "7"},
+        ["--config.optimizer.learning_rate=0.5", "config.model.image_size=(4, 5)", "total_steps=7"],
+        [("optimizer.learning_rate", 0.5), ("model.image_size", [4, 5]), ("total_steps", 7)],
+    ],
+)
+def test_load_config_in_python(tmp_path, overrides):
+    (tmp_path / "file.py").write_text(FILE)
+    config = vit_jax.load_config(str(tmp_path / "file.py"), overrides)
+    assert (config.optimizer.learning_rate, config.model.image_size, config.total_steps) == (0.5, (4, 5), 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"lr": 0.5}, "what is meant here is config.optimizer.learning_rate"),
+        (["total_steps"], "the override 'total_steps' has no value; write KEY=VALUE"),
+        ({"total_steps": 0.5}, "config.total_steps is 0.5 .float.; it takes int"),
+    ],
+)
+def test_overrides_that_cannot_be_meant(overrides, message):
+    with pytest.raises(UserError, match=message):
+        vit_jax.load_config("configs/digits.py", overrides)
+
+
+@pytest.mark.parametrize("verb", ["predict", "convert"])
+def test_help_shows_the_keywords_of_files(start, verb):
+    out = start(verb, "--help", without=("jax",)).communicate()[0]
+    for flag in ("--num_heads", "--posemb", "--image_size", "where the file does not tell"):
+        assert flag in out, out

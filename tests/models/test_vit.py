@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import vit_jax
+from vit_jax.errors import UserError
 from vit_jax.models import randomness
 from vit_jax.models.encoder import Scope
 from vit_jax.models.functional import split
+from vit_jax.models.model import row_keys
 
 SMALL = {
     "width": 32, "depth": 3, "mlp_dim": 64, "num_heads": 4, "image_size": (32, 16), "num_classes": 5,
@@ -158,3 +161,33 @@ def test_bfloat16_computes_near_float32(images):
 def test_errors(name, keywords, message):
     with pytest.raises(vit_jax.UserError, match=message):
         vit_jax.create(name, **keywords)
+
+
+def test_raw_keys_are_keys_too():
+    """`jax.random.PRNGKey` gives the numbers of `jax.random.key`, alone or one a row; no key is refused."""
+    model, images = small(), np.ones((2, 32, 16, 3), np.float32)
+    expected = model.encode(images, key=jax.random.key(3))
+    np.testing.assert_array_equal(model.encode(images, key=jax.random.PRNGKey(3)), expected)
+    rows = jax.random.split(jax.random.key(3), 2)
+    raw = jax.random.split(jax.random.PRNGKey(3), 2)
+    np.testing.assert_array_equal(model.encode(images, key=raw), model.encode(images, key=rows))
+    with pytest.raises(UserError, match="keys of shape .1,. for 2 images"):
+        model(images, key=rows[:1])
+    for no_key in (0, jnp.ones(3)):
+        with pytest.raises(UserError, match="; give a key such as"):
+            row_keys(no_key, 2)
+
+
+@pytest.mark.parametrize("name", ["B/16", "Mixer-B/16", "BiT-R50x1", "R50+B/16"])
+def test_a_model_prints_on_a_screen(name):
+    model = nnx.eval_shape(lambda: vit_jax.create(name, num_classes=7))
+    text = repr(model)
+    assert len(text.splitlines()) <= 20 and max(map(len, text.splitlines())) <= 200
+    count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
+    assert name in text and "7, without names" in text and f"{count:,}: " in text and "head" in text
+
+
+def test_models_are_listed():
+    assert {"B/16", "R50+B/16", "Mixer-B/16", "BiT-R50x1"} <= set(vit_jax.list_models())
+    assert vit_jax.list_models("R26+*") == ["R26+S/32", "R26+B/32"] and "L/16" in vit_jax.list_models("/16")
+    assert {"load_config", "list_models", "read_images"} <= set(dir(vit_jax)) & set(vit_jax.__all__)

@@ -9,7 +9,8 @@ import pytest
 import vit_jax
 from vit_jax import config as config_lib
 from vit_jax import data, training
-from vit_jax.models import names
+from vit_jax.errors import UserError
+from vit_jax.models import functional, names
 
 
 def run(config, model=None, batches=None, steps=20):
@@ -244,3 +245,38 @@ def test_the_models_own_arrays_survive(plain, batch):
     model = vit_jax.create(**vars(config_lib.typed(plain).model))
     run(plain, model, [batch])
     assert np.isfinite(model.positions.table[...]).all()
+
+
+def test_labels_as_numbers_and_a_missing_mask(small):
+    """One class an image is its one-hot row; without a mask all rows count; a number that is no class shows."""
+    batch = next(iter(data.batches(small(), rows=range(16))))
+    numbers = batch["label"].argmax(axis=-1)
+
+    def loss(**changed):
+        model = vit_jax.create(**vars(training.resolve(small()).model) | {"num_classes": 4})
+        state, step = training.create_state(small(), model), training.make_step(small(), model)
+        return float(step(state, {"image": batch["image"], **changed})[1]["loss"])
+
+    expected = loss(label=batch["label"], mask=batch["mask"])
+    assert loss(label=numbers) == loss(label=numbers.astype(np.uint8)) == loss(label=batch["label"]) == expected
+    wrong = np.where(np.arange(16) == 3, 4, numbers)
+    assert np.isnan(loss(label=wrong))
+    assert np.isfinite(loss(label=wrong, mask=(np.arange(16) != 3).astype(np.float32)))
+    with pytest.raises(UserError, match=r"label has the shape .16, 3..*give the weights of the classes .16, 4."):
+        loss(label=np.zeros((16, 3), np.float32))
+    with pytest.raises(UserError, match="the type float32"):
+        loss(label=numbers.astype(np.float32))
+
+
+def test_a_state_becomes_a_model(small):
+    config = training.resolve(small({"optimizer.average": 0.5}))
+    model = vit_jax.create(**vars(config.model) | {"num_classes": 4})
+    state, step = training.create_state(config, model), training.make_step(config, model)
+    batch = next(iter(data.batches(config, rows=range(16))))
+    state, _ = step(state, batch)
+    made = training.to_model(model, state)
+    average = jax.tree.map(np.asarray, state.average)
+    step(state, batch)  # uses the state up
+    for name, value in names.Published(functional.split(made)[1]).items():
+        np.testing.assert_array_equal(value, names.Published(average)[name])
+    assert made(batch["image"]).shape == (16, 4) and {"TrainState", "to_model", "make_step"} <= set(dir(training))

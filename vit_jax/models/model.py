@@ -1,13 +1,17 @@
 """What all families' models share: images in, features, a head."""
 
+import math
+import textwrap
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from vit_jax.models import randomness
+from vit_jax.errors import UserError
+from vit_jax.models import randomness, summary
 from vit_jax.models.architecture import Architecture, Preprocessing
 
 
@@ -23,6 +27,16 @@ class Model(nnx.Module):
         self.arch = arch
         self.preprocessing = preprocessing or Preprocessing(arch.image_size)
         self.class_names = class_names
+
+    def __repr__(self) -> str:
+        """Returns a summary that fits a screen: architecture, classes, preprocessing, parameters by group."""
+        counts: dict[str, int] = {}
+        for path, leaf in nnx.to_flat_state(nnx.state(self)):
+            counts[str(path[0])] = counts.get(str(path[0]), 0) + math.prod(leaf.shape)
+        groups = ", ".join(f"{group} {count:,}" for group, count in counts.items())
+        lines = summary.rows(self.arch, self.preprocessing, self.class_names)
+        lines.append(("parameters", f"{sum(counts.values()):,}: {groups}"))
+        return f"{type(self).__name__}\n" + textwrap.indent(summary.table(lines), "  ")
 
     def __call__(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch classes"]:
         """Logits in float32; the features where the model has no head.
@@ -71,6 +85,25 @@ def head(arch: Architecture, features: int, rngs: nnx.Rngs) -> nnx.Linear:
     )
 
 
-def row_keys(key: Array | None, batch: int) -> randomness.Keys | None:
-    """A key a row, of one key or of as many."""
-    return key if key is None or key.ndim else randomness.row_keys(key, batch)
+def row_keys(key: Any, batch: int) -> randomness.Keys | None:
+    """Returns a key a row, of one key or of as many; None of None.
+
+    Args:
+        key: of `jax.random.key`, or of `jax.random.PRNGKey`, which gives the same numbers.
+        batch: how many rows there are.
+
+    Raises:
+        UserError: `key` is no key, or the keys are not as many as the rows.
+    """
+    if key is None:
+        return None
+    kind, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    if kind == jnp.uint32 and shape[-1:] == (2,):
+        key = jax.random.wrap_key_data(jnp.asarray(key))
+    elif kind is None or not jnp.issubdtype(kind, jax.dtypes.prng_key):
+        raise UserError(f"key is {key!r}; give a key such as jax.random.key(0), or leave it out for no dropout")
+    if key.ndim == 0:
+        return randomness.row_keys(key, batch)
+    if key.shape != (batch,):
+        raise UserError(f"there are keys of shape {key.shape} for {batch} images; give one key, or one for each image")
+    return key

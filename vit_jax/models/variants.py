@@ -7,6 +7,7 @@ BiT-R50x1   BiT-R<layers>x<width factor>
 """
 
 import difflib
+import fnmatch
 import re
 from typing import Any, NamedTuple
 
@@ -155,6 +156,17 @@ def name_of(arch: Architecture) -> str | None:
             if getattr(arch, "stages", None) == fields.get("stages"):
                 return name
     return None
+
+
+def list_models(pattern: str = "") -> list[str]:
+    """Returns the names that `vit_jax.create` takes, those of published models; with a pattern those that have it.
+
+    Args:
+        pattern: a part of a name, such as `B/16`, or one with wildcards, such as `R50+*`. Other patch sizes, and any
+            other size by keywords of `create`, are taken, too.
+    """
+    wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    return [name for name in names() if fnmatch.fnmatchcase(name, wanted)]
 
 
 def names() -> list[str]:

@@ -7,10 +7,13 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "TrainState": "vit_jax.training.state",
     "create_state": "vit_jax.training.state",
     "make_step": "vit_jax.training.step",
+    "model_of": "vit_jax.training.start",
     "preprocessed": "vit_jax.training.start",
     "resolve": "vit_jax.training.state",
+    "to_model": "vit_jax.training.state",
     "train": "vit_jax.training.loop",
 }
 
@@ -21,3 +24,7 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'vit_jax.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

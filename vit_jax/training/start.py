@@ -26,16 +26,17 @@ _STRUCTURE = (
 _TRAINING = ("dropout", "attention_dropout", "drop_path", "head_bias", "posemb_std", "scan", "remat", "dtype")
 
 
-def model_of(config: config_lib.Config, folder: epath.Path, class_names: tuple[str, ...] | None = None) -> Model:
-    """The config's model without its parameters; that of the run in `folder` where there is one.
+def model_of(config: Any, folder: epath.Path | None = None, class_names: tuple[str, ...] | None = None) -> Model:
+    """Returns the config's model without its parameters, which `create_state` draws.
 
-    `class_names` are the data set's unless given.
+    It is that of the run in `folder` where there is one. `class_names` are the data set's unless given.
 
     Raises:
         UserError: what is wrong with `config.model`, or `config.init_from` has another architecture.
     """
-    recorded = folder / "model.json"
-    if recorded.exists():
+    config = config_lib.typed(config)
+    recorded = folder / "model.json" if folder else None
+    if recorded and recorded.exists():
         arch, preprocessing, names = read.described(recorded, files.read_json(recorded))
         return abstract(arch.replace(scan=config.model.scan, remat=config.model.remat), preprocessing, names)
     names = data.class_names(config) if class_names is None else class_names

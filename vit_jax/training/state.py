@@ -90,3 +90,12 @@ def create_state(config: Any, model: Model, params: Params | None = None) -> Tra
         params = jax.device_put(params, shardings.params)
     # Copied inside, so that the model's own arrays are not donated with the state.
     return jax.jit(lambda p: initial(config, jax.tree.map(jnp.copy, p)), out_shardings=shardings)(params)
+
+
+def to_model(model: Model, state: TrainState) -> Model:
+    """Returns the model with the weights of a state, averaged ones where averaging is on.
+
+    The weights are copies, since the next step uses up the state's own arrays.
+    """
+    params = state.params if state.average is None else state.average
+    return split(model)[0](jax.tree.map(jnp.copy, params))

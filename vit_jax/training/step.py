@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from vit_jax import sharding
 from vit_jax.data.augment import augment
+from vit_jax.errors import UserError
 from vit_jax.models.functional import split
 from vit_jax.models.model import Model
 from vit_jax.models.randomness import fold_in, row_keys
@@ -24,10 +25,12 @@ Metrics = dict[str, jax.Array]
 def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages.Wrapped:
     """The jitted step: `state, metrics = step(state, batch)`; the state given is used up.
 
-    `batch` has `image` (batch, height, width, 3), uint8 or floats in the model's range, `label` (batch, classes) and
-    `mask` (batch,). `metrics` has `loss`, `gradient_norm` (before clipping) and `learning_rate`, in float32.
-    Augmentation and dropout depend on `config.seed`, the step and the row of the global batch alone. `mesh` is that of
-    the config over all devices unless given.
+    `batch` has `image` (batch, height, width, 3), uint8 or floats in the model's range; `label`, the weights of the
+    classes (batch, classes) or one class an image as integers (batch,); and `mask` (batch,), 1 for the rows that count
+    and 0 for others; without it all count. Other keys are not read. An integer label that is no class makes the loss
+    NaN, since values can't be looked at inside of a compiled step. `metrics` has `loss`, `gradient_norm` (before
+    clipping) and `learning_rate`, in float32. Augmentation and dropout depend on `config.seed`, the step and the row of
+    the global batch alone. `mesh` is that of the config over all devices unless given.
 
     Raises:
         UserError: what is wrong with the config.
@@ -43,9 +46,9 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
     def prepare(batch: Batch, keys: jax.Array) -> Batch:
         """The whole batch normalised and augmented, before it is split."""
         images = model.preprocessing.normalize(batch["image"])
-        labels = jnp.asarray(batch["label"], jnp.float32)
+        mask = jnp.asarray(batch["mask"], jnp.float32) if "mask" in batch else jnp.ones(len(images), jnp.float32)
+        labels = _weights(batch["label"], mask, model.arch.num_classes)
         images, labels = augment(images, labels, fold_in(keys, 0), config.augmentation)
-        mask = jnp.asarray(batch["mask"], jnp.float32)
         batch = {"image": images, "label": labels, "mask": mask, "key": fold_in(keys, 1)}
         return jax.lax.with_sharding_constraint(batch, rows)
 
@@ -97,3 +100,18 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         donate_argnums=0,
         compiler_options=compiler.options(mesh),
     )
+
+
+def _weights(labels: jax.typing.ArrayLike, mask: jax.Array, classes: int) -> jax.Array:
+    """Returns labels as float32 (batch, classes). Raises UserError where they have another shape or type."""
+    labels = jnp.asarray(labels)
+    if labels.shape == (len(mask), classes):
+        return labels.astype(jnp.float32)
+    if labels.shape != (len(mask),) or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise UserError(
+            f"the batch's label has the shape {labels.shape} and the type {labels.dtype}; give the weights of the "
+            f"classes ({len(mask)}, {classes}), or one class an image as integers ({len(mask)},)"
+        )
+    one_hot = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
+    wrong = (mask > 0) & ((labels < 0) | (labels >= classes))
+    return jnp.where(wrong[:, None], jnp.nan, one_hot)

@@ -1,0 +1,56 @@
+"""What a model is in a few lines, for `repr(model)` and `python -m vit_jax.convert --info`."""
+
+import dataclasses
+
+from vit_jax.models import variants
+from vit_jax.models.architecture import Architecture, Preprocessing
+
+# What other lines tell, or what does not belong to the weights; and what follows from the rest in most models.
+_TOLD = ("image_size", "num_classes", "scan", "remat", "dtype")
+_USUAL = (("class_token", True), ("posemb_at", "stem"))
+
+Rows = list[tuple[str, str]]
+
+
+def rows(arch: Architecture, preprocessing: Preprocessing | None, class_names: tuple[str, ...]) -> Rows:
+    """Returns pairs of a word and a text: the architecture, by its published name where one fits, with the fields in
+    which it differs from that; the classes; the preprocessing. `preprocessing` is None where a file does not say it.
+    """
+    name = variants.name_of(arch)
+    if name:
+        usual = dataclasses.asdict(variants.named(name, image_size=arch.image_size))
+    else:
+        usual = {field.name: field.default for field in dataclasses.fields(arch)}
+    differing = {k: v for k, v in dataclasses.asdict(arch).items() if k not in _TOLD and usual[k] != v}
+    fields = ", ".join(f"{key}={value!r}" for key, value in differing.items() if (key, value) not in _USUAL)
+    return [
+        ("architecture", f"{name or arch.family} at {_size(arch.image_size)} pixels"),
+        *([("  with", fields)] if fields else []),
+        ("classes", _classes(arch.num_classes, class_names)),
+        ("preprocessing", _preprocessing(preprocessing)),
+    ]
+
+
+def table(lines: Rows) -> str:
+    """Returns the pairs one a line, the texts below each other."""
+    width = max(len(word) for word, _ in lines)
+    return "\n".join(f"{word:<{width}}  {text}" for word, text in lines)
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _classes(count: int, names: tuple[str, ...]) -> str:
+    if not count:
+        return "none: there is no head"
+    first = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"{count:,}" + (f": {first}" if names else ", without names")
+
+
+def _preprocessing(found: Preprocessing | None) -> str:
+    if found is None:
+        return "not said; the whole image, bilinear, in [-1, 1] is taken"
+    crop = f"shorter side to {found.shorter_side}, then the centre of " if found.shorter_side else "the whole image to "
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (found.mean, found.std))
+    return f"{crop}{_size(found.size)}, {found.interpolation}, mean {mean}, deviation {std}"
