@@ -55,6 +55,19 @@ class Plan:
     total_chip_hours: float | None
 
 
+def from_record(record: dict[str, Any]) -> Plan:
+    """Returns the plan that was written as JSON by `dataclasses.asdict`; other keys of the record are ignored."""
+    known = {field.name: record[field.name] for field in dataclasses.fields(Plan)}
+    times = known["step_seconds"]
+    changes = {
+        "hbm_per_device": Memory(**known["hbm_per_device"]),
+        "step_seconds": StepSeconds(**times) if times else None,
+        "collectives": {op: Moved(**moved) for op, moved in known["collectives"].items()},
+        "kernels": tuple(known["kernels"]),
+    }
+    return Plan(**{**known, **changes})
+
+
 @dataclasses.dataclass(frozen=True)
 class _Found:
     """What a program tells, or for GPUs the analytic part."""
@@ -88,7 +101,7 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
     state = abstract_state(config, model, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if isinstance(mesh, Mesh):
-        found = _compiled(config, model, mesh, where, work)
+        found = _compiled(config, model, mesh, where, work, _held(state))
     else:
         found = _analytic(state, parameters, mesh, where, work, model.arch.dtype)
     estimate = found.times.estimate if found.times else None
@@ -119,10 +132,13 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
     return plan, found.text
 
 
-def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice, work: int) -> _Found:
+def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice, work: int, held: int) -> _Found:
     compiled = compile_step(config, model, mesh, where.chip.hbm)
     if not compiled.fits:
-        return _Found(False, compiled.memory, seconds=compiled.seconds)
+        memory = compiled.memory
+        if memory.arguments is None:  # the compiler refused; of the arguments the state is known all the same
+            memory = dataclasses.replace(memory, arguments=held)
+        return _Found(False, memory, seconds=compiled.seconds)
     program, order = parse(compiled.text), list(mesh.devices.flat)
     return _Found(
         True,
@@ -136,12 +152,18 @@ def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice,
 
 
 def _analytic(state: TrainState, parameters: int, mesh: AbstractMesh, where: Slice, work: int, dtype: str) -> _Found:
-    held = sum(_bytes_a_device(leaf) for leaf in jax.tree.leaves(state))
+    held = _held(state)
     memory = Memory(held, 0, None, None, int(where.chip.hbm))
     if held > where.chip.hbm:
         return _Found(False, memory)
     collectives = gpu_collectives(parameters, dict(mesh.shape), dtype)
     return _Found(None, memory, gpu_seconds(work, collectives, where), _moved(collectives, where, []))
+
+
+def _held(state: TrainState) -> int:
+    """The state's bytes in one device's own memory."""
+    leaves = jax.tree.leaves(state)
+    return sum(_bytes_a_device(leaf) for leaf in leaves if leaf.sharding.memory_kind != "pinned_host")
 
 
 def _bytes_a_device(leaf: jax.ShapeDtypeStruct) -> int:
