@@ -19,7 +19,6 @@ Exit codes: 0 there is a plan, whether the job fits or not; 1 an error, said in 
 Ctrl-C and SIGTERM.
 """
 
-import contextlib
 import logging
 import os
 import pathlib
@@ -76,9 +75,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
 
     def compiled(changes) -> plans.Plan:
         changed = command_line.load_config(_CONFIG.value, [*overrides, *changes])
-        what = f"{search.flags(changes)} for {where}"
-        with watch.progress(what) if where.chip.tpu else contextlib.nullcontext():
-            plan, text = plans.make_plan(changed, where)
+        plan, text = plans.make_plan(changed, where, search.flags(changes))
         if not changes:
             texts.append(text)
         return plan

@@ -11,6 +11,7 @@ from vit_jax import config as config_lib
 from vit_jax import sharding
 from vit_jax.models import flops
 from vit_jax.models.model import Model
+from vit_jax.planning import watch
 from vit_jax.planning.compiling import Memory, compile_step, model_of
 from vit_jax.planning.estimate import StepSeconds, gpu_collectives, gpu_seconds, link, step_seconds
 from vit_jax.planning.program import Collective, parse
@@ -81,8 +82,10 @@ class _Found:
     text: str = ""
 
 
-def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
+def make_plan(config: Any, where: Slice, name: str = "the step") -> tuple[Plan, str]:
     """The plan of a config on a slice, and the compiled program's text (empty where there is none).
+
+    While it compiles, lines of the log say so of `name`.
 
     Raises:
         UserError: a mesh or a batch that does not divide, no libtpu, and what is wrong with the config.
@@ -101,7 +104,8 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
     state = abstract_state(config, model, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if isinstance(mesh, Mesh):
-        found = _compiled(config, model, mesh, where, work, _held(state))
+        with watch.progress(f"{name} for {where}"):
+            found = _compiled(config, model, mesh, where, work, _held(state))
     else:
         found = _analytic(state, parameters, mesh, where, work, model.arch.dtype)
     estimate = found.times.estimate if found.times else None

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -34,16 +35,22 @@ def progress(what: str, every: float = 25.0) -> Iterator[None]:
 def end_at_signals(kept: Callable[[], str], before_end: threading.Lock) -> None:
     """Lets SIGTERM and Ctrl-C end the process with 143 or 130 and a sentence, which ends with what `kept` returns.
 
-    Python's own handlers wait for the compiler, which takes minutes. A thread waits for the signals instead; the caller
-    blocks them, and so does every thread that it starts later. Holding `before_end` puts the end off.
+    A handler of Python waits until the compiler returns, which takes minutes. Python writes the signal's number to a
+    file descriptor at once, and a thread reads it there. Holding `before_end` puts the end off. A signal that is ignored
+    stays so.
     """
     signals = {signal.SIGTERM: "ended by SIGTERM", signal.SIGINT: "interrupted"}
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
 
     def wait() -> None:
-        number = signal.sigwait(signals)
+        number = next(number for number in iter(lambda: reading.recv(1)[0], None) if number in signals)
         with before_end:
             print(f"error: {signals[signal.Signals(number)]}; {kept()}", file=sys.stderr, flush=True)
             os._exit(128 + number)
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     threading.Thread(target=wait, daemon=True).start()
+    signal.set_wakeup_fd(writing.detach())
+    for number in signals:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
