@@ -36,8 +36,8 @@ def end_at_signals(kept: Callable[[], str], before_end: threading.Lock) -> None:
     """Lets SIGTERM and Ctrl-C end the process with 143 or 130 and a sentence, which ends with what `kept` returns.
 
     A handler of Python waits until the compiler returns, which takes minutes. Python writes the signal's number to a
-    file descriptor at once, and a thread reads it there. Holding `before_end` puts the end off. A signal that is ignored
-    stays so.
+    file descriptor at once, and a thread reads it there. Holding `before_end` puts the end off. Ignored signals stay
+    ignored.
     """
     signals = {signal.SIGTERM: "ended by SIGTERM", signal.SIGINT: "interrupted"}
     reading, writing = socket.socketpair()
