@@ -25,7 +25,7 @@ def test_a_signal_ends_with_a_sentence(number, code):
         "from vit_jax.planning import watch",
         "watch.end_at_signals(lambda: 'all is kept', threading.Lock())",
         "print('ready', flush=True)",
-        "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2**31 - 1)",  # as the compiler does, it lets no handler of Python run
+        "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2**31 - 1)",  # no handler of Python runs meanwhile
     )
     with subprocess.Popen(
         [sys.executable, "-c", "\n".join(lines)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
