@@ -58,7 +58,7 @@ def plan(folder: pathlib.Path, name: str, flags: str, topology: str) -> dict[str
     file = folder / f"{name}.json"
     if not file.exists():
         unfinished = file.with_suffix(".partial")
-        command = f"{sys.executable} -m vit_jax.plan {flags} --topology={topology} --json={unfinished}"
+        command = f"{sys.executable} -m vit_jax.plan {flags} --topology={topology} --json={unfinished} --resume"
         print(f"+ {command}", file=sys.stderr, flush=True)
         subprocess.run(shlex.split(command), check=True, stdout=sys.stderr)
         unfinished.rename(file)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 
 import pytest
 
@@ -49,6 +50,25 @@ def test_sweep(start, tmp_path):
     assert "refused" in found[2]
 
 
+def test_a_signal_while_it_compiles(start, tmp_path):
+    """libtpu's own handlers print a stack trace."""
+    pytest.importorskip("libtpu")
+    file = tmp_path / "sweep.json"
+    large = "--config.model.depth=12", "--config.model.scan=false", "--topology=v5e:2x2", f"--json={file}"
+    command = *JOB, *large, "--sweep=global_batch_size=18,16"
+    process = start("plan", *command)
+    lines = [process.stderr.readline() for _ in range(2)]
+    assert "1 of 2: --config.global_batch_size=18: " in lines[0], lines
+    assert "compiling --config.global_batch_size=16 for v5e:2x2" in lines[1], lines
+    process.send_signal(signal.SIGTERM)
+    code, out, err = ended(process)
+    assert (code, out) == (143, "")
+    assert err == f"error: ended by SIGTERM; {file} keeps what is done (1), and --resume goes on from there\n"
+    code, out, err = ended(start("plan", *command))
+    assert code == 1 and "add --resume" in err
+    assert len(json.loads(file.read_text())) == 1
+
+
 def test_gpus(start):
     code, out, err = plan(start, "--topology=h100:4")
     assert code == 0, err
@@ -67,6 +87,7 @@ def test_gpus(start):
         (("--topology=v5e:2x2", "--json=/no/such/folder/plan.json"), ["/no/such/folder"]),
         (("--topology=v5e:2x2", "--largest", "--hlo=step.txt"), ["one program"]),
         (("--topology=v5e:2x2", "--largest", "--sweep=seed=1,2"), ["one at a time"]),
+        (("--topology=v5e:2x2", "--resume"), ["--json=FILE"]),
         (("more",), ["'more'"]),
     ],
 )

@@ -3,11 +3,14 @@
     model = vit_jax.create("B/16", num_classes=1000, image_size=224)
     logits = model(images)
 
-Names are imported when first used, so that the command line answers fast.
+Names are imported when first used, so that the command line answers fast. Importing this package imports no JAX; where
+libtpu is installed and nothing shows a TPU, it sets the environment variables that keep libtpu quiet (`no_tpu.py`).
 """
 
 import importlib
 from typing import Any
+
+from vit_jax import no_tpu
 
 __version__ = "0.1.0"
 
@@ -24,6 +27,8 @@ _PUBLIC = {
 _FOLDERS = ("checkpoints", "config", "data", "evaluation", "models", "sharding", "training")
 
 __all__ = [*_PUBLIC, *_FOLDERS]
+
+no_tpu.quiet()
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,11 @@
 
     python -m vit_jax.plan --config=configs/pretrain.py:H/14,imagenet2012 --topology=v5e:16x16 --config.mesh.fsdp=128
 
-says whether it fits, how long it takes and what moves; and if it does not fit, with what it would. `--json=FILE` writes
-the same for programs (of a job that does not fit, under `nearest`, the one that does), `--hlo=FILE` the compiled text.
+says whether it fits, how long it takes and what moves. If it does not fit, other settings are compiled, and of those
+that fit the one with the fewest chip-hours is recommended. `--json=FILE` writes the same for programs (the recommended
+plan under `nearest`, all that were compiled under `tried`), after each plan anew; `--resume` goes on after an
+interruption. `--hlo=FILE` writes the compiled text.
+
 Several slices: `--slices=4`. GPUs, `--topology=h100:64`, are planned by the analytic part alone, since nothing here
 compiles for them.
 
@@ -12,16 +15,14 @@ compiles for them.
 
 A scanned model compiles in a minute or two, an unrolled one in several. Wants libtpu: pip install '.[tpu]'.
 
-Exit codes: 0 there is a plan, whether the job fits or not; 1 an error, said in one sentence.
+Exit codes: 0 there is a plan, whether the job fits or not; 1 an error, said in one sentence; 130 and 143 ended by
+Ctrl-C and SIGTERM.
 """
 
-import dataclasses
-import json
 import logging
 import os
 import pathlib
 import sys
-from typing import Any
 
 from absl import flags
 
@@ -35,6 +36,7 @@ _TOPOLOGY = flags.DEFINE_string(
 )
 _SLICES = flags.DEFINE_integer("slices", 1, "How many such slices.")
 _JSON = flags.DEFINE_string("json", None, "Write the plan there (with --sweep and --largest a list of plans).")
+_RESUME = flags.DEFINE_bool("resume", False, "Keep what --json holds of this very command, and compile the rest.")
 _HLO = flags.DEFINE_string("hlo", None, "Write the compiled program's text there.")
 _SWEEP = flags.DEFINE_multi_string("sweep", [], "KEY=VALUE,VALUE,… of the config; may be given several times.")
 _LARGEST = flags.DEFINE_bool("largest", False, "Find the largest batch that fits.")
@@ -50,6 +52,8 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
         raise UserError("for which slice? add --topology=v5e:16x16, say")
     if (axes or _LARGEST.value) and _HLO.value:
         raise UserError("--hlo writes one program; leave out --sweep and --largest")
+    if _RESUME.value and (_HLO.value or not _JSON.value):
+        raise UserError("--resume goes on with the plans of --json=FILE, and without --hlo; set these so")
     if axes and _LARGEST.value:
         raise UserError("--sweep and --largest are two questions; ask one at a time")
     config = command_line.load_config(_CONFIG.value, overrides)
@@ -58,49 +62,59 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
             raise UserError(f"{file} can't be written, because its folder does not exist; make it first")
     # Where there is a TPU, it stays free; what is compiled is for another one.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from vit_jax.planning import plans, report, search, slices  # imports JAX: after the config is known to be right
+    from vit_jax.planning import plans, records, report, search, slices, watch  # JAX comes after the config is checked
 
     where = slices.parse(_TOPOLOGY.value, _SLICES.value)
+    question = "sweep" if axes else "largest" if _LARGEST.value else "plan"
+    made_with = records.made_with(question, config, str(where), where.slices)
+    known = records.Records(_JSON.value, made_with, _RESUME.value)
+    if known.count:
+        _LOG.info("%s keeps %d plans; the rest is compiled", _JSON.value, known.count)
+    watch.end_at_signals(known.kept, known.lock)
+    texts: list[str] = []
 
-    def make(changes) -> plans.Plan:
+    def compiled(changes) -> plans.Plan:
         changed = command_line.load_config(_CONFIG.value, [*overrides, *changes])
-        return plans.make_plan(changed, where)[0]
+        plan, text = plans.make_plan(changed, where, search.flags(changes))
+        if not changes:
+            texts.append(text)
+        return plan
 
+    make = known.remembering(compiled)
     if axes:
         tried = search.sweep(make, axes)
         command_line.say(report.comparison(tried))
-        _write_json([_record(*t) for t in tried])
+        known.write(tried, complete=True)
         return 0
     if _LARGEST.value:
         unit = _rows(config, where.devices)
         tried = search.largest_batch(make, unit * config.accumulation_steps, config.global_batch_size)
         command_line.say(report.comparison(tried))
+        known.write(tried, complete=True)
         fitting = [t.plan for t in tried if t.plan and t.plan.fits]
         if not fitting:
             raise UserError(f"on {where} not even a batch of {unit * config.accumulation_steps} images fits")
         largest = fitting[-1].global_batch_size
         command_line.say("", f"the largest batch that fits is {largest:,}, {largest / where.devices:g} a device")
-        _write_json([_record(*t) for t in tried])
         return 0
 
-    if where.chip.tpu:
-        _LOG.info("compiling for %s", where)
-    plan, text = plans.make_plan(config, where)
+    plan = make(())
     command_line.say(report.table(plan))
-    record = dataclasses.asdict(plan)
+    tried, nearest = [], None
     if plan.fits is False and where.chip.tpu:
         command_line.say("", "it does not fit; trying what would make it fit")
         tried = list(search.what_fits(make, plan, config))
+        nearest = search.cheapest(tried)
         command_line.say(report.comparison(tried))
-        if tried and tried[-1].plan and tried[-1].plan.fits:
-            command_line.say(f"it fits with {search.flags(tried[-1].overrides)}")
-            record["nearest"] = _record(*tried[-1])
+        if nearest and nearest.plan:
+            said = f"it fits with {search.flags(nearest.overrides)}, the fewest chip-hours of what was tried:"
+            command_line.say("", said, "", report.table(nearest.plan))
         else:
             command_line.say("nothing of this makes it fit; take a larger slice or a smaller model")
-    _write_json(record)
+    known.write([search.Tried((), plan, ""), *tried], complete=True, nearest=nearest)
     if _HLO.value:
-        if text:
-            pathlib.Path(_HLO.value).write_text(text)
+        if texts[0]:
+            pathlib.Path(_HLO.value).write_text(texts[0])
         else:
             _LOG.warning("there is no program to write to %s", _HLO.value)
     return 0
@@ -118,16 +132,6 @@ def _axis(text: str) -> tuple[str, list[str]]:
 def _rows(config: config_lib.Config, devices: int) -> int:
     """Devices that the batch is split over."""
     return devices // max(1, config.mesh.tensor * config.mesh.sequence)
-
-
-def _record(overrides: Any, plan: Any, refused: str) -> dict[str, Any]:
-    record = {"settings": dict(overrides)}
-    return {**record, **dataclasses.asdict(plan)} if plan else {**record, "refused": refused}
-
-
-def _write_json(value: Any) -> None:
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(value, indent=2) + "\n")
 
 
 if __name__ == "__main__":

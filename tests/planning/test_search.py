@@ -8,6 +8,7 @@ from vit_jax.config import Config, Model
 from vit_jax.errors import UserError
 from vit_jax.planning import search
 from vit_jax.planning.compiling import Memory
+from vit_jax.planning.estimate import StepSeconds
 from vit_jax.planning.plans import Plan
 
 GIB = 2**30
@@ -34,49 +35,93 @@ def test_a_sweep_ranks_what_fits_by_speed():
     assert [tried.refused for tried in found if tried.plan is None] == ["no"]
 
 
+def tried_for(fits, first=None, config=None, hours=lambda settings: 1.0):
+    """What is tried where `fits(settings)` says what fits; more settings take less memory."""
+
+    def make(overrides):
+        settings = dict(overrides)
+        parts = int(settings.get("accumulation_steps", 1))
+        memory = Memory(None, None, None, 32 * GIB // parts, 16 * GIB)
+        return plan(fits=fits(settings), hbm_per_device=memory, total_chip_hours=hours(settings))
+
+    return list(search.what_fits(make, first or plan(fits=False), config or Config()))
+
+
+def written(tried):
+    return [search.flags(one.overrides).replace("--config.", "") for one in tried]
+
+
+SPLIT = "mesh.data=1 mesh.fsdp=8"
+
+
+def test_each_is_tried_alone_and_the_cheapest_is_taken():
+    hours = {"accumulation_steps": 9.0, "model.remat": 5.0, "mesh.fsdp": 7.0}
+    tried = tried_for(lambda settings: True, hours=lambda settings: min(hours.get(key, 99.0) for key in settings))
+    assert written(tried) == ["accumulation_steps=2", "model.remat=dots", SPLIT]
+    assert search.cheapest(tried) is tried[1]
+    assert search.cheapest(tried_for(lambda settings: False)) is None
+
+
+def test_parts_double_until_it_fits():
+    tried = tried_for(lambda settings: settings.get("accumulation_steps") == "4")
+    assert written(tried)[:2] == ["accumulation_steps=2", "accumulation_steps=4"]
+    assert search.cheapest(tried).overrides == (("accumulation_steps", "4"),)
+
+
 @pytest.mark.parametrize(
     ("enough", "expected"),
     [
-        ({"mesh.fsdp"}, "--config.mesh.data=1 --config.mesh.fsdp=8"),
-        ({"model.remat"}, "--config.mesh.data=1 --config.mesh.fsdp=8 --config.model.remat=dots"),
-        (
-            {"accumulation_steps"},
-            "--config.mesh.data=1 --config.mesh.fsdp=8 --config.model.remat=full --config.accumulation_steps=2",
-        ),
+        ({"mesh.fsdp", "model.remat"}, f"{SPLIT} model.remat=dots"),
+        ({"mesh.fsdp", "accumulation_steps"}, f"{SPLIT} accumulation_steps=2"),
+        ({"model.remat", "accumulation_steps"}, f"{SPLIT} model.remat=dots accumulation_steps=2"),
     ],
 )
-def test_what_would_make_it_fit(enough, expected):
-    def make(overrides):
-        return plan(fits=enough <= {key for key, _ in overrides})
+def test_combinations_where_nothing_fits_alone(enough, expected):
+    tried = tried_for(lambda settings: enough <= settings.keys())
+    assert search.flags(search.cheapest(tried).overrides).replace("--config.", "") == expected
 
-    *failed, last = search.what_fits(make, plan(fits=False), Config())
-    assert search.flags(last.overrides) == expected
-    assert last.plan.fits
-    assert not any(tried.plan.fits for tried in failed)
+
+def test_a_state_without_room_is_split_first():
+    full = plan(fits=False, hbm_per_device=Memory(16 * GIB, None, None, 20 * GIB, 16 * GIB))
+    assert written(tried_for(lambda settings: True, full)) == [SPLIT]
+
+
+def test_parts_that_save_nothing_are_not_halved_again():
+    tried = search.what_fits(lambda overrides: plan(fits=False), plan(fits=False), Config())
+    assert written(tried)[:3] == ["accumulation_steps=2", "accumulation_steps=4", "model.remat=dots"]
 
 
 def test_the_batch_becomes_smaller_only_where_no_parts_are_left():
-    tried = list(search.what_fits(lambda overrides: plan(fits=False), plan(fits=False), Config()))
-    last = [dict(t.overrides) for t in tried]
-    assert [c.get("accumulation_steps") for c in last] == [None, None, None, "2", "4", "8", "1", "1", "1"]
-    assert [c.get("global_batch_size") for c in last[-3:]] == ["32", "16", "8"]
+    tried = tried_for(lambda settings: settings.get("global_batch_size") == "16")
+    sizes = [dict(one.overrides).get("global_batch_size") for one in tried]
+    assert sizes == [None] * (len(tried) - 2) + ["32", "16"]
+    assert [dict(one.overrides).get("accumulation_steps") for one in tried[-5:]] == ["2", "4", "8", "1", "1"]
 
 
 def test_what_is_set_already_is_not_tried_again():
     config = Config(accumulation_steps=4, model=Model(remat="dots"))
     split = plan(fits=False, mesh={"fsdp": 8, "tensor": 1, "sequence": 1})
-    tried = search.what_fits(lambda overrides: plan(fits=False), split, config)
-    assert [next(tried).overrides[-1] for _ in range(2)] == [("model.remat", "full"), ("accumulation_steps", "8")]
+    found = written(tried_for(lambda settings: False, split, config))
+    assert found[:3] == ["accumulation_steps=8", "model.remat=full", "model.remat=full accumulation_steps=8"]
 
 
 def test_the_state_is_split_over_as_many_devices_as_divide_it():
     def make(overrides):
-        if int(dict(overrides)["mesh.fsdp"]) > 4:
+        settings = dict(overrides)
+        if int(settings.get("mesh.fsdp", 1)) > 4:
             raise UserError("no")
-        return plan(fits=True)
+        return plan(fits="mesh.fsdp" in settings)
 
-    (tried,) = search.what_fits(make, plan(fits=False), Config())
-    assert search.flags(tried.overrides) == "--config.mesh.data=2 --config.mesh.fsdp=4"
+    *_, last = search.what_fits(make, plan(fits=False), Config())
+    assert search.flags(last.overrides) == "--config.mesh.data=2 --config.mesh.fsdp=4"
+
+
+def test_each_line_says_memory_step_and_hours(caplog):
+    times = StepSeconds(0.474, 0.2, 0.1, 0.0, 0.4)
+    found = plan(hbm_per_device=Memory(1, 1, 1, 8 * GIB, 16 * GIB), step_seconds=times, total_chip_hours=312.4)
+    with caplog.at_level("INFO", "vit_jax.planning.search"):
+        search.sweep(lambda overrides: found, [("mesh.fsdp", ["1", "4"])])
+    assert caplog.messages[1] == "2 of 2: --config.mesh.fsdp=4: 8.00 of 16.00 GiB, 474 ms, 312 chip-hours"
 
 
 @pytest.mark.parametrize("limit", [8, 100, 640, 1000])

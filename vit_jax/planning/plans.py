@@ -11,6 +11,7 @@ from vit_jax import config as config_lib
 from vit_jax import sharding
 from vit_jax.models import flops
 from vit_jax.models.model import Model
+from vit_jax.planning import watch
 from vit_jax.planning.compiling import Memory, compile_step, model_of
 from vit_jax.planning.estimate import StepSeconds, gpu_collectives, gpu_seconds, link, step_seconds
 from vit_jax.planning.program import Collective, parse
@@ -55,6 +56,19 @@ class Plan:
     total_chip_hours: float | None
 
 
+def from_record(record: dict[str, Any]) -> Plan:
+    """Returns the plan that was written as JSON by `dataclasses.asdict`; other keys of the record are ignored."""
+    known = {field.name: record[field.name] for field in dataclasses.fields(Plan)}
+    times = known["step_seconds"]
+    changes = {
+        "hbm_per_device": Memory(**known["hbm_per_device"]),
+        "step_seconds": StepSeconds(**times) if times else None,
+        "collectives": {op: Moved(**moved) for op, moved in known["collectives"].items()},
+        "kernels": tuple(known["kernels"]),
+    }
+    return Plan(**{**known, **changes})
+
+
 @dataclasses.dataclass(frozen=True)
 class _Found:
     """What a program tells, or for GPUs the analytic part."""
@@ -68,8 +82,10 @@ class _Found:
     text: str = ""
 
 
-def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
+def make_plan(config: Any, where: Slice, name: str = "the step") -> tuple[Plan, str]:
     """The plan of a config on a slice, and the compiled program's text (empty where there is none).
+
+    While it compiles, lines of the log say so of `name`.
 
     Raises:
         UserError: a mesh or a batch that does not divide, no libtpu, and what is wrong with the config.
@@ -88,7 +104,8 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
     state = abstract_state(config, model, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if isinstance(mesh, Mesh):
-        found = _compiled(config, model, mesh, where, work)
+        with watch.progress(f"{name} for {where}"):
+            found = _compiled(config, model, mesh, where, work, _held(state))
     else:
         found = _analytic(state, parameters, mesh, where, work, model.arch.dtype)
     estimate = found.times.estimate if found.times else None
@@ -119,10 +136,13 @@ def make_plan(config: Any, where: Slice) -> tuple[Plan, str]:
     return plan, found.text
 
 
-def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice, work: int) -> _Found:
+def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice, work: int, held: int) -> _Found:
     compiled = compile_step(config, model, mesh, where.chip.hbm)
     if not compiled.fits:
-        return _Found(False, compiled.memory, seconds=compiled.seconds)
+        memory = compiled.memory
+        if memory.arguments is None:  # the compiler refused; of the arguments the state is known all the same
+            memory = dataclasses.replace(memory, arguments=held)
+        return _Found(False, memory, seconds=compiled.seconds)
     program, order = parse(compiled.text), list(mesh.devices.flat)
     return _Found(
         True,
@@ -136,12 +156,18 @@ def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice,
 
 
 def _analytic(state: TrainState, parameters: int, mesh: AbstractMesh, where: Slice, work: int, dtype: str) -> _Found:
-    held = sum(_bytes_a_device(leaf) for leaf in jax.tree.leaves(state))
+    held = _held(state)
     memory = Memory(held, 0, None, None, int(where.chip.hbm))
     if held > where.chip.hbm:
         return _Found(False, memory)
     collectives = gpu_collectives(parameters, dict(mesh.shape), dtype)
     return _Found(None, memory, gpu_seconds(work, collectives, where), _moved(collectives, where, []))
+
+
+def _held(state: TrainState) -> int:
+    """The state's bytes in one device's own memory."""
+    leaves = jax.tree.leaves(state)
+    return sum(_bytes_a_device(leaf) for leaf in leaves if leaf.sharding.memory_kind != "pinned_host")
 
 
 def _bytes_a_device(leaf: jax.ShapeDtypeStruct) -> int:

@@ -22,7 +22,7 @@ def table(plan: Plan) -> str:
         parts = ("arguments", memory.arguments), ("outputs", memory.outputs), ("temporaries", memory.temporaries)
         rows.append(("memory a device", ", ".join(f"{name} {_gib(size)}" for name, size in parts)))
     elif memory.arguments is not None:
-        rows.append(("memory a device", f"state {_gib(memory.arguments)}; temporaries are not known without a program"))
+        rows.append(("memory a device", f"state {_gib(memory.arguments)}; the rest is not known without a program"))
     rows.append(("operations", f"{plan.flops_per_step:.4g} a step, {plan.total_exaflops:.4g} exaFLOPs in all"))
     if times:
         rows += [

@@ -88,6 +88,9 @@ def devices(where: Slice) -> list[Any]:
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }.items():
         os.environ.setdefault(key, value)
+    arguments = os.environ.get("LIBTPU_INIT_ARGS", "")
+    if "install_signal_handlers" not in arguments:  # they print a stack trace at SIGTERM
+        os.environ["LIBTPU_INIT_ARGS"] = f"{arguments} --install_signal_handlers=false".strip()
     options: dict[str, Any] = {}
     if where.slices > 1:
         options["num_slices"] = where.slices

@@ -1,0 +1,103 @@
+"""The JSON of a search: what an interruption leaves, and what is never written over."""
+
+import dataclasses
+import json
+
+import pytest
+
+from vit_jax.config import Config
+from vit_jax.errors import UserError
+from vit_jax.planning import plans, records, search, slices
+
+AXES = [("global_batch_size", ["16", "18", "32"])]
+
+
+@pytest.fixture(scope="module")
+def gpu(small):
+    """A plan that takes no compiler."""
+    return plans.make_plan(small({"data.name": "digits", "data.num_examples": 1024, "data.num_classes": 10}),
+                           slices.parse("h100:4"))[0]  # fmt: skip
+
+
+@pytest.fixture
+def make(gpu):
+    """Makes plans, refuses a batch of 18, is interrupted at one of 32 as long as `stop`."""
+
+    def make(overrides):
+        make.calls.append(dict(overrides)["global_batch_size"])
+        if make.calls[-1] == "18":
+            raise UserError("no 18")
+        if make.calls[-1] == "32" and make.stop:
+            raise KeyboardInterrupt
+        return gpu
+
+    make.calls, make.stop = [], True
+    return make
+
+
+def made(question="sweep", **changes):
+    return records.made_with(question, Config(**changes), "v5e:2x2", 1)
+
+
+def interrupted(file, make):
+    with pytest.raises(KeyboardInterrupt):
+        search.sweep(records.Records(file, made(), False).remembering(make), AXES)
+
+
+def test_an_interrupted_sweep_goes_on(tmp_path, make):
+    file = tmp_path / "sweep.json"
+    interrupted(file, make)
+    assert [record["settings"]["global_batch_size"] for record in json.loads(file.read_text())] == ["16", "18"]
+    make.calls, make.stop = [], False
+    known = records.Records(file, made(), True)
+    tried = search.sweep(known.remembering(make), AXES)
+    assert make.calls == ["32"]
+    assert [one.refused for one in tried] == ["", "", "no 18"]
+    known.write(tried, complete=True)
+    assert len(json.loads(file.read_text())) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
+
+
+def test_an_interrupted_sweep_is_not_started_anew(tmp_path, make):
+    file = tmp_path / "sweep.json"
+    interrupted(file, make)
+    with pytest.raises(UserError, match="add --resume"):
+        records.Records(file, made(), False)
+    known = records.Records(file, made(), True)
+    known.write([], complete=True)
+    records.Records(file, made(), False)  # a complete one may be replaced
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"), [(made("largest"), "largest"), (made(seed=7), "config"), ({**made(), "jax": "0.1"}, "0.1")]
+)
+def test_plans_of_other_settings_are_refused(tmp_path, make, theirs, said):
+    file = tmp_path / "sweep.json"
+    interrupted(file, make)
+    before = file.read_text()
+    with pytest.raises(UserError, match=said):
+        records.Records(file, theirs, True)
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize("text", ["notes", "[1, 2]", '{"lr": 1}'])
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_of_something_else_is_refused(tmp_path, text, resume):
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(UserError, match="holds no plans"):
+        records.Records(tmp_path / "mine.json", made(), resume)
+
+
+def test_one_plan_keeps_what_was_tried(tmp_path, gpu):
+    file = tmp_path / "plan.json"
+    known = records.Records(file, made("plan"), False)
+    make = known.remembering(lambda overrides: gpu)
+    first, *others = [search.Tried(o, make(o), "") for o in ((), (("seed", "1"),), (("seed", "2"),))]
+    assert [record["settings"] for record in json.loads(file.read_text())["tried"]] == [{"seed": "1"}, {"seed": "2"}]
+    known.write([first, *others], complete=True, nearest=others[1])
+    found = json.loads(file.read_text())
+    assert found.keys() >= dataclasses.asdict(gpu).keys()
+    assert found["nearest"]["settings"] == {"seed": "2"}
+    assert plans.from_record(found) == gpu
+    again = records.Records(file, made("plan"), True)
+    assert again.remembering(lambda overrides: 1 / 0)(()) == gpu
