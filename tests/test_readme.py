@@ -16,10 +16,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 SMALLER = {'"B/16", num_classes=1000, image_size=224': '"Ti/16", depth=2, image_size=32', "300": "2", "/tmp/": "./"}
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
+@pytest.fixture
+def place(tmp_path):
     """A folder with what the blocks name: a run, a checkpoint and two photographs."""
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path
     (folder / "vit_digits").mkdir()
     vit_jax.save(vit_jax.create("Ti/2", depth=1, image_size=8), folder / "vit_digits" / "model.npz")
     vit_jax.save(vit_jax.create("Ti/16", depth=1, image_size=32, mlp="gelu_erf"), folder / "ViT-B_16.npz")
@@ -28,16 +28,13 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=[block.partition("\n")[0] for block in BLOCKS])
-def test_blocks(block, place, monkeypatch):
+def test_the_python_of_the_readme(place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setenv("TFDS_DATA_DIR", str(place))
-    for written, smaller in SMALLER.items():
-        block = block.replace(written, smaller)
-    assert "/tmp" not in block
-    exec(block, {"jax": jax, "vit_jax": vit_jax, "images": np.zeros((2, 32, 32, 3), np.uint8)})
-
-
-def test_what_the_blocks_leave(place):
     assert len(BLOCKS) == 2
+    for block in BLOCKS:
+        for written, smaller in SMALLER.items():
+            block = block.replace(written, smaller)
+        assert "/tmp" not in block
+        exec(block, {"jax": jax, "vit_jax": vit_jax, "images": np.zeros((2, 32, 32, 3), np.uint8)})
     assert (place / "run" / "model.npz").exists() and vit_jax.load(place / "mine.npz").arch.num_classes == 10

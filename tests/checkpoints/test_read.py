@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import pathlib
+import sys
+import types
 import zipfile
 
 import numpy as np
@@ -222,7 +224,13 @@ def test_a_side_files_values_have_types(tmp_path, drawn, key, value, message):
     [
         ([], "config.json is no JSON object"),
         ({"num_heads": "x", "embed_dim": 16}, "num_heads is 'x' .str.; it takes int"),
-        ({"pretrained_cfg": {"input_size": 3}, "num_heads": 2, "embed_dim": 16}, "none of a known model"),
+        (
+            {"pretrained_cfg": {"input_size": 3}, "num_heads": 2, "embed_dim": 16},
+            "input_size is 3 .int.; it takes a tuple",
+        ),
+        ({"num_heads": 2, "model_args": 3}, "model_args is 3 .int.; it takes dict"),
+        ({"num_heads": 2, "embed_dim": 16, "architecture": 3}, "architecture is 3 .int.; it takes str"),
+        ({"num_heads": 2, "embed_dim": 16, "act_layer": ["x"]}, "act_layer is"),
         ({"num_heads": 2, "embed_dim": 16, "label_names": ["a"]}, "1 names of classes where 3 are needed"),
         ({"num_heads": 2, "embed_dim": 16, "label_names": "abc"}, "none of a known model"),
     ],
@@ -233,8 +241,30 @@ def test_a_librarys_config_has_types(file, content, message):
         vit_jax.load(file)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("vision_config", [1], "vision_config is .1. .list.; it takes dict"),
+        ("hidden_act", {}, "hidden_act is .* .dict.; it takes str"),
+        ("image_size", "16", "image_size is '16' .str.; it takes int or a tuple"),
+        ("id2label", ["a", "b", "c"], "id2label is .* .list.; it takes dict"),
+        ("id2label", {"5": "a", "7": "b", "9": "c"}, "the keys of id2label are not the numbers from 0 to 2"),
+        ("id2label", {"0": "a"}, "1 names of classes where 3 are needed"),
+    ],
+)
+def test_transformers_config_has_types(tmp_path, drawn, key, value, message):
+    path = tmp_path / "model.safetensors"
+    vit_jax.save(drawn(mlp="gelu_erf"), path, format="transformers")
+    rewrite(path, lambda arrays: arrays)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, key: value}))
+    with pytest.raises(UserError, match=message):
+        vit_jax.load(path)
+
+
 def test_info(file, drawn):
     told = info.describe(file)
+    assert f"size           {file.stat().st_size:,} bytes" in told
     for line in ("format         timm", "num_heads=2", "classes        3: a, ä, ß", "vit at 16x16 pixels"):
         assert line in told
     count = sum(array.size for array in arrays_of(file).values())
@@ -244,7 +274,31 @@ def test_info(file, drawn):
     assert "Ti/16 at 32x32" in told and "qkv_bias=False" in told and "no head" in told and "width" not in told
 
 
-def test_the_command_for_pytorch_is_python():
-    sentence = hints.other_suffix(pathlib.Path("x.pth"))
-    program = sentence[sentence.index('-c "') + 4 : sentence.rindex('" x.pth')]
-    compile(program, "command", "exec")
+def test_the_command_for_pytorch_runs(monkeypatch):
+    """With stand-ins for PyTorch and safetensors: the weights are found under any key, and none is an error."""
+    sentence = hints.other_suffix(pathlib.Path("a b.pth"))
+    assert sentence.endswith(" 'a b.pth' 'a b.safetensors'")
+    program = sentence[sentence.index('-c "') + 4 : sentence.rindex('" ')]
+    saved: list = []
+    loaded: dict = {}
+    torch = types.ModuleType("torch")
+    torch.load = lambda path, map_location, weights_only: loaded["it"] if weights_only else None
+    torch.is_tensor = lambda value: isinstance(value, Tensor)
+    package, module = types.ModuleType("safetensors"), types.ModuleType("safetensors.torch")
+    package.torch, module.save_file = module, lambda arrays, path: saved.append((sorted(arrays), path))
+    for name, stub in (("torch", torch), ("safetensors", package), ("safetensors.torch", module)):
+        monkeypatch.setitem(sys.modules, name, stub)
+    monkeypatch.setattr(sys, "argv", ["-c", "in", "out"])
+    weights = {"w": Tensor(), "v": Tensor()}
+    for content in (weights, {"state_dict": weights}, {"model_ema": weights, "loss": Tensor(), "epoch": 1}):
+        loaded["it"] = content
+        exec(program, {})
+        assert saved.pop() == (["v", "w"], "out")
+    loaded["it"] = {"model": {"state_dict": weights}}
+    with pytest.raises(SystemExit, match="no weights found in in"):
+        exec(program, {})
+    assert not saved
+
+
+class Tensor:
+    contiguous = clone = lambda self: self

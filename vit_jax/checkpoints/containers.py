@@ -29,6 +29,7 @@ class Container(Protocol):
 
     path: epath.Path
     shapes: dict[str, Shape]
+    size: int  # of the file, of all shards, in bytes
     types: dict[str, str]  # the types of the arrays as NumPy names them, such as float32 or bfloat16
     metadata: dict[str, str]
 
@@ -70,6 +71,7 @@ class Npz:
         self.shapes: dict[str, Shape] = {}
         self.types: dict[str, str] = {}
         try:
+            self.size = path.stat().length
             with path.open("rb") as file, zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
                     self._add(archive, member)
@@ -125,7 +127,7 @@ class Safetensors:
     def __init__(self, path: epath.Path):
         self.path = path
         try:
-            size = path.stat().length
+            self.size = size = path.stat().length
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 if not 2 <= length <= min(size - 8, 100_000_000):
@@ -214,6 +216,7 @@ class Sharded:
         if missing := [file for file in files if not (path.parent / file).exists()]:
             raise UserError(f"{path} names {len(files)} shards, of which are missing: {', '.join(missing[:5])}")
         self._shards = {file: Safetensors(path.parent / file) for file in files}
+        self.size = sum(shard.size for shard in self._shards.values())
         for name, file in places.items():
             if name not in self._shards[file].shapes:
                 raise UserError(f"{path} says that {file} holds {name[:80]}, and it does not; fetch both again")

@@ -1,6 +1,7 @@
 """What a user is told who names something that is no checkpoint of a known format: how such weights are had."""
 
 import re
+import shlex
 
 from etils import epath
 
@@ -8,7 +9,9 @@ from etils import epath
 _TO_SAFETENSORS = (
     'python -c "import sys, torch, safetensors.torch as s; '
     "d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
-    "d = next((d[k] for k in ('state_dict', 'model', 'teacher', 'module') if isinstance(d.get(k), dict)), d); "
+    "n = lambda c: sum(map(torch.is_tensor, c.values())) if isinstance(c, dict) else 0; "
+    "d = max([*map(d.get, ('teacher', 'state_dict', 'model')), d, *d.values()], key=n); "
+    "n(d) or sys.exit('no weights found in ' + sys.argv[1]); "
     's.save_file({k: v.contiguous().clone() for k, v in d.items() if torch.is_tensor(v)}, sys.argv[2])"'
 )
 _PYTORCH = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".tar")
@@ -29,7 +32,8 @@ def other_suffix(path: epath.Path) -> str:
         target = "model.safetensors" if target == "pytorch_model.safetensors" else target
         return (
             f"{path} is a pickle of PyTorch, which is not read here, since loading one can run any program; turn it "
-            f"into safetensors where PyTorch is installed: {_TO_SAFETENSORS} {path} {path.parent / target}"
+            f"into safetensors where PyTorch is installed: {_TO_SAFETENSORS} {shlex.quote(str(path))} "
+            f"{shlex.quote(str(path.parent / target))}"
         )
     if path.suffix in _OTHERS:
         return (

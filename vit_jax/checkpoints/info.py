@@ -14,8 +14,9 @@ from vit_jax.models.build import abstract
 def describe(path: epath.PathLike, **keywords: Any) -> str:
     """Returns a table of what a file or a run's folder holds; no weights are read, except a run's own checkpoint.
 
-    The lines are the format, the architecture (the published name where one fits, and the fields in which it differs
-    from `vit_jax.create` of that name), classes, preprocessing, parameters and operations of an image's forward pass.
+    The lines are the format, the file's size, the architecture (the published name where one fits, and the fields in
+    which it differs from `vit_jax.create` of that name), classes, preprocessing, parameters and operations of an
+    image's forward pass.
 
     Raises:
         UserError: see `read`.
@@ -26,6 +27,7 @@ def describe(path: epath.PathLike, **keywords: Any) -> str:
     return summary.table(
         [
             ("format", file.format),
+            *([] if file.size is None else [("size", f"{file.size:,} bytes")]),
             *summary.rows(file.architecture, file.preprocessing, file.class_names),
             ("parameters", f"{count:,}"),
             ("operations", f"{operations / 1e9:,.4g} GFLOPs an image, 2 a multiply-add"),

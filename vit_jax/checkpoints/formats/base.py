@@ -13,6 +13,7 @@ from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.build import abstract_params
 from vit_jax.models.names import flatten, places
+from vit_jax.values import as_hint, wording
 
 NOTHING: Mapping[str, Shape] = {}
 
@@ -38,6 +39,23 @@ class About(NamedTuple):
         if keyword not in self.keywords:
             raise UserError(f"{self.name} does not say {what}; say it with {keyword}=…")
         return self.keywords[keyword]
+
+    def setting(self, key: str, hint: Any, default: Any = None, of: Mapping[str, Any] | None = None) -> Any:
+        """Returns a value of config.json, or of the object `of` in it; `default` where it is missing or null.
+
+        Raises:
+            UserError: the value is of another type than `hint`.
+        """
+        value = (self.config if of is None else of).get(key)
+        if value is None:
+            return default
+        try:
+            return as_hint(hint, value)
+        except TypeError:
+            raise UserError(
+                f"config.json beside {self.name} can't be used: {key} is {value!r:.80} ({type(value).__name__}); it "
+                f"takes {wording(hint)}"
+            ) from None
 
     def fields_of(self, family: type[Architecture]) -> dict[str, Any]:
         """The keywords that a family has: of the computation, or for what the file does not tell."""

@@ -34,22 +34,26 @@ class Timm:
     def describe(self, shapes: Mapping[str, Shape], about: About) -> Description:
         """See `base.Format.describe`."""
         config, keywords = about.config, about.keywords
-        args = config if "embed_dim" in config else config.get("model_args", {})
+        args = config if "embed_dim" in config else about.setting("model_args", dict, {})
         width, _, *patch = shapes["patch_embed.proj.weight"]
         qk_norm = shapes.get("blocks.0.attn.q_norm.weight")
-        heads = torch.first(width // qk_norm[0] if qk_norm else None, args.get("num_heads"), keywords.get("num_heads"))
-        if heads is None and "architecture" in config:
-            heads = _published_heads(config["architecture"], width)
+        told, name = about.setting("num_heads", int, of=args), about.setting("architecture", str, "")
+        heads = torch.first(width // qk_norm[0] if qk_norm else None, told, keywords.get("num_heads"))
+        if heads is None and name:
+            heads = _published_heads(name, width)
         if heads is None:
             heads = about.need("num_heads", "how many heads its fused queries, keys and values have")
         mlp_dim, packed = shapes["blocks.0.mlp.fc2.weight"][1], shapes.get("blocks.0.mlp.fc1.weight")
         class_token, registers = "cls_token" in shapes, shapes.get("reg_token", shapes.get("dist_token", (1, 0)))[1]
         fc_norm = "fc_norm.weight" in shapes
-        pool = torch.first(args.get("global_pool"), config.get("global_pool")) or None
-        activation = args.get("act_layer") or ("gelu_tanh" if _TANH.search(config.get("architecture", "")) else "gelu")
-        pretrained = config.get("pretrained_cfg", {})
+        pool = torch.first(about.setting("global_pool", str, of=args), about.setting("global_pool", str)) or None
+        activation = about.setting("act_layer", str, of=args) or ("gelu_tanh" if _TANH.search(name) else "gelu")
+        pretrained = about.setting("pretrained_cfg", dict, {})
         table = shapes.get("pos_embed", (1, 0))[1]
-        given = torch.first(args.get("img_size"), pretrained.get("input_size", [None])[1:] or None)
+        given = torch.first(
+            about.setting("img_size", int | tuple[int, int], of=args),
+            about.setting("input_size", tuple[int, int, int], (), pretrained)[1:] or None,
+        )
         image_size = torch.first(given, keywords.get("image_size"))
         rows = torch.prefix_rows(table, class_token + registers, int(class_token), image_size, (patch[0], patch[1]))
         if given is not None:
@@ -75,7 +79,9 @@ class Timm:
             "posemb_resample": "bicubic_antialias",
             "qk_norm": qk_norm is not None,
             "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
-            "layer_scale": (args.get("init_values") or 1e-5) if "blocks.0.ls1.gamma" in shapes else 0.0,
+            "layer_scale": (about.setting("init_values", float, of=args) or 1e-5)
+            if "blocks.0.ls1.gamma" in shapes
+            else 0.0,
             "mlp": "swiglu" if swiglu else _ACTIVATIONS[activation],
             "distilled": "head_dist.weight" in shapes,
         }

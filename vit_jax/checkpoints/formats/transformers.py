@@ -43,16 +43,16 @@ class Transformers:
 
     def describe(self, shapes: Mapping[str, Shape], about: About) -> Description:
         """See `base.Format.describe`."""
-        kind, config = _kind(shapes), about.config.get("vision_config", about.config)
+        kind, config = _kind(shapes), about.setting("vision_config", dict, about.config)
         siglip = kind == "siglip"
         patch = shapes[f"embeddings.patch_embedding{'' if siglip else 's.projection'}.weight"]
         layers = "encoder.layers." if siglip else "encoder.layer."
         mlp = _mlp_dim(shapes, kind)
-        activation = config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "gelu")
+        activation = about.setting("hidden_act", str, "gelu_pytorch_tanh" if siglip else "gelu", config)
         if activation not in _ACTIVATIONS:
             raise UserError(f"{about.name} has hidden_act={activation}; only {', '.join(_ACTIVATIONS)} can be read")
         swiglu = "encoder.layer.0.mlp.weights_in.weight" in shapes
-        heads = torch.first(config.get("num_attention_heads"), about.keywords.get("num_heads"))
+        heads = torch.first(about.setting("num_attention_heads", int, of=config), about.keywords.get("num_heads"))
         if heads is None:
             heads = about.need("num_heads", "how many heads it has")
         class_token, width = not siglip, patch[0]
@@ -62,8 +62,8 @@ class Transformers:
         else:
             tokens = shapes["embeddings.position_embeddings"][1] - (2 if kind == "deit" else 1)
             pool = "tok+gap" if shapes.get("classifier.weight", (0, 0))[1] == 2 * width else "tok"
-        if "image_size" in config:
-            about = about._replace(keywords={**about.keywords, "image_size": config["image_size"]})
+        if (image_size := about.setting("image_size", int | tuple[int, int], of=config)) is not None:
+            about = about._replace(keywords={**about.keywords, "image_size": image_size})
         scaled = "encoder.layer.0.layer_scale1.lambda1" in shapes
         found = {
             "patch_size": patch[2:],
@@ -80,14 +80,13 @@ class Transformers:
             "posemb": "learned",
             "posemb_resample": "bicubic_antialias" if kind == "dinov2" and registers else "bicubic",
             "qkv_bias": siglip or "encoder.layer.0.attention.attention.query.bias" in shapes,
-            "layer_scale": (config.get("layerscale_value") or 1.0) if scaled else 0.0,
+            "layer_scale": (about.setting("layerscale_value", float, of=config) or 1.0) if scaled else 0.0,
             "mlp": "swiglu" if swiglu else _ACTIVATIONS[activation],
-            "norm_eps": config.get("layer_norm_eps", 1e-12 if kind in ("vit", "deit") else 1e-6),
+            "norm_eps": about.setting("layer_norm_eps", float, 1e-12 if kind in ("vit", "deit") else 1e-6, config),
             "image_size": sized(tokens, (patch[2], patch[3]), about),
         }
         arch = VitArchitecture.of(**{**about.fields_of(VitArchitecture), **found})
-        labels = about.config.get("id2label") or {}
-        names = tuple(labels[key] for key in sorted(labels, key=int)) if len(labels) == arch.num_classes else ()
+        names = _class_names(about) if arch.num_classes else ()
         return Description(arch, torch_preprocessing.from_transformers(about, kind, arch), names)
 
     def groups(self, arch: Architecture, shapes: Mapping[str, Shape] = NOTHING) -> list[Group]:
@@ -174,6 +173,17 @@ def _kind(shapes: Mapping[str, Shape]) -> str:
     if "embeddings.distillation_token" in shapes:
         return "deit"
     return "dinov2" if "encoder.layer.0.norm1.weight" in shapes else "vit"
+
+
+def _class_names(about: About) -> tuple[str, ...]:
+    """Returns the names in `id2label`, in the order of their numbers. Raises UserError where a number is missing."""
+    labels = about.setting("id2label", dict, {})
+    if labels.keys() != {str(number) for number in range(len(labels))}:
+        raise UserError(
+            f"config.json beside {about.name} can't be used: the keys of id2label are not the numbers from 0 to "
+            f"{len(labels) - 1}; mend it, or take it out"
+        )
+    return tuple(labels[str(number)] for number in range(len(labels)))
 
 
 def _kind_to_write(arch: VitArchitecture, format: str) -> str:
