@@ -14,12 +14,13 @@ import sys
 import time
 import types
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import vit_jax
-from vit_jax.training import loop
+from vit_jax.training import hosts, loop
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOCAL = ROOT / "launch" / "local.py"
@@ -27,6 +28,71 @@ free_port = runpy.run_path(str(LOCAL))["_free_port"]
 EXAMPLES = 50  # no multiple of a batch: the last one of an evaluation is not full
 COMMAND = ("main", f"--config={ROOT / 'tests' / 'small.py'}", f"--config.data.num_examples={EXAMPLES}")
 ENDS_IN = 240  # seconds, on a machine that is busy; a hang would be for ever
+
+
+class Service:
+    """JAX's coordination service with two clients; the call number `fails` of all fails, before or after its work."""
+
+    def __init__(self, fails, after):
+        self.values, self.calls, self.fails, self.after = {}, 0, fails, after
+
+    def _called(self, work):
+        self.calls += 1
+        failing = self.calls == self.fails
+        if failing and not self.after:
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: try again")
+        result = work()
+        if failing:
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: the answer is lost")
+        return result
+
+    def key_value_set(self, key, value, allow_overwrite=False):
+        def work():
+            if key in self.values and not allow_overwrite:
+                raise jax.errors.JaxRuntimeError(f"ALREADY_EXISTS: {key}")
+            self.values[key] = value
+
+        self._called(work)
+
+    def key_value_dir_get(self, folder):
+        return self._called(lambda: [(key, value) for key, value in self.values.items() if key.startswith(folder)])
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_any_call_may_fail_once(monkeypatch, after):
+    """All processes stop after the same step, whichever call to the coordination service fails."""
+    from jax._src import distributed
+
+    monkeypatch.setattr(hosts, "_RUNS", iter([0] * 1000))
+    for fails in range(1, 30):
+        service, all_hosts = Service(fails, after), []
+        for process in range(2):
+            state = types.SimpleNamespace(client=service, num_processes=2, process_id=process)
+            monkeypatch.setattr(distributed, "global_state", state)
+            all_hosts.append(hosts.Hosts(watch_seconds=0.2))
+        for host, step in zip(all_hosts, (3, 5), strict=True):
+            assert not host.agreed(step)
+        all_hosts[1].request_stop()
+        for number in range(6):
+            for host in all_hosts:
+                with contextlib.suppress(jax.errors.JaxRuntimeError):  # as `_beat` does
+                    host._talk(number)
+        for host in all_hosts:
+            assert host._stop_after == 6, f"call {fails} failed"
+            assert not host._frozen.locked() and not host.agreed(5) and host.agreed(6)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_why_a_process_ends_is_told_in_spite_of_a_failure(monkeypatch, after):
+    from jax._src import distributed
+
+    service = Service(1, after)
+    state = types.SimpleNamespace(client=service, num_processes=2, process_id=1)
+    monkeypatch.setattr(distributed, "global_state", state)
+    host = hosts.Hosts(watch_seconds=0.2)
+    host._post("a reason")
+    host._post("a later one")  # the first is right
+    assert [json.loads(v)["sentence"] for k, v in service.values.items() if "verdict" in k] == ["a reason"]
 
 
 class Job:

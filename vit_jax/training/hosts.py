@@ -8,6 +8,7 @@ words of its own and SIGABRT: its callback for that can't be a Python function (
 A process that can't go on ends by `os._exit`: to unwind means to wait, in Orbax and in JAX, for others that are gone.
 """
 
+import contextlib
 import itertools
 import json
 import logging
@@ -30,6 +31,7 @@ WATCH_SECONDS = 30.0
 _RUNS = itertools.count()  # each run of a job has keys of its own
 _FOREVER_MS = 7 * 24 * 3600 * 1000  # barriers end by the watch, not by time
 _FAREWELL_SECONDS = 5.0  # process 0 stays so long, for the others to read what happened
+_ATTEMPTS, _EXISTS = 5, "ALREADY_EXISTS"
 _CONNECTION = re.compile(r"Gloo|connection (closed|reset)|coordination ?service|barrier", re.IGNORECASE)
 _LOG = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Hosts:
     def __enter__(self) -> Self:
         if self.count > 1:
             if self.index == 0:
-                self._client.key_value_set(f"{self._keys}/notes/first host", self._host)
+                self._set("notes/first host", self._host)
             for thread in self._threads:
                 thread.start()
         return self
@@ -119,12 +121,25 @@ class Hosts:
         """Raises UserError where a process has another value, which JSON can hold, than the first one."""
         if self.count == 1:
             return
-        text, key = json.dumps(value, sort_keys=True), f"{self._keys}/same/{what}"
+        text = json.dumps(value, sort_keys=True)
         if self.index == 0:
-            self._client.key_value_set(key, text)
-        elif self._client.blocking_key_value_get(key, _FOREVER_MS) != text:
+            self._set(f"same/{what}", text)
+        elif self._client.blocking_key_value_get(f"{self._keys}/same/{what}", _FOREVER_MS) != text:
             raise UserError(f"{what} is another one here than in process 0; {mend}")
         self.sync(what)
+
+    def _set(self, key: str, value: str) -> None:
+        """Posts a value once for all; a call that fails is repeated. Raises the last call's JaxRuntimeError."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._client.key_value_set(f"{self._keys}/{key}", value)
+                return
+            except jax.errors.JaxRuntimeError as error:
+                if _EXISTS in str(error):  # of an earlier attempt, whose answer was lost, or of another process
+                    return
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(self._period)
 
     def _beat(self) -> None:
         """The thread that talks to the coordination service."""
@@ -138,6 +153,7 @@ class Hosts:
                 return
 
     def _talk(self, number: int) -> None:
+        """Says and reads once what there is; whatever a failing call leaves undone is done by the next `_talk`."""
         client = self._client
         client.key_value_set(f"{self._keys}/beats/{self.index}", json.dumps([number, self._step, self._host]), True)
         notes = {key.rpartition("/")[2]: value for key, value in client.key_value_dir_get(f"{self._keys}/notes/")}
@@ -180,7 +196,8 @@ class Hosts:
         if not self._counting:
             self._frozen.acquire()
             self._counting = True
-            self._client.key_value_set(f"{self._keys}/at/{self.index}", json.dumps(self._step), True)
+        # Said again each time: were it said once, a call that fails would leave the others waiting for ever.
+        self._client.key_value_set(f"{self._keys}/at/{self.index}", json.dumps(self._step), True)
         told = [json.loads(value) for value in self._numbered("at").values()]
         if len(told) < self.count:
             return
@@ -195,9 +212,9 @@ class Hosts:
     def _post(self, sentence: str, code: int = 1) -> None:
         """Tells all processes why they end; the first to say so is right."""
         try:
-            self._client.key_value_set(f"{self._keys}/notes/verdict", json.dumps({"sentence": sentence, "code": code}))
-        except jax.errors.JaxRuntimeError as error:
-            _LOG.debug("there is a verdict already: %s", error)
+            self._set("notes/verdict", json.dumps({"sentence": sentence, "code": code}))
+        except jax.errors.JaxRuntimeError as error:  # the others will notice that this process is gone
+            _LOG.debug("the reason why this process ends can't be told: %s", error)
 
     def _read(self, verdict: dict[str, Any]) -> None:
         """Ends the process with the verdict, unless it is about to end by itself."""
@@ -216,8 +233,11 @@ class Hosts:
         sys.stderr.flush()
         deadline = time.monotonic() + _FAREWELL_SECONDS
         try:
-            self._client.key_value_set(f"{self._keys}/gone/{self.index}", "", True)
-            while self.index == 0 and len(self._numbered("gone")) < self.count and time.monotonic() < deadline:
+            self._set(f"gone/{self.index}", "")
+            while self.index == 0 and time.monotonic() < deadline:
+                with contextlib.suppress(jax.errors.JaxRuntimeError):
+                    if len(self._numbered("gone")) == self.count:
+                        break
                 time.sleep(0.1)
         finally:
             os._exit(code)
