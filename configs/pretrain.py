@@ -43,7 +43,7 @@ SPLITS = {
 }
 
 # Unrolled, H/14 compiles in two to four minutes, larger ones longer; a BiT was not tried, nor a hybrid.
-SCANNED = ("H", "g", "G", "22B", "BiT")
+UNROLLED = ("Ti", "S", "B", "L", "Mixer-S", "Mixer-B", "Mixer-L")
 
 
 def get_config(arguments: str = "") -> config_lib.Section:
@@ -67,7 +67,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config.model.image_size = 224
     if not variant.startswith("BiT"):
         config.model.dropout = 0.1
-    config.model.scan = variant.startswith(SCANNED) or "+" in variant
+    config.model.scan = variant.partition("/")[0] not in UNROLLED
     config.model.dtype = "bfloat16"
 
     config.optimizer.name = "adam"

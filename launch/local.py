@@ -7,7 +7,7 @@
 --processes and --process_id added, and so many CPU devices. The first one's output is shown as it is, the others'
 behind their number; an error that several report is shown once. SIGINT and SIGTERM go to all. When one fails, all end.
 
-Exit codes: 0 all are complete; 143 saved after SIGTERM; 130 interrupted; 1 one of them failed.
+Exit codes: 0 all are complete; 143 saved after SIGTERM; 130 saved after Ctrl-C; 1 one of them failed.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO, NoReturn
 
+_IN_ORDER = {0, 130, 143}  # complete, or saved after a signal
 _GRACE_SECONDS = 20.0  # for the others to end by themselves, and say why, after one has failed
 _PORTS = range(20000, 32000)  # below those that the system hands out: see _free_port
 _ERROR = "error: "
@@ -148,15 +149,15 @@ class _Job:
             if self._signal and code == -self._signal:  # it came before there was anything to save
                 code = 128 + self._signal
             codes[process] = code
-            if code in (0, 143) or deadline is not None or len(set(codes.values()) - {0, 143}) > 1:
+            if code in _IN_ORDER or deadline is not None or len(set(codes.values()) - _IN_ORDER) > 1:
                 continue
             deadline = _GRACE_SECONDS
             if code < 0:
                 self._say(process, f"{_ERROR}process {process} was ended by {_signal_name(-code)}\n", ours=True)
                 self._kill()  # what remains of the others can't go on without it
-        if found := set(codes.values()) - {0, 143}:
-            return 130 if found == {130} else 1
-        return 143 if 143 in codes.values() else 0
+        if set(codes.values()) - _IN_ORDER:
+            return 1
+        return next((code for code in (130, 143) if code in codes.values()), 0)
 
     def _forward(self, number: int, _: object = None) -> None:
         self._signal = number

@@ -11,9 +11,11 @@ import jax
 import pytest
 from etils import epath
 
+import vit_jax
 from vit_jax import command_line
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
+from vit_jax.models import variants
 from vit_jax.models.functional import split
 from vit_jax.training import start
 
@@ -246,6 +248,7 @@ def test_loading_brings_no_tensorflow_and_no_jax():
     arguments = ["digits.py", "pretrain.py:B/16,cifar10", "transfer.py:B/16,cifar10"]
     code = f"""
 import sys
+import vit_jax
 from vit_jax import command_line
 for argument in {arguments}:
     command_line.load_config("configs/" + argument, [])
@@ -253,3 +256,14 @@ print(sorted({{"jax", "flax", "tensorflow"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_models_larger_than_l_are_scanned():
+    """Each size of the registry, so that a new one is not forgotten: unrolled, a large model compiles for long."""
+    for name in variants.names():
+        if name.startswith("BiT"):
+            continue
+        config = vit_jax.load_config(f"configs/pretrain.py:{name},imagenet2012")
+        size = variants.SIZES.get(name.rpartition("+")[2].partition("/")[0])
+        large = size is not None and size.width > variants.SIZES["L"].width
+        assert config.model.scan == ("+" in name or large), name

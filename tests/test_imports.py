@@ -26,7 +26,7 @@ SAME = {
     ("training.loop", "evaluation"),
     ("checkpoints", "models"),
 }
-EVERYONE = ("aliases", "errors", "values", "")
+EVERYONE = ("aliases", "errors", "logs", "values", "")
 
 
 def modules():

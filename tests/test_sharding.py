@@ -105,4 +105,7 @@ def test_table():
     text = sharding.table(training.create_state(config, model).params)
     assert "encoder/blocks/mlp/dense1/kernel 2x16x32 1,024 -, fsdp, tensor" in re.sub(" +", " ", text)
     total = sum(leaf.size for leaf in jax.tree.leaves(vit_jax.models.functional.split(model)[1]))
-    assert text.endswith(f"{total:,} parameters")
+    assert re.match(f"parameters +shape +{total:,} +split over", text)
+    short = sharding.table(training.create_state(config, model).params, short=True)
+    assert re.match(f"parameters +{total:,} ", short) and len(short.splitlines()) == 6
+    assert "encoder" in short and "encoder/" not in short and "fsdp, tensor" in short

@@ -4,7 +4,6 @@ The config's keys are taken from the command line here and not by `ml_collection
 tracebacks; the syntax is the same.
 """
 
-import logging
 import os
 import re
 import signal
@@ -13,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags
-from absl import logging as absl_logging
 
 from vit_jax import config as config_lib
+from vit_jax import logs
 from vit_jax.config_file import load_config
 from vit_jax.errors import UserError
 
@@ -74,13 +73,14 @@ def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> No
             raise
 
     def guarded(argv: list[str]) -> None:
-        _log_to_stderr()
+        logs.show()
         try:
             sys.exit(main(argv[1:], overrides))
         except UserError as error:
             _end(error)
-        except KeyboardInterrupt:
-            print("error: interrupted", file=sys.stderr)
+        except KeyboardInterrupt as interrupt:
+            if not interrupt.args:  # else the verb has said what it has kept
+                print("error: interrupted", file=sys.stderr)
             sys.exit(130)
 
     overrides: list[Override] = []
@@ -88,21 +88,6 @@ def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> No
         app.run(guarded, flags_parser=parse)
     except UserError as error:
         _end(error)
-
-
-def _log_to_stderr() -> None:
-    """Shows this package's messages, and of other libraries what is wrong only."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("vit_jax")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    # Where a disk fails, Orbax's tasks fail by the dozen, each with its traceback. What it raises becomes one sentence.
-    absl_logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda ignored: logger.debug("ignored: %r", ignored.exc_value)
 
 
 def _end(error: UserError) -> None:

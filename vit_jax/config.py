@@ -210,9 +210,10 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """Beside metrics.jsonl, which is always written."""
+    """What is told beside metrics.jsonl, which is always written."""
 
     tensorboard: bool = True
+    parameters: str = _choice("short", "all")  # the table at the start: a line for each group, or for each parameter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +225,10 @@ class Config:
     global_batch_size: int = 512  # images a step, over all devices and processes
     accumulation_steps: int = 1  # micro-batches that a step adds up
     init_from: str | None = None  # a run's folder or a checkpoint file to fine-tune
-    log_steps: int = 50
+    init_head: str = _choice(
+        "new", "keep"
+    )  # of init_from: a new head of zeros, or its own, where the classes are equal
+    log_steps: int = 50  # a short run is logged at every tenth of it at least
     model: Model = Model()
     data: Data = Data()
     preprocessing: Preprocessing = Preprocessing()
@@ -451,6 +455,8 @@ def _check_ranges(config: Config) -> None:
             raise UserError(f"config.{key} is {value}; it can't be below 0")
         if key in _RATES and value is not None and not 0 <= value < 1:
             raise UserError(f"config.{key} is {value}; it must be at least 0 and below 1")
+    if config.init_head == "keep" and config.init_from is None:
+        raise UserError("nothing reads config.init_head='keep': it needs config.init_from; set that or leave it out")
     if not 0 <= config.seed < 2**32:
         raise UserError(f"config.seed is {config.seed}; it must be at least 0 and below 2**32")
     if config.global_batch_size % config.accumulation_steps:

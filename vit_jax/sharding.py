@@ -225,13 +225,25 @@ def to_first_host(tree: Any) -> Any:
     return fetched if first else None
 
 
-def table(params: Any) -> str:
-    """Names, shapes, sizes and sharding of parameters (arrays, or shapes with a sharding), one a line, and the sum."""
-    rows, total = [("parameter", "shape", "size", "sharded over")], 0
+def table(params: Any, *, short: bool = False) -> str:
+    """Returns names, shapes, sizes and sharding of parameters, the sum first.
+
+    Args:
+        params: arrays, or shapes with a sharding.
+        short: a line for each group of parameters instead of one for each, with all axes that split some of it.
+    """
+    rows: dict[str, tuple[str, int, list[str]]] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        axes = ", ".join(str(axis or "-") for axis in leaf.sharding.spec) or "-"
-        rows.append((path_of(path), "x".join(map(str, leaf.shape)), f"{leaf.size:,}", axes))
-        total += leaf.size
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}" for a, b, c, d in rows]
-    return "\n".join([*lines, f"{total:,} parameters"])
+        name, axes = path_of(path), [str(axis or "-") for axis in leaf.sharding.spec]
+        shape = "x".join(map(str, leaf.shape))
+        if short:
+            name, axes, shape = name.partition("/")[0], [axis for axis in axes if axis != "-"], ""
+        _, size, so_far = rows.get(name, ("", 0, []))
+        rows[name] = (shape, size + leaf.size, so_far + [axis for axis in axes if not short or axis not in so_far])
+    total = sum(size for _, size, _ in rows.values())
+    cells = [
+        ("parameters", "" if short else "shape", f"{total:,}", "split over"),
+        *((name, shape, f"{size:,}", ", ".join(axes) or "-") for name, (shape, size, axes) in rows.items()),
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(3)]
+    return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}" for a, b, c, d in cells)

@@ -6,8 +6,11 @@ import logging
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import types
 import zipfile
@@ -95,7 +98,7 @@ def test_what_a_run_leaves(finished):
     assert {"format_version", "version", "devices", "config"} <= set(config)
     assert config["config"]["optimizer"]["b1"] == 0.9
     found = lines(finished)
-    assert [line["step"] for line in found] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in found] == list(range(1, 13))  # log_steps is 2, and a tenth of the run is 1
     train = {f"train/{name}" for name in ("loss", "learning_rate", "gradient_norm", "images_per_second")}
     assert all(train <= set(line) for line in found)
     assert [line["step"] for line in found if "test/accuracy" in line and "test/loss" in line] == [6, 12]
@@ -177,7 +180,7 @@ def test_goes_on_with_other_free_keys(small, finished, stopped):
     vit_jax.train(small(free), stopped)
     for key in ("train/loss", "test/loss"):
         assert lines(stopped)[-1][key] == pytest.approx(lines(finished)[-1][key], rel=1e-4)
-    assert [line["step"] for line in lines(stopped)] == [2, 4, 6, 8, 10, 11, 12]
+    assert [line["step"] for line in lines(stopped)] == list(range(1, 13))
     assert steps(stopped) == [9, 10, 11, 12]
 
 
@@ -272,20 +275,101 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def wrap(monkeypatch, name, wrapper):
-    """Wraps what `loop.name(…)` returns."""
+    """Wraps what `loop.name(…)` returns; of the step what is compiled of it."""
     make = getattr(loop, name)
-    monkeypatch.setattr(loop, name, lambda *args: wrapper(make(*args)))
+
+    def made(*args):
+        found = make(*args)
+        if name != "make_step":
+            return wrapper(found)
+        lowered = lambda *values: types.SimpleNamespace(compile=lambda: wrapper(found.lower(*values).compile()))  # noqa: E731
+        return types.SimpleNamespace(lower=lowered)
+
+    monkeypatch.setattr(loop, name, made)
 
 
-def test_sigterm_before_the_first_step_leaves_nothing(small, tmp_path, monkeypatch):
-    before = signal.getsignal(signal.SIGTERM)
-    wrap(monkeypatch, "make_step", lambda step: Once(step, terminate))
-    with pytest.raises(SystemExit) as ended:
+@pytest.mark.parametrize(("act", "raised"), [(terminate, SystemExit), (interrupt, KeyboardInterrupt)])
+def test_a_signal_before_the_first_step_leaves_nothing(small, tmp_path, monkeypatch, act, raised):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    wrap(monkeypatch, "make_step", lambda step: Once(step, act))
+    with pytest.raises(raised) as ended:
         vit_jax.train(small(), tmp_path / "run")
-    assert ended.value.code == 143
+    assert getattr(ended.value, "code", 143) == 143
     assert not (tmp_path / "run").exists()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_ctrl_c_saves_and_says_where_it_goes_on(small, finished, tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "vit_jax"):
+        wrap(patch, "make_step", lambda step: Once(step, interrupt, at=5))
+        with pytest.raises(KeyboardInterrupt, match="saved step 5"):
+            vit_jax.train(small(), tmp_path / "run")
+    assert f"Ctrl-C: saved step 5 in {tmp_path / 'run'}; the same command goes on from there" in caplog.text
+    assert steps(tmp_path / "run")[-1] == 5
+    vit_jax.train(small(), tmp_path / "run")
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
+
+
+def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
+    """The first asks for a save, which never comes here, since the step it waits for does not end."""
+    program = (
+        "import os, signal, time; from vit_jax.training.stop import Stop; import types\n"
+        "stop = Stop(types.SimpleNamespace(count=1, request_stop=lambda: None)); stop.saves = True\n"
+        "with stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT); print(stop.name, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "Ctrl-C\n")
+
+
+def test_what_a_run_says(small, tmp_path, capsys, monkeypatch):
+    """The same in Python as on the command line: parameters in short, compiling, the loss, where the model is."""
+    for name in ("vit_jax", None):  # a program of a user's has set up nothing; pytest has
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+    vit_jax.train(small({"total_steps": 3, "log_steps": 50}), tmp_path / "run")
+    said = capsys.readouterr().err
+    for line in ("parameters", "compiling the step", "compiled in", "step 1 of 3: loss", "step 3 of 3", "wrote "):
+        assert line in said, said
+    assert "encoder/blocks" not in said and not [t for t in said.splitlines() if not re.match(r"\d\d:\d\d:\d\d ", t)]
+    assert not logging.getLogger("vit_jax").handlers
+    vit_jax.train(small({"total_steps": 1, "log.parameters": "all"}), tmp_path / "other")
+    assert "encoder/blocks/mlp/dense1/kernel" in capsys.readouterr().err
+
+
+def test_longer_training_of_a_finished_run(small, finished, tmp_path, caplog):
+    """A new run from the old one's weights, the head among them; the messages of the old one say so."""
+    with caplog.at_level(logging.INFO, "vit_jax"):
+        assert vit_jax.train(small(), finished) == {}
+    longer = f"take a new --workdir with --config.init_from={finished} --config.init_head=keep"
+    assert longer in caplog.text
+    refused(small({"total_steps": 24}), finished, "config.total_steps was 12 and is 24", longer)
+    changes = {"init_from": str(finished), "init_head": "keep", "optimizer.learning_rate": 0.0, "total_steps": 1}
+    vit_jax.train(small(changes), tmp_path / "run")
+    for name, array in np.load(finished / "model.npz").items():
+        np.testing.assert_allclose(np.load(tmp_path / "run" / "model.npz")[name], array, rtol=1e-6, err_msg=name)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "vit_jax"):
+        vit_jax.train(small(changes | {"init_head": "new"}), tmp_path / "new")
+    assert "its head is of the same classes; --config.init_head=keep would keep it" in caplog.text
+    assert not np.load(tmp_path / "new" / "model.npz")["head/kernel"].any()
+
+
+def test_what_is_cheap_is_checked_first(small, tmp_path):
+    """A wrong name of the model is not hidden by a data set that is missing, nor is a batch that does not divide."""
+    missing = {"data.name": "imagenet2012", "data.num_examples": 1024, "data.num_classes": 10,
+               "data.data_dir": str(tmp_path), "total_epochs": 1.0}  # fmt: skip
+    for changes, message in (
+        ({"model.name": "Q/16"}, "unknown variant 'Q/16'"),
+        ({"global_batch_size": 12}, "config.global_batch_size=12 does not divide over 8 devices"),
+        ({"init_from": str(tmp_path / "none.npz")}, "there is no checkpoint"),
+    ):
+        refused(small(missing | changes), tmp_path / "run", message)
 
 
 @pytest.mark.parametrize(

@@ -192,3 +192,30 @@ def test_the_recommended_augreg_checkpoint(goldens, tmp_path, monkeypatch):
     config = make("augreg:Ti/8", name="Ti/8", image_size=(48, 32), **model)
     vit_jax.train(config, tmp_path / "run")
     assert vit_jax.load(tmp_path / "run").arch.width == source.arch.width
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "message"),
+    [
+        (3, ("a", "b", "d"), "a head of other classes, such as 'c' where 'd' is trained on .label 2."),
+        (3, ("b", "a", "c"), "such as 'a' where 'b' is trained on .label 0."),
+        (4, ("a", "b", "c", "d"), "has a head of 3 classes, and 4 are trained on"),
+    ],
+)
+def test_a_head_of_other_classes_is_not_kept(tmp_path, classes, names, message):
+    model = vit_jax.create("Ti/8", **{k: v for k, v in VIT.items() if k != "name"}, num_classes=3)
+    model.class_names = ("a", "b", "c")
+    vit_jax.save(model, tmp_path / "model.npz")
+    config = config_lib.default()
+    config.total_steps, config.init_from, config.init_head = 1, str(tmp_path / "model.npz"), "keep"
+    config.model.update(VIT)
+    with pytest.raises(UserError, match=message):
+        start.model_of(config, class_names=names)
+    assert start.model_of(config, class_names=("a", "b", "c")).arch.num_classes == 3
+
+
+def test_keep_without_init_from_is_refused():
+    config = config_lib.default()
+    config.init_head = "keep"
+    with pytest.raises(UserError, match="nothing reads config.init_head='keep': it needs config.init_from"):
+        config_lib.typed(config)

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 
 import jax
@@ -18,6 +19,7 @@ from vit_jax.training import start
 from vit_jax.training.tasks import Batch, Classification
 
 _LOG = logging.getLogger(__name__)
+_QUIET_SECONDS = 20.0
 Evaluate = Callable[[Params], dict[str, float]]
 
 
@@ -48,9 +50,13 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
 
         def evaluate(params: Params) -> dict[str, float]:
             sums = [0.0, 0.0, 0.0]  # right, loss, examples: float64, so that counts stay exact
+            said = time.monotonic()
             for batch in data.evaluation_batches(config, name, rows=rows):
                 part = totals(params, sharding.to_devices(batch, mesh, batch_size))
                 sums = [a + b for a, b in zip(sums, map(float, np.asarray(part)), strict=True)]
+                if time.monotonic() - said > _QUIET_SECONDS:
+                    said = time.monotonic()
+                    _LOG.info("evaluating %s: %.0f images so far", name, sums[2])
             if not sums[2]:
                 raise UserError(f"the evaluation {name!r} has no image that can be read; check its data set")
             return {"accuracy": sums[0] / sums[2], "loss": sums[1] / sums[2]}

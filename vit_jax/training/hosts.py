@@ -88,7 +88,7 @@ class Hosts:
 
     def fail_with(self, error: BaseException | None) -> None:
         """Where `error` is one and there are several processes, tells it to all and ends this one, not to return."""
-        if self.count == 1 or error is None or (isinstance(error, SystemExit) and error.code in (None, 0, 143)):
+        if self.count == 1 or error is None or (isinstance(error, SystemExit) and error.code in (None, 0, 130, 143)):
             return
         self._ending.acquire()
         # Most likely another process is the cause then, and will be named.
@@ -204,7 +204,7 @@ class Hosts:
         steps = [step for step in told if step is not None]
         if not steps:
             self._ending.acquire()
-            _LOG.info("SIGTERM came to %s before the first step: there is nothing to save", who)
+            _LOG.info("%s was told to stop before the first step: there is nothing to save", who)
             self._leave(143)
         self._stop_after = max(steps) + 1
         self._frozen.release()

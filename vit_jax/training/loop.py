@@ -8,11 +8,9 @@ import dataclasses
 import logging
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +18,7 @@ from etils import epath
 
 import vit_jax
 from vit_jax import config as config_lib
-from vit_jax import data, sharding
+from vit_jax import data, logs, sharding
 from vit_jax.checkpoints import files, model_file
 from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.store import FOLDER, Store
@@ -33,9 +31,11 @@ from vit_jax.training.hosts import WATCH_SECONDS, Hosts
 from vit_jax.training.start import preprocessed
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
 from vit_jax.training.step import make_step
+from vit_jax.training.stop import Stop
 
 FORMAT_VERSION = 1
 _NETWORK_DISK_SECONDS = 20.0  # until all hosts see a new file
+_LONGER = "to train it for longer, take a new --workdir with --config.init_from={folder} --config.init_head=keep"
 _SHARE = "name a --workdir that they share, gs:// or on a common disk"
 _LOG = logging.getLogger(__name__)
 
@@ -57,14 +57,20 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
     Raises:
         UserError: what is wrong with the config, the data, the folder or the numbers.
         SystemExit: code 143, after SIGTERM and a clean save, or at once before the first step.
+        KeyboardInterrupt: after Ctrl-C and a clean save, or at once before the first step or at a second Ctrl-C.
     """
-    with Hosts(watch_seconds) as hosts, _Sigterm(hosts) as sigterm, data.opened_once():
+    with logs.shown(), Hosts(watch_seconds) as hosts, Stop(hosts) as stop, data.opened_once():
         if jax.process_count() != hosts.count:
             raise UserError(
                 f"there are {jax.process_count()} processes; call jax.distributed.initialize() first in all"
             )
         given = config_lib.typed(config)
         folder, recorded = _checked_folder(workdir)
+        # What is cheap comes first, so that a wrong name is not hidden by a data set that is missing or takes long.
+        mesh = sharding.make_mesh(given.mesh)
+        sharding.check_batch(mesh, given.global_batch_size, "global_batch_size", given.accumulation_steps)
+        if not recorded:
+            start.check(given)
         config = resolve(given, recorded.get("data"))
         _check_config(folder, recorded, config)
         complete = (folder / "model.npz").exists()
@@ -72,13 +78,11 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
         seen = [complete, (folder / "config.json").exists(), (folder / FOLDER).exists()]
         hosts.require_same("the workdir", [str(folder), *seen], _SHARE)
         if complete:
-            _LOG.info("this run is complete: %s holds its model.npz", folder)
+            _LOG.info("this run is complete: %s holds its model.npz; %s", folder, _LONGER.format(folder=folder))
             return {}
-        mesh = sharding.make_mesh(config.mesh)
-        sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
         model = start.model_of(config, folder)
         trained_on = identity.checked(config, folder, recorded, hosts)
-        return _Run(config, mesh, folder, model, hosts, sigterm, trained_on).run()
+        return _Run(config, mesh, folder, model, hosts, stop, trained_on).run()
 
 
 def _checked_folder(workdir: epath.PathLike) -> tuple[epath.Path, dict[str, Any]]:
@@ -111,37 +115,11 @@ def _checked_folder(workdir: epath.PathLike) -> tuple[epath.Path, dict[str, Any]
 def _check_config(folder: epath.Path, recorded: dict[str, Any], config: config_lib.Config) -> None:
     """Raises a UserError if the run in `folder` has another config."""
     if recorded and (different := config_lib.differences(recorded["config"], config)):
-        raise UserError(f"{folder} holds a run of another config, take another --workdir: {'; '.join(different)}")
-
-
-class _Sigterm:
-    """Whether SIGTERM has come; alone, until `saves` is set there is nothing to save, and it ends the process at once.
-
-    Several processes agree on what to do. Threads other than the main one leave the signal to the caller.
-    """
-
-    def __init__(self, hosts: Hosts):
-        self._hosts = hosts
-        self.saves = self.received = False
-
-    def __enter__(self) -> Self:
-        self._handles = threading.current_thread() is threading.main_thread()
-        self._before = signal.signal(signal.SIGTERM, self._handle) if self._handles else None
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._handles:
-            signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
-
-    def _handle(self, *_: Any) -> None:
-        self.received = True
-        self._hosts.request_stop()
-        if self._hosts.count == 1 and not self.saves:
-            raise SystemExit(143)
-
-    def agreed(self, step: int) -> bool:
-        """Whether all processes are to save and end after `step`."""
-        return self._hosts.agreed(step) if self._hosts.count > 1 else self.received
+        longer = any(text.startswith("config.total_") for text in different)
+        raise UserError(
+            f"{folder} holds a run of another config, take another --workdir: {'; '.join(different)}"
+            + (f"; {_LONGER.format(folder=folder)}" if longer else "")
+        )
 
 
 @contextlib.contextmanager
@@ -177,12 +155,12 @@ class _Run:
         folder: epath.Path,
         model: Model,
         hosts: Hosts,
-        sigterm: _Sigterm,
+        stop: Stop,
         trained_on: data.Identity,
     ):
         self.trained_on = trained_on
         self.config, self.mesh, self.folder, self.model = config, mesh, folder, model
-        self.hosts, self.sigterm = hosts, sigterm
+        self.hosts, self.stop = hosts, stop
         self.first_process = jax.process_index() == 0
         self.evaluations = make_evaluations(config, model, mesh)
         for name in self.evaluations:
@@ -204,9 +182,11 @@ class _Run:
 
     def _run(self, closing: contextlib.ExitStack) -> dict[str, float]:
         state, start = self._start(closing)
-        _LOG.info("parameters:\n%s", sharding.table(state.params))
+        for line in sharding.table(state.params, short=self.config.log.parameters == "short").splitlines():
+            _LOG.info("%s", line)
         total, size = self.config.total_steps, self.config.global_batch_size
         assert total is not None
+        log_steps = min(self.config.log_steps, max(1, total // 10))
         values: dict[str, float] = {}
         rows = sharding.local_rows(self.mesh, size)
         made = data.batches(preprocessed(self.config, self.model), start_step=start, rows=rows)
@@ -222,14 +202,14 @@ class _Run:
             self.pending.append((done, outputs))
             if self.writer is None:
                 self._check_finite()  # waits for the first step
-                self.sigterm.saves = True
-            stop = self.sigterm.agreed(done)
+                self.stop.saves = True
+            stop = self.stop.agreed(done)
             if self.writer is None:
                 self._open(start, closing)
             assert self.writer is not None and self.store is not None
             progress.step(done)
             last = done == total
-            log = done % self.config.log_steps == 0 or last
+            log = done % log_steps == 0 or last
             save = stop or last or _due(self.config.checkpoint.every_steps, done)
             due = [n for n, s in self.config.evaluations.items() if last or _due(s.every_steps, done)]
             if not (log or save or due):
@@ -254,8 +234,10 @@ class _Run:
                     self.store.save(done, _items(state))
             if stop and not last:
                 self.store.wait()
-                progress.say(f"SIGTERM: saved step {done}; the same command goes on from there")
-                raise SystemExit(143)
+                progress.say(
+                    f"{self.stop.name}: saved step {done} in {self.folder}; the same command goes on from there"
+                )
+                self.stop.end(done)
         self._finish(state)
         return values
 
@@ -279,12 +261,15 @@ class _Run:
         return create_state(self.config, self.model, params), 0
 
     def _compile(self, state: TrainState, batch: dict[str, jax.Array]) -> None:
-        """Several processes compile the step each at its own pace, and begin it together.
+        """Compiles the step. Several processes do so each at its own pace, and begin it together.
 
         On CPUs a collective is given up where one process comes to the first of them half a minute after another.
         """
+        _LOG.info("compiling the step")
+        begin = time.monotonic()
+        self.step = self.step.lower(state, batch).compile()
+        _LOG.info("compiled in %.0f s", time.monotonic() - begin)
         if self.hosts.count > 1:
-            self.step = self.step.lower(state, batch).compile()
             self.hosts.sync("the step is compiled")
 
     def _open_store(self, closing: contextlib.ExitStack) -> Store:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from etils import epath
 
+from vit_jax.training.stop import in_notebook
+
 FILE = "metrics.jsonl"
 _LOG = logging.getLogger(__name__)
 
@@ -102,10 +104,10 @@ class Progress:
         self._start = self._since = (start, time.monotonic())
         self._first: tuple[int, float] | None = None
         self._bar = None
-        if first_process and sys.stderr.isatty():
-            import tqdm
+        if first_process and (in_notebook() or sys.stderr.isatty()):
+            from tqdm.auto import tqdm  # a widget in a notebook
 
-            self._bar = tqdm.tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
 
     def step(self, step: int) -> None:
         """Counts a step; the speed is measured from the first one's end on, when compilation is over."""

@@ -8,7 +8,7 @@ from etils import epath
 
 from vit_jax import config as config_lib
 from vit_jax import data
-from vit_jax.checkpoints import files, model_file, read
+from vit_jax.checkpoints import fetch, files, model_file, read
 from vit_jax.checkpoints.adapt import adapt, without_head
 from vit_jax.errors import UserError
 from vit_jax.models import variants
@@ -39,17 +39,50 @@ def model_of(config: Any, folder: epath.Path | None = None, class_names: tuple[s
     if recorded and recorded.exists():
         arch, preprocessing, names = read.described(recorded, files.read_json(recorded))
         return abstract(arch.replace(scan=config.model.scan, remat=config.model.remat), preprocessing, names)
+    arch, keywords = _variant(config)
+    file = None if config.init_from is None else _file(config, arch)
     names = data.class_names(config) if class_names is None else class_names
-    keywords = {key: value for key, value in dataclasses.asdict(config.model).items() if value is not None}
     keywords = {"num_classes": len(names), **keywords}
+    arch = arch.replace(**keywords)
+    preprocessing = None
+    if file is not None:
+        if config.init_head == "keep":
+            _check_classes(file, names, keywords["num_classes"])
+        arch, preprocessing = _fine_tuned(file, arch, keywords, config), file.preprocessing
+    return abstract(arch, _preprocessing(config.preprocessing, preprocessing, arch.image_size), names)
+
+
+def check(config: config_lib.Config) -> None:
+    """Raises UserError for what is wrong with the model's name and keys, or with `init_from`; no data is opened."""
+    _variant(config)
+    if config.init_from is not None:
+        fetch.local(config.init_from)
+
+
+def _variant(config: config_lib.Config) -> tuple[Architecture, dict[str, Any]]:
+    """Returns the architecture that the config's model section says, and its keys that are set."""
+    keywords = {key: value for key, value in dataclasses.asdict(config.model).items() if value is not None}
     name = keywords.pop("name")
     keywords = _read_by(name, keywords)
-    arch = variants.named(name, **keywords)
-    preprocessing = None
-    if config.init_from is not None:
-        file = _file(config, arch)
-        arch, preprocessing = _fine_tuned(file, arch, keywords, config.init_from), file.preprocessing
-    return abstract(arch, _preprocessing(config.preprocessing, preprocessing, arch.image_size), names)
+    return variants.named(name, **keywords), keywords
+
+
+def _check_classes(file: read.ModelFile, names: tuple[str, ...], count: int) -> None:
+    """Raises UserError where the head of a file is not one of the classes trained on."""
+    there = file.architecture.num_classes
+    if there != count:
+        raise UserError(
+            f"config.init_head=keep: {file.name} has a head of {there} classes, and {count} are trained on; leave "
+            "init_head out for a new head"
+        )
+    if not file.class_names:
+        _LOG.info("%s does not say the names of its classes; its head is kept, since their number agrees", file.name)
+    elif file.class_names != names:
+        label = next(i for i, pair in enumerate(zip(file.class_names, names, strict=False)) if len(set(pair)) > 1)
+        raise UserError(
+            f"config.init_head=keep: {file.name} has a head of other classes, such as {file.class_names[label]!r} "
+            f"where {names[label]!r} is trained on (label {label}); leave init_head out for a new head"
+        )
 
 
 def _preprocessing(
@@ -88,12 +121,18 @@ def preprocessed(config: Any, model: Model) -> config_lib.Config:
 
 
 def initial_params(config: config_lib.Config, model: Model) -> Params | None:
-    """Those of `config.init_from`, under a new head and with positions at the new grid; None from scratch."""
+    """Returns those of `config.init_from`, with positions at the new grid, or None to start from scratch.
+
+    The head is new, or with `config.init_head=keep` the file's.
+    """
     if config.init_from is None:
         return None
     file = _file(config, model.arch)
-    _LOG.info("starting from %s, with a new head", file.name)
-    return adapt(file.parameters, file.architecture, model.arch, new_head=True, name=file.name)
+    new_head = config.init_head == "new"
+    _LOG.info("starting from %s, with %s head", file.name, "a new" if new_head else "its own")
+    if new_head and file.class_names and file.class_names == model.class_names:
+        _LOG.info("its head is of the same classes; --config.init_head=keep would keep it")
+    return adapt(file.parameters, file.architecture, model.arch, new_head=new_head, name=file.name)
 
 
 def _file(config: config_lib.Config, arch: Architecture) -> read.ModelFile:
@@ -112,12 +151,14 @@ def _read_by(name: str, keywords: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keywords.items() if key in fields}
 
 
-def _fine_tuned(file: read.ModelFile, arch: Architecture, keywords: dict[str, Any], init_from: str) -> Architecture:
+def _fine_tuned(
+    file: read.ModelFile, arch: Architecture, keywords: dict[str, Any], config: config_lib.Config
+) -> Architecture:
     """The file's architecture with what the config says. Raises UserError where it is another one than `arch`."""
     source = file.architecture
     if source.family != arch.family:
         raise UserError(
-            f"config.init_from={init_from} holds a model of the family {source.family}, and config.model.name "
+            f"config.init_from={config.init_from} holds a model of the family {source.family}, and config.model.name "
             f"is of the family {arch.family}; change config.model.name"
         )
     fixed = [key for key in _STRUCTURE if key in arch.fields() and (key in keywords or key not in ("pool", "posemb"))]
@@ -125,6 +166,7 @@ def _fine_tuned(file: read.ModelFile, arch: Architecture, keywords: dict[str, An
         fixed.remove("patch_size")  # said outright: the patches are resized
     if different := [key for key in fixed if getattr(source, key) != getattr(arch, key)]:
         listed = "; ".join(f"{k} is {getattr(source, k)} there and {getattr(arch, k)} here" for k in different)
-        raise UserError(f"config.init_from={init_from} has another architecture: {listed}; change config.model")
+        raise UserError(f"config.init_from={config.init_from} has another architecture: {listed}; change config.model")
     training = {key: getattr(arch, key) for key in _TRAINING if key in arch.fields()}
-    return source.replace(**{**without_head(source), **training, **keywords})
+    left_behind = without_head(source) if config.init_head == "new" else {}
+    return source.replace(**{**left_behind, **training, **keywords})
