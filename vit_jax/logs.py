@@ -32,14 +32,16 @@ def shown() -> Iterator[None]:
     if logger.handlers or logging.getLogger().handlers:
         yield
         return
-    handler, level = _handler(), logger.level
+    handler, level, propagate = _handler(), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # a library may set up the root logger meanwhile, and lines would be shown twice
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _handler() -> logging.Handler:
