@@ -46,7 +46,7 @@ def test_a_reader_that_has_had_enough(start):
     [
         ([], "convert takes two files, IN and OUT; --list shows the public checkpoints"),
         (["{golden}"], "convert takes two files, IN and OUT"),
-        (["{golden}", "{there}"], "{there} is there already; add --overwrite, or name another file"),
+        (["{golden}", "{there}"], "{there} is there already; add --overwrite (overwrite=True), or name another file"),
         (["{golden}", "{tmp}/none/a.npz"], "there is no folder {tmp}/none to write to; make it first"),
         (["{golden}", "{tmp}/a.npz", "--image_size=1,2,3"], "--image_size takes a number or HEIGHT,WIDTH, not 1,2,3"),
         (["{golden}", "{tmp}/a.npz", "--num_heads=0"], "num_heads"),
@@ -71,7 +71,7 @@ def test_mistakes_are_found_before_jax(start, goldens, tmp_path, args, said):
         (["{golden}", "{there}", "--format=torch"], "", "unknown format 'torch'; there are original, big_vision,"),
         (["{golden}", "{there}", "--format=timm"], "", "{there} can't be of the format timm, whose files end in .safe"),
         (["{golden}", "{there}", "--format=bit"], "", "the format bit has no place for a model of the family vit"),
-        (["{golden}", "{there}"], "ulimit -f 40", "{golden} can't be written to {there} (File too large)"),
+        (["{golden}", "{there}"], "ulimit -f 40", "{there} can't be written (File too large)"),
     ],
 )
 def test_a_failure_leaves_what_was_there(start, goldens, tmp_path, args, limit, said):

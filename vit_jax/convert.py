@@ -21,7 +21,11 @@ from vit_jax import command_line
 from vit_jax.errors import UserError
 
 _FORMAT = flags.DEFINE_string("format", None, "The naming to write; by default original or timm, by OUT's suffix.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace OUT if it is there.")
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite",
+    False,
+    "Replace OUT, and what describes it, if it is there; what describes another model or a run never is.",
+)
 _LIST = flags.DEFINE_bool("list", False, "List the public checkpoints that can be loaded by name.")
 _INFO = flags.DEFINE_string("info", None, "Tell what is in this file or folder; nothing is written.")
 _FILE_KEYWORDS = command_line.define_file_keywords()
@@ -47,16 +51,12 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     (source, target), keywords = args, _FILE_KEYWORDS()
     from etils import epath
 
-    if epath.Path(target).exists() and not _OVERWRITE.value:
-        raise UserError(f"{target} is there already; add --overwrite, or name another file")
-    if "://" not in target and not epath.Path(target).parent.exists():  # buckets have no folders
-        raise UserError(f"there is no folder {epath.Path(target).parent} to write to; make it first")
+    from vit_jax.checkpoints import files
+
+    files.check_place(epath.Path(target), _OVERWRITE.value)
     from vit_jax.checkpoints import model_file  # after what can go wrong without JAX
 
-    try:
-        model_file.convert(source, target, _FORMAT.value, **keywords)
-    except OSError as error:
-        raise UserError(f"{source} can't be written to {target} ({error.strerror or error})") from error
+    model_file.convert(source, target, _FORMAT.value, overwrite=_OVERWRITE.value, **keywords)
     command_line.say(f"wrote {target}")
 
 

@@ -1,7 +1,12 @@
 """Where checkpoints come from: the web and its cache, public names, a subtree of a file."""
 
 import http.server
+import json
 import logging
+import os
+import socket
+import subprocess
+import sys
 import threading
 import urllib.parse
 
@@ -10,7 +15,7 @@ import numpy as np
 import pytest
 
 import vit_jax
-from vit_jax.checkpoints import fetch, model_file
+from vit_jax.checkpoints import containers, fetch, model_file
 
 
 @pytest.fixture
@@ -21,6 +26,8 @@ def web(tmp_path, monkeypatch):
         def do_GET(self):
             path = urllib.parse.unquote(self.path).removeprefix("/")
             server.asked.append(path)
+            if server.answers.get(path):
+                return self.send_error(server.answers[path].pop(0))
             if path not in server.files:
                 return self.send_error(404)
             self.send_response(200)
@@ -32,9 +39,10 @@ def web(tmp_path, monkeypatch):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.cut, server.asked = {}, set(), []
+    server.files, server.cut, server.asked, server.answers = {}, set(), [], {}
     server.url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "_WAIT_SECONDS", 0.01)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
@@ -50,14 +58,14 @@ def saved(tmp_path_factory, drawn):
 
 
 def kept(tmp_path):
-    return sorted(path.name for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    return sorted(path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.name != ".whole")
 
 
 def test_is_fetched_once_with_what_describes_it(web, saved, tmp_path):
     web.files = {f"a b/{name}": content for name, content in saved.items()}
     for _ in range(2):
         assert model_file.read(f"{web.url}/a%20b/model.npz").architecture.posemb == "sincos2d"
-    assert web.asked == ["a b/model.npz", "a b/model.json"]
+    assert web.asked == ["a b/model.json", "a b/model.npz"]
     assert kept(tmp_path) == ["model.json", "model.npz"]
 
 
@@ -78,22 +86,100 @@ def test_without_a_folder_for_the_cache(web, saved, tmp_path):
 def test_what_breaks_off_leaves_nothing(web, saved, tmp_path):
     web.files, web.cut = saved, {"model.npz"}
     with pytest.raises(
-        vit_jax.UserError, match=rf"{web.url}/model.npz broke off after \d+ of \d+ bytes.*; start again"
+        vit_jax.UserError, match=rf"{web.url}/model.npz can't be fetched .it broke off after \d+ of \d+ .*start again"
     ):
         vit_jax.load(f"{web.url}/model.npz")
-    assert kept(tmp_path) == []
+    assert kept(tmp_path) == ["model.json"] and web.asked.count("model.npz") == 3
     web.cut = set()
     assert vit_jax.load(f"{web.url}/model.npz").arch.width == 16
 
 
 def test_what_is_not_there(web, tmp_path):
-    with pytest.raises(vit_jax.UserError, match=rf"{web.url}/model.npz can't be fetched \(HTTP Error 404: Not Found\)"):
+    with pytest.raises(vit_jax.UserError, match=f"there is no {web.url}/model.npz; check the name"):
         vit_jax.load(f"{web.url}/model.npz")
     web.shutdown()
     for url in (web.url.replace("127.0.0.1", "256.0.0.1"), "http://[", "http://a b"):
         with pytest.raises(vit_jax.UserError, match="can't be fetched"):
             vit_jax.load(f"{url}/model.npz")
     assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.npz"])
+def test_a_server_that_fails_once(web, saved, tmp_path, name):
+    """What is beside a file is not taken for absent because of a failure."""
+    web.files, web.answers = saved, {name: [500]}
+    assert model_file.read(f"{web.url}/model.npz").architecture.posemb == "sincos2d"
+    assert web.asked.count(name) == 2 and kept(tmp_path) == ["model.json", "model.npz"]
+
+
+def test_a_side_file_that_can_not_be_had_is_no_absent_one(web, saved, tmp_path, monkeypatch):
+    web.files, web.answers = dict(saved), {"model.json": [500] * 9}
+    with pytest.raises(vit_jax.UserError, match="model.json can't be fetched .*500.*; start again"):
+        vit_jax.load(f"{web.url}/model.npz")
+    assert kept(tmp_path) == []
+    web.answers = {"model.json": [404], "preprocessor_config.json": [403] * 3}
+    del web.files["model.json"]
+    with pytest.raises(vit_jax.UserError, match="no position embeddings"):  # as it is without
+        vit_jax.load(f"{web.url}/model.npz")
+    with pytest.raises(vit_jax.UserError, match="preprocessor_config.json can't be fetched .*403"):
+        vit_jax.load(f"{web.url}/model.safetensors")
+    monkeypatch.setattr(fetch, "_PUBLIC", f"{web.url}/")  # where 403 is the answer for what is not there
+    web.answers = {"preprocessor_config.json": [403]}
+    assert vit_jax.load(f"{web.url}/model.safetensors").arch.width == 16
+
+
+def test_a_stalled_server(web, saved, monkeypatch):
+    monkeypatch.setattr(fetch, "_TIMEOUT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(vit_jax.UserError, match="can't be fetched .*timed out"):
+            vit_jax.load(f"http://127.0.0.1:{silent.getsockname()[1]}/model.npz")
+
+
+def test_an_entry_of_an_earlier_version_gets_what_it_lacks(web, saved, tmp_path, caplog):
+    """There a side file that could not be had counted as absent for ever."""
+    web.files = saved
+    target = fetch.local(f"{web.url}/model.npz")[0]
+    for name in (".whole", "model.json"):
+        (target.parent / name).unlink()
+    old = target.parent / ".model.npz.0.partial"
+    old.touch()
+    os.utime(old, (0, 0))
+    assert model_file.read(f"{web.url}/model.npz").architecture.posemb == "sincos2d" and not old.exists()
+    assert web.asked.count("model.npz") == 1
+    for name in (".whole", "model.json"):
+        (target.parent / name).unlink()
+    web.answers = {"model.json": [500] * 9}
+    assert fetch.local(f"{web.url}/model.npz")[0] == target
+    assert "is used from the cache without what may lie beside it" in caplog.text
+
+
+def test_an_index_comes_with_its_shards(web, saved, tmp_path, drawn):
+    arrays = containers.open_file(write(tmp_path / "whole.safetensors", saved["model.safetensors"]))
+    places = {}
+    for number in range(2):
+        part = {name: np.array(arrays.read(name)) for name in list(arrays.shapes)[number::2]}
+        shard = tmp_path / f"model-0000{number + 1}-of-00002.safetensors"
+        containers.write_file(shard, ".safetensors", {n: a.shape for n, a in part.items()}, part.items(), {})
+        web.files[shard.name], places = shard.read_bytes(), places | dict.fromkeys(part, shard.name)
+    web.files["config.json"] = saved["config.json"]
+    web.files["model.safetensors.index.json"] = json.dumps({"weight_map": places}).encode()
+    url = f"{web.url}/model.safetensors.index.json"
+    assert vit_jax.load(url).arch.width == vit_jax.load(url).arch.width == 16
+    assert web.asked.count("model-00002-of-00002.safetensors") == 1
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def test_several_processes_fetch_at_once(web, saved, tmp_path):
+    web.files = saved
+    program = f"from vit_jax.checkpoints import fetch; print(fetch.local('{web.url}/model.npz')[0])"
+    started = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(3)]
+    assert len({process.communicate(timeout=120)[0] for process in started}) == 1
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert kept(tmp_path) == ["model.json", "model.npz"]
 
 
 INDEX = """name,ds,final_val,filename,adapt_filename,adapt_ds

@@ -6,10 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+from etils import epath
 
 import vit_jax
 from vit_jax.checkpoints import containers, files, model_file
 from vit_jax.checkpoints.formats.flax import POSITIONS
+from vit_jax.errors import UserError
 from vit_jax.models import names
 from vit_jax.models.functional import split
 
@@ -73,15 +75,65 @@ def test_preprocessing_follows_the_size(saved):
     assert model.class_names == ("a", "ä", "ß") and larger.class_names == ()
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_another_models_config_stays(copy, caplog, drawn):
-    """A second model beside it says in its own file what it is."""
+    """A second model beside it says in its own file, and in one of another name, what it is."""
     config = (copy / "config.json").read_text()
     deeper = drawn(depth=3)
     vit_jax.save(deeper, copy / "second.safetensors")
     assert (copy / "config.json").read_text() == config and "config.json is another model's" in caplog.text
+    assert "what describes second.safetensors is in second.config.json" in caplog.text
+    assert json.loads((copy / "second.config.json").read_text())["model_args"]["depth"] == 3
     assert vit_jax.load(copy / "second.safetensors").arch.depth == 3
-    vit_jax.save(deeper, copy / "model.safetensors")
+    vit_jax.save(deeper, copy / "model.safetensors", overwrite=True)
     assert (copy / "config.json").read_text() != config
+
+
+@pytest.mark.parametrize("file", ["model.npz", "model.safetensors"])
+def test_nothing_is_written_over_unasked(copy, file, drawn):
+    before, deeper = contents(copy), drawn(depth=3)
+    with pytest.raises(UserError, match=rf"{file} is there already; add --overwrite .overwrite=True."):
+        vit_jax.save(deeper, copy / file)
+    assert contents(copy) == before
+    vit_jax.save(deeper, copy / file, overwrite=True)
+    assert vit_jax.load(copy / file).arch.depth == 3
+
+
+def test_what_describes_something_else_stays(copy, drawn):
+    """With overwrite, too."""
+    (copy / "free.json").write_text('{"notes": 1}')
+    before = contents(copy)
+    with pytest.raises(UserError, match="free.json is there and describes something else"):
+        vit_jax.save(drawn(), copy / "free.npz", overwrite=True)
+    with pytest.raises(UserError, match="copy is a folder; name a file in it|no suffix"):
+        vit_jax.save(drawn(), copy)
+    (copy / "folder.npz").mkdir()
+    with pytest.raises(UserError, match="folder.npz is a folder; name a file in it"):
+        vit_jax.save(drawn(), copy / "folder.npz", overwrite=True)
+    (copy / "folder.npz").rmdir()
+    with pytest.raises(UserError, match="there is no folder .*/none to write to; make it first"):
+        vit_jax.save(drawn(), copy / "none" / "model.npz")
+    with pytest.raises(UserError, match="model.npz is read while it would be written; name another file"):
+        model_file.convert(copy / "model.npz", copy / "model.npz", overwrite=True)
+    assert contents(copy) == before
+
+
+def test_a_move_that_fails_changes_nothing(copy, drawn, monkeypatch):
+    """The last of the files can't take its place."""
+    before, replace = contents(copy), type(epath.Path(copy)).replace
+
+    def failing(self, target):
+        if str(target).endswith("/model.npz") and self.name.endswith(".partial"):
+            raise OSError(30, "Read-only file system")
+        return replace(self, target)
+
+    monkeypatch.setattr(type(epath.Path(copy)), "replace", failing)
+    with pytest.raises(UserError, match="model.npz can't be written .Read-only file system.; mend that"):
+        vit_jax.save(drawn(depth=3), copy / "model.npz", overwrite=True)
+    assert contents(copy) == before
 
 
 @pytest.mark.parametrize("file", ["model.npz", "model.safetensors"])
@@ -96,8 +148,9 @@ def test_a_failure_changes_nothing(copy, file, drawn):
             return super().__getitem__(name)
 
     parameters = Failing(names.Published(split(other)[1]))
-    with pytest.raises(OSError, match="disk"):
-        model_file.write(copy / file, parameters, model_file.Description(other.arch, other.preprocessing))
+    description = model_file.Description(other.arch, other.preprocessing)
+    with pytest.raises(UserError, match="can't be written .the disk is full."):
+        model_file.write(copy / file, parameters, description, overwrite=True)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
 
 
@@ -247,3 +300,6 @@ def test_the_config_of_a_run_stays(tmp_path, drawn, caplog):
     vit_jax.save(drawn(), tmp_path / "model.safetensors")
     assert (tmp_path / "config.json").read_text() == record
     assert "config.json is another model's or a run's and stays" in caplog.text
+    vit_jax.save(drawn(depth=3), tmp_path / "model.safetensors", overwrite=True)
+    assert (tmp_path / "config.json").read_text() == record
+    assert json.loads((tmp_path / "model.config.json").read_text())["model_args"]["depth"] == 3

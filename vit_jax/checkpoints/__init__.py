@@ -1,5 +1,20 @@
-"""Checkpoints: the run's own (`store`), and model files in published formats (`model_file`)."""
+"""Checkpoints: the run's own (`store`), and model files in published formats (`model_file`).
 
-from vit_jax.checkpoints.model_file import load, save
+Names are imported when first used, so that mistakes in a command are found before JAX is imported.
+"""
+
+from typing import Any
 
 __all__ = ["load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from vit_jax.checkpoints import model_file
+
+        return getattr(model_file, name)
+    raise AttributeError(f"module 'vit_jax.checkpoints' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

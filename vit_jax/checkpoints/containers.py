@@ -28,6 +28,7 @@ class Container(Protocol):
     """A file of arrays, open for reading."""
 
     path: epath.Path
+    files: tuple[epath.Path, ...]  # all that it reads
     shapes: dict[str, Shape]
     size: int  # of the file, of all shards, in bytes
     types: dict[str, str]  # the types of the arrays as NumPy names them, such as float32 or bfloat16
@@ -47,7 +48,7 @@ def open_file(path: epath.PathLike) -> Container:
     """
     path = epath.Path(path)
     if path.name.endswith(INDEX):
-        kind: type[Npz] | type[Safetensors] | type[Sharded] = Sharded
+        kind: Any = Sharded
     elif path.suffix in _KINDS:
         kind = _KINDS[path.suffix]
     else:
@@ -66,7 +67,7 @@ class Npz:
     """A NumPy archive. Pickled objects are refused; the checksum of each array is checked when it is read."""
 
     def __init__(self, path: epath.Path):
-        self.path = path
+        self.path, self.files = path, (path,)
         self.metadata: dict[str, str] = {}
         self.shapes: dict[str, Shape] = {}
         self.types: dict[str, str] = {}
@@ -125,7 +126,7 @@ class Safetensors:
     """The format of the package safetensors: a JSON header with names, shapes and offsets, then the bytes."""
 
     def __init__(self, path: epath.Path):
-        self.path = path
+        self.path, self.files = path, (path,)
         try:
             self.size = size = path.stat().length
             with path.open("rb") as file:
@@ -204,17 +205,11 @@ class Sharded:
 
     def __init__(self, path: epath.Path):
         self.path = path
-        index = read_json(path)
-        places = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
-            raise UserError(f"{path} has no weight_map from names of arrays to files; fetch it again")
-        if wrong := sorted({file for file in places.values() if file != epath.Path(file).name}):
-            raise UserError(
-                f"{path} names the shard {wrong[0][:80]}, which does not lie beside it; mend its weight_map"
-            )
-        files = sorted(set(places.values()))
+        places = _places(path)
+        files = shards_of(path)
         if missing := [file for file in files if not (path.parent / file).exists()]:
             raise UserError(f"{path} names {len(files)} shards, of which are missing: {', '.join(missing[:5])}")
+        self.files = (path, *(path.parent / file for file in files))
         self._shards = {file: Safetensors(path.parent / file) for file in files}
         self.size = sum(shard.size for shard in self._shards.values())
         for name, file in places.items():
@@ -231,6 +226,23 @@ class Sharded:
     def read(self, name: str) -> np.ndarray:
         """Returns an array; floating-point ones as float32."""
         return self._shards[self._places[name]].read(name)
+
+
+def shards_of(index: epath.Path) -> list[str]:
+    """Returns the names of the files that an index names. Raises UserError if it is none, or names files elsewhere."""
+    files = sorted(set(_places(index).values()))
+    if wrong := [file for file in files if file != epath.Path(file).name]:
+        raise UserError(f"{index} names the shard {wrong[0][:80]}, which does not lie beside it; mend its weight_map")
+    return files
+
+
+def _places(index: epath.Path) -> dict[str, str]:
+    """Returns the file of each array by its name."""
+    content = read_json(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
+        raise UserError(f"{index} has no weight_map from names of arrays to files; fetch it again")
+    return places
 
 
 _TYPES: dict[str, np.dtype] = {

@@ -9,16 +9,19 @@ import os
 import pathlib
 import re
 import tempfile
+import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from etils import epath
 from tqdm import tqdm
 
 from vit_jax.checkpoints import hints
-from vit_jax.checkpoints.files import line, replacing
+from vit_jax.checkpoints.containers import INDEX, shards_of
+from vit_jax.checkpoints.files import line, replacing, write_json
 from vit_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -26,6 +29,7 @@ _PUBLIC = "https://storage.googleapis.com/"  # where public buckets are to be ha
 _AUGREG = "gs://vit_models/augreg/"
 _BESIDE = ("config.json", "preprocessor_config.json")
 _CHUNK = 1 << 20
+_TRIES, _WAIT_SECONDS, _TIMEOUT_SECONDS = 3, 2.0, 60.0
 _FAILURES = (OSError, http.client.HTTPException)  # of urllib, whose own error is an OSError
 
 # Public checkpoints: a folder and the names in it. Those of AugReg are in its index.
@@ -105,32 +109,82 @@ def _text(path: str) -> str:
 
 def _open(url: str) -> BinaryIO:
     try:
-        return urllib.request.urlopen(url, timeout=60)
+        return urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS)
     except (*_FAILURES, ValueError) as error:
         raise UserError(f"{url} can't be fetched ({line(error)}); fetch it elsewhere and name the file") from error
 
 
 def _cached(url: str) -> epath.Path:
-    """The file behind a URL, fetched the first time; with the JSON that lies beside it, where there is one."""
+    """Returns the file behind a URL, fetched the first time, with the JSON that lies beside it, where there is one.
+
+    An index of shards comes with its shards. An entry of the cache is whole when its `.whole` is there; several
+    processes may make the same one at once.
+    """
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vit_jax"
-    name = urllib.parse.unquote(url.rpartition("/")[2])
-    target = epath.Path(cache / hashlib.sha256(url.encode()).hexdigest()[:16] / name)
-    if target.exists():
-        return target
+    folder = epath.Path(cache / hashlib.sha256(url.encode()).hexdigest()[:16])
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # no home to write to
-        target = epath.Path(tempfile.mkdtemp()) / name
+        folder = epath.Path(tempfile.mkdtemp())
+    target, whole = folder / _name(url), folder / ".whole"
+    if target.exists() and whole.exists():
+        return target
     _LOG.info("fetching %s to %s", url, target)
-    with _open(url) as response, replacing(target, shared=True) as temporary:
-        _download(response, temporary, url)
-        for sibling in _beside(url):
-            try:
-                with urllib.request.urlopen(sibling, timeout=60) as found:
-                    (target.parent / urllib.parse.unquote(sibling.rpartition("/")[2])).write_bytes(found.read())
-            except _FAILURES:
-                pass  # most files have none
+    _remove_old_leftovers(folder)
+    # Versions before kept a file whose side files could not be fetched as one that has none.
+    before = target.exists()
+    try:
+        absent = [_name(sibling) for sibling in _beside(url) if not _fetch(sibling, folder)]
+    except UserError as error:
+        if not before:
+            raise
+        _LOG.warning("%s is used from the cache without what may lie beside it: %s", target, error)
+        return target
+    if not before and not _fetch(url, folder):
+        raise UserError(f"there is no {url}; check the name, or fetch it elsewhere and name the file")
+    if target.name.endswith(INDEX):
+        for shard in shards_of(target):
+            if not (folder / shard).exists() and not _fetch(f"{url.rpartition('/')[0]}/{shard}", folder):
+                raise UserError(f"{url} names the shard {shard}, and that does not lie beside it")
+    write_json(whole, {"absent": absent})
     return target
+
+
+def _name(url: str) -> str:
+    return urllib.parse.unquote(url.rpartition("/")[2])
+
+
+def _remove_old_leftovers(folder: epath.Path) -> None:
+    """Removes what downloads that were killed more than a day ago have left."""
+    for file in folder.glob(".*.partial"):
+        if time.time() - file.stat().mtime > 24 * 3600:
+            file.unlink(missing_ok=True)
+
+
+def _fetch(url: str, folder: epath.Path) -> bool:
+    """Fetches a file to a folder, whole or not at all; returns whether there is one.
+
+    Only the answer that there is none counts as that: 404, and 403 of the public buckets, which say so where a listing
+    is not allowed. Anything else is tried again.
+
+    Raises:
+        UserError: it can't be fetched.
+    """
+    why = ""
+    for attempt in range(_TRIES):
+        time.sleep(_WAIT_SECONDS if attempt else 0)
+        try:
+            with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+                with replacing(folder / _name(url), shared=True) as temporary:
+                    _download(response, temporary)
+            return True
+        except urllib.error.HTTPError as error:
+            if error.code == 404 or (error.code == 403 and url.startswith(_PUBLIC)):
+                return False
+            why = line(error)
+        except (*_FAILURES, ValueError) as error:
+            why = line(error)
+    raise UserError(f"{url} can't be fetched ({why}); start again, or fetch it elsewhere and name the file")
 
 
 def _beside(url: str) -> list[str]:
@@ -139,17 +193,13 @@ def _beside(url: str) -> list[str]:
     return [f"{stem}.json"] if suffix == "npz" else [f"{url.rpartition('/')[0]}/{file}" for file in _BESIDE]
 
 
-def _download(response: BinaryIO, target: epath.Path, url: str) -> None:
-    """With a bar on a terminal. Raises UserError where it breaks off."""
-    size, done = int(getattr(response, "headers", {}).get("Content-Length") or 0), 0
-    why = ""
+def _download(response: Any, target: epath.Path) -> None:
+    """Writes what a server sends, with a bar on a terminal. Raises an error of `_FAILURES` if it breaks off."""
+    size, done = int(response.headers.get("Content-Length") or 0), 0
     with target.open("wb") as file, tqdm(total=size or None, unit="B", unit_scale=True, disable=None) as bar:
-        try:
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                bar.update(len(chunk))
-        except _FAILURES as error:
-            why = f" ({line(error)})"
-    if why or (size and done != size):
-        raise UserError(f"{url} broke off after {done} of {size or 'unknown'} bytes{why}; start again")
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            bar.update(len(chunk))
+    if size and done != size:
+        raise ConnectionError(f"it broke off after {done} of {size} bytes")

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -45,6 +45,45 @@ def replacing(path: epath.Path, *, shared: bool = False) -> Iterator[epath.Path]
         temporary.unlink(missing_ok=True)
         raise
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def replacing_all(paths: Sequence[epath.Path]) -> Iterator[list[epath.Path]]:
+    """Yields a file to write to beside each of `paths`, and moves them all to their places at the end, in order.
+
+    An error, in the moves too, leaves all of `paths` as they were.
+    """
+    with contextlib.ExitStack() as undo:
+        temporaries = [path.parent / f".{path.name}.partial" for path in paths]
+        for temporary in temporaries:
+            undo.callback(temporary.unlink, missing_ok=True)
+        yield temporaries
+        kept: list[epath.Path] = []
+        for path, temporary in zip(paths, temporaries, strict=True):
+            if path.exists():
+                before = path.parent / f".{path.name}.before"
+                path.replace(before)
+                undo.callback(before.replace, path)
+                kept.append(before)
+            else:
+                undo.callback(path.unlink, missing_ok=True)
+            temporary.replace(path)
+        undo.pop_all()
+    for before in kept:
+        before.unlink(missing_ok=True)
+
+
+def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path] = ()) -> None:
+    """Raises UserError where a model can't be written to `path`."""
+    if "://" not in str(path) and not path.parent.is_dir():  # buckets have no folders
+        raise UserError(f"there is no folder {path.parent} to write to; make it first")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file in it")
+    if path.exists():
+        if any(path.resolve() == source.resolve() for source in sources):
+            raise UserError(f"{path} is read while it would be written; name another file")
+        if not overwrite:
+            raise UserError(f"{path} is there already; add --overwrite (overwrite=True), or name another file")
 
 
 def line(error: Exception) -> str:

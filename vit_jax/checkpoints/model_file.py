@@ -1,26 +1,24 @@
-"""A model and its file: `load`, `save` and `convert`, and what a run leaves for others (`model.npz`, `model.json`)."""
+"""A model and its file: `load`, `save` and `convert`."""
 
 import dataclasses
-import json
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from vit_jax.checkpoints import containers, files
 from vit_jax.checkpoints.adapt import adapt, without_head
-from vit_jax.checkpoints.formats import FORMATS, Description, Format
-from vit_jax.checkpoints.groups import file_shapes, to_file
-from vit_jax.checkpoints.read import FORMAT_VERSION, KEY, read
-from vit_jax.errors import UserError
+from vit_jax.checkpoints.formats import Description
+from vit_jax.checkpoints.read import read
+from vit_jax.checkpoints.write import describe, write
 from vit_jax.models import names
 from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.build import abstract
 from vit_jax.models.functional import Params, split
 from vit_jax.models.model import Model
+
+__all__ = ["at_size", "convert", "describe", "load", "read", "save", "write"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,7 +69,7 @@ def at_size(preprocessing: Preprocessing, size: tuple[int, int]) -> Preprocessin
     return dataclasses.replace(preprocessing, size=size, shorter_side=side)
 
 
-def save(model: Model, path: epath.PathLike, format: str | None = None) -> None:
+def save(model: Model, path: epath.PathLike, format: str | None = None, *, overwrite: bool = False) -> None:
     """Writes a model to a file that others can read, with what rebuilds it.
 
     Args:
@@ -79,88 +77,31 @@ def save(model: Model, path: epath.PathLike, format: str | None = None) -> None:
         path: the file; its suffix says the container.
         format: `original` (for `.npz`, the default), `big_vision`, `big_vision_scan`, `bit`, or `timm` (for
             `.safetensors`, the default), `transformers`.
+        overwrite: whether a file that is there, and what describes it, is replaced. What describes another model or a
+            run never is.
 
     Raises:
-        UserError: another suffix, or a format that has no place for a part of the model.
+        UserError: another suffix, a format that has no place for a part of the model, or a place that is taken, is not
+            there or can't be written.
     """
     description = Description(model.arch, model.preprocessing, model.class_names)
-    write(path, names.Published(split(model)[1]), description, format)
+    write(path, names.Published(split(model)[1]), description, format, overwrite=overwrite)
 
 
-def write(
-    path: epath.PathLike,
-    parameters: Mapping[str, np.ndarray],
-    description: Description,
+def convert(
+    source: epath.PathLike,
+    target: epath.PathLike,
     format: str | None = None,
+    *,
+    overwrite: bool = False,
+    **keywords: Any,
 ) -> None:
-    """`save`, of parameters under published names.
-
-    The arrays take their place when they are all written, and what describes them the moment before, so that they never
-    lack it and a failure changes nothing.
-    """
-    path = epath.Path(path)
-    target = _format_of(path, format)
-    order = {name: i for i, name in enumerate(parameters)}  # in which a file gives each of its arrays once
-    groups = sorted(target.groups(description.architecture), key=lambda g: order[g.names[0]] if g.names else -1)
-    sidecars = target.sidecars(description)
-    written = describe(description)
-    with files.replacing(path) as temporary:
-        metadata = {KEY: json.dumps(written)}
-        containers.write_file(
-            temporary, path.suffix, file_shapes(groups), to_file(groups, parameters, str(path)), metadata
-        )
-        if path.suffix == ".npz":
-            files.write_json(path.with_suffix(".json"), written)
-        for name, sidecar in sidecars.items():
-            _write_sidecar(path.parent / name, sidecar, path)
-
-
-def convert(source: epath.PathLike, target: epath.PathLike, format: str | None = None, **keywords: Any) -> None:
-    """One file to another, array by array.
+    """Writes one file as another, array by array; `format` and `overwrite` are as of `save`.
 
     Raises:
-        UserError: what is wrong with the source, or a format that has no place for a part of the model.
+        UserError: what is wrong with the source, or as `save`.
     """
     file = read(source, **keywords)
     preprocessing = file.preprocessing or Preprocessing(file.architecture.image_size)
-    write(target, file.parameters, Description(file.architecture, preprocessing, file.class_names), format)
-
-
-def _format_of(path: epath.Path, name: str | None) -> Format:
-    """The format of a file to be written. Raises UserError for an unknown one, or one of another suffix."""
-    if name is None:
-        default = {".npz": "original", ".safetensors": "timm"}
-        if path.suffix not in default:
-            raise UserError(f"{path} has no suffix that says a format; {' or '.join(default)} can be written")
-        return FORMATS[default[path.suffix]]
-    if name not in FORMATS:
-        raise UserError(f"unknown format {name!r}; there are {', '.join(FORMATS)}")
-    if path.suffix != FORMATS[name].suffix:
-        raise UserError(f"{path} can't be of the format {name}, whose files end in {FORMATS[name].suffix}")
-    return FORMATS[name]
-
-
-def _write_sidecar(path: epath.Path, value: Any, beside: epath.Path) -> None:
-    """Writes JSON for another library, unless that would take the place of what describes another model."""
-    found = files.read_json(path) if path.exists() else value
-    of_a_run = isinstance(found, dict) and {"config", "format_version"} <= found.keys()
-    if found != value and (of_a_run or beside.name != "model.safetensors"):
-        _LOG.warning(
-            "%s is another model's or a run's and stays; save to a folder of its own for the library that reads it",
-            path,
-        )
-    else:
-        files.write_json(path, value)
-
-
-def describe(description: Description) -> dict[str, Any]:
-    """What rebuilds a model, as JSON."""
-    arch, preprocessing, class_names = description
-    assert preprocessing is not None
-    return {
-        "format_version": FORMAT_VERSION,
-        "family": arch.family,
-        "architecture": dataclasses.asdict(arch),
-        "preprocessing": dataclasses.asdict(preprocessing),
-        "class_names": list(class_names),
-    }
+    description = Description(file.architecture, preprocessing, file.class_names)
+    write(target, file.parameters, description, format, overwrite=overwrite, sources=file.files)

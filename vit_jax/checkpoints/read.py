@@ -32,6 +32,7 @@ class ModelFile(NamedTuple):
     class_names: tuple[str, ...]
     format: str  # one of `FORMATS`, or `run` for the checkpoint of a run's folder
     size: int | None = None  # bytes of the file or of its shards; None for the checkpoint of a run
+    files: tuple[epath.Path, ...] = ()  # that the parameters are read from; none for the checkpoint of a run
 
 
 def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
@@ -60,7 +61,8 @@ def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
     if empty := [name for name, shape in shapes.items() if 0 in shape]:
         raise UserError(f"{local} holds {len(empty)} empty arrays, such as {empty[0][:80]}; fetch or convert it again")
     description, groups, file_names, format = _understood(container, shapes, subtree, given)
-    return ModelFile(str(path), Parameters(container, groups, file_names), *description, format, container.size)
+    parameters = Parameters(container, groups, file_names)
+    return ModelFile(str(path), parameters, *description, format, container.size, container.files)
 
 
 def _understood(
