@@ -27,7 +27,7 @@ from PIL import Image
 import vit_jax
 from vit_jax import config as config_lib
 from vit_jax import data
-from vit_jax.checkpoints import model_file
+from vit_jax.checkpoints import containers
 from vit_jax.errors import UserError
 from vit_jax.models import names, variants
 from vit_jax.models.architecture import Preprocessing
@@ -307,12 +307,12 @@ def test_arrays(file, number, cases, caplog):
 
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    file = model_file.containers.open_file(path)
+    file = containers.open_file(path)
     return {name: np.array(file.read(name)) for name in file.shapes}
 
 
 def _metadata(path: pathlib.Path) -> dict[str, str]:
-    return dict(model_file.containers.open_file(path).metadata)
+    return dict(containers.open_file(path).metadata)
 
 
 _TYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i4": "I32", "i8": "I64", "u1": "U8", "b1": "BOOL"}

@@ -94,7 +94,7 @@ class Data:
 
     name: str = "digits"  # digits, mnist5k, folder, synthetic, or any name in TensorFlow Datasets
     split: str = "train"
-    data_dir: str | None = None  # of `folder`: DIR/{train,test}/CLASS/*; else where TFDS keeps its data sets
+    data_dir: str | None = None  # of `folder`: DIR/{train,test}/CLASS/* or DIR/CLASS/*; else where TFDS keeps its sets
     classes: tuple[int, ...] = ()  # these classes only, renumbered from 0 in this order, in evaluations too; () for all
     labels_per_class: int | None = None  # train on so many images of each class, drawn with `seed`
     crop: str = _choice("resize", "inception")  # plain resize, or a random box of random area and aspect
@@ -199,7 +199,7 @@ class Mesh:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint is also saved at the last step and on SIGTERM."""
+    """A checkpoint is also saved at the last step, on SIGTERM and on Ctrl-C."""
 
     every_steps: int | None = 1000
     every_epochs: float | None = None
@@ -424,6 +424,7 @@ _POSITIVE = (
     "data.labels_per_class",
     "data.num_examples",
     "data.num_classes",
+    "model.num_classes",
     "global_batch_size",
     "accumulation_steps",
     "log_steps",

@@ -18,7 +18,8 @@ On several hosts each runs the same command. TPU pods, GKE, SLURM and Open MPI a
 machine. Nothing that the run computes or writes depends on their number, but for rounding. If one fails, all end with
 its error; one that gives no sign of life for --watch_seconds is named and ends them too; SIGTERM to one saves on all.
 
-Exit codes: 0 the training is complete; 143 saved after SIGTERM, to be started again; 1 an error, said in one sentence.
+Exit codes: 0 the training is complete; 143 saved after SIGTERM and 130 saved after Ctrl-C, to be started again; 1 an
+error, said in one sentence. A second Ctrl-C ends at once.
 """
 
 import logging

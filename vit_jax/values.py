@@ -28,7 +28,7 @@ def as_type(kind: Any, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value) if abs(value) < 2**63 else value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError
+        raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
 
 

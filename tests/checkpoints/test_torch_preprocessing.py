@@ -174,3 +174,15 @@ def test_values_that_can_not_be():
         timm({"interpolation": "random"})
     with pytest.raises(UserError, match="pretrained_cfg beside FILE can't be understood .*; mend it"):
         timm({"crop_pct": "x"})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"size": {"height": 32.7, "width": 32}}, {"size": {"height": "32", "width": "32"}}, {"image_mean": "123"},
+        {"resample": True}, {"do_rescale": "x"}, {"rescale_factor": "1e-2"}, {"size": {"height": 10**30, "width": 9}},
+    ],
+)  # fmt: skip
+def test_transformers_values_have_types(config):
+    with pytest.raises(UserError, match="preprocessor_config.json beside FILE can't be"):
+        transformers(config)

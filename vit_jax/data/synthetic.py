@@ -11,6 +11,7 @@ from vit_jax.data import decode
 from vit_jax.errors import UserError
 
 _SPLITS = ("train", "test")
+_MOST = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +26,8 @@ class SyntheticSource:
     def __post_init__(self) -> None:
         if self.split not in _SPLITS:
             raise UserError(f"synthetic images have no split {self.split!r}; they have {' and '.join(_SPLITS)}")
-        if self.num_examples < 1 or self.num_classes < 1:
-            raise UserError("config.data.num_examples and config.data.num_classes must be at least 1")
+        if not (1 <= self.num_examples <= _MOST and 1 <= self.num_classes <= _MOST):
+            raise UserError(f"config.data.num_examples and config.data.num_classes must be 1 to {_MOST:,}")
 
     @property
     def identity(self) -> str:

@@ -22,6 +22,7 @@ _LEAST = {  # what these fields are at least, in the families that have them
     1: ("width", "depth", "mlp_dim", "tokens_mlp_dim", "num_heads", "stem_width"),
     0: ("num_classes", "registers", "pre_logits", "rope", "layer_scale", "norm_eps", "posemb_std"),
 }
+_MOST_PIXELS = 2**20  # of a side of an image
 _MOST = {  # and at most; far beyond every model, so that a damaged file asks for no time and no memory
     10_000: ("depth",),
     2**24: (
@@ -121,8 +122,8 @@ class Architecture:
         for key, choices in self.choices.items():
             if getattr(self, key) not in choices:
                 raise UserError(f"{key} is {getattr(self, key)!r}; it can be {', '.join(c for c in choices if c)}")
-        if not 1 <= min(self.image_size) <= max(self.image_size) <= 2**20:
-            raise UserError(f"image_size is {self.image_size}; it must be above 0 and at most {2**20} pixels")
+        if not 1 <= min(self.image_size) <= max(self.image_size) <= _MOST_PIXELS:
+            raise UserError(f"image_size is {self.image_size}; it must be above 0 and at most {_MOST_PIXELS} pixels")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
@@ -326,8 +327,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair("the preprocessing's size", self.size))
-        if min(self.size) < 1:
-            raise UserError(f"the preprocessing's size is {self.size}; it must be above 0")
+        if not 1 <= min(self.size) <= max(self.size) <= _MOST_PIXELS:
+            raise UserError(f"the preprocessing's size is {self.size}; it must be above 0 and at most {_MOST_PIXELS}")
         for key in ("mean", "std"):
             object.__setattr__(self, key, _channels(key, getattr(self, key)))
         if min(self.std) <= 0:

@@ -9,6 +9,7 @@ from typing import Any
 from vit_jax.checkpoints.formats.base import About, understood
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, VitArchitecture
+from vit_jax.values import as_type
 
 _LOG = logging.getLogger(__name__)
 # The defaults of timm's `PretrainedCfg`.
@@ -52,7 +53,8 @@ def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preproces
         _LOG.warning("%s has no config.json that says its preprocessing; timm's default for a ViT is taken", about.name)
     settings |= {key: config[key] for key in settings if config.get(key) is not None}
     with understood(about.name, "pretrained_cfg"):
-        size, mode, crop_pct = _both(settings["input_size"][1:]), settings["crop_mode"], float(settings["crop_pct"])
+        size, mode = _both(settings["input_size"][1:]), settings["crop_mode"]
+        crop_pct = as_type(float, settings["crop_pct"])
         if mode not in ("center", "squash", "border"):
             raise UserError(f"crop_mode is {mode!r}; it can be center, squash or border")
         if mode == "border":
@@ -104,8 +106,12 @@ def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preproc
         named = re.sub(r"(ImageProcessor|FeatureExtractor).*", "", named)
         defaults = _PROCESSORS[named if named in _PROCESSORS else _OF_KIND[kind]]
         settings = {**defaults, **{key: value for key, value in config.items() if value is not None}}
-        scale = 255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0
-        normalized = settings.get("do_normalize", True)
+        wrong = [key for key, value in settings.items() if key.startswith("do_") and not isinstance(value, bool)]
+        if wrong or isinstance(settings["resample"], bool):
+            key = wrong[0] if wrong else "resample"
+            raise UserError(f"{key} is {settings[key]!r}, which is none of its values")
+        rescaled, normalized = settings.get("do_rescale", True), settings.get("do_normalize", True)
+        scale = 255 * as_type(float, settings.get("rescale_factor", 1 / 255)) if rescaled else 255.0
         mean = _channels(settings["image_mean"] if normalized else (0.0, 0.0, 0.0), scale)
         std = _channels(settings["image_std"] if normalized else (1.0, 1.0, 1.0), scale)
         if settings["resample"] not in _RESAMPLE:
@@ -122,7 +128,7 @@ def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preproc
 
 
 def _channels(values: Any, scale: float = 1.0) -> tuple[float, float, float]:
-    red, green, blue = (float(value) / scale for value in values)
+    red, green, blue = (as_type(float, value) / scale for value in values)
     return red, green, blue
 
 
@@ -157,7 +163,7 @@ def _both(size: Any) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
     height, width_px = (size["height"], size["width"]) if isinstance(size, Mapping) else size
-    return int(height), int(width_px)
+    return as_type(int, height), as_type(int, width_px)
 
 
 def to_transformers(preprocessing: Preprocessing) -> dict[str, Any]:
