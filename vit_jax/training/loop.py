@@ -66,18 +66,14 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
             )
         given = config_lib.typed(config)
         folder, recorded = _checked_folder(workdir)
-        # What is cheap comes first, so that a wrong name is not hidden by a data set that is missing or takes long.
-        mesh = sharding.make_mesh(given.mesh)
-        sharding.check_batch(mesh, given.global_batch_size, "global_batch_size", given.accumulation_steps)
-        if not recorded:
-            start.check(given)
+        complete = (folder / "model.npz").exists()
+        mesh = None if complete else _checked_mesh(given, recorded)
         config = resolve(given, recorded.get("data"))
         _check_config(folder, recorded, config)
-        complete = (folder / "model.npz").exists()
         hosts.require_same("the config", dataclasses.asdict(given), "give all processes the same command")
         seen = [complete, (folder / "config.json").exists(), (folder / FOLDER).exists()]
         hosts.require_same("the workdir", [str(folder), *seen], _SHARE)
-        if complete:
+        if mesh is None:
             _LOG.info("this run is complete: %s holds its model.npz; %s", folder, _LONGER.format(folder=folder))
             return {}
         model = start.model_of(config, folder)
@@ -110,6 +106,22 @@ def _checked_folder(workdir: epath.PathLike) -> tuple[epath.Path, dict[str, Any]
     if recorded.get("format_version", 0) > FORMAT_VERSION:
         raise UserError(f"{path} was written by a newer vit_jax; update this one or take another --workdir")
     return folder, recorded
+
+
+def _checked_mesh(config: config_lib.Config, recorded: dict[str, Any]) -> jax.sharding.Mesh:
+    """Returns the mesh, when all that can be checked without the data is right.
+
+    So a wrong name is not hidden by a data set that is missing or takes long. What belongs to a run's start is not
+    looked at again when it goes on.
+
+    Raises:
+        UserError: the mesh or the batch does not divide; the model's name or keys, or `init_from`, are wrong.
+    """
+    mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
+    if not recorded:
+        start.check(config)
+    return mesh
 
 
 def _check_config(folder: epath.Path, recorded: dict[str, Any], config: config_lib.Config) -> None:
