@@ -2,6 +2,7 @@
 
 import io
 import logging
+import pathlib
 import warnings
 
 import pytest
@@ -35,6 +36,7 @@ def warn(number):
 
 
 def test_workers_speak_as_the_main_process(monkeypatch, capfd):
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2])  # a worker imports `warn` from there
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("12:00:00 %(message)s"))
     monkeypatch.setattr(logging.getLogger("vit_jax"), "handlers", [handler])

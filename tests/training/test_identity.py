@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -35,13 +36,18 @@ def begun(small, tmp_path_factory):
     def stopping(*args):
         step, calls = make(*args), []
 
-        def call(*state_and_batch):
-            calls.append(1)
-            if len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return step(*state_and_batch)
+        def compiled(*values):
+            run = step.lower(*values).compile()
 
-        return call
+            def call(*state_and_batch):
+                calls.append(1)
+                if len(calls) == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return run(*state_and_batch)
+
+            return types.SimpleNamespace(compile=lambda: call)
+
+        return types.SimpleNamespace(lower=compiled)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_step", stopping)
