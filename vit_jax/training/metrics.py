@@ -71,7 +71,9 @@ class Writer:
         self._file = MetricsFile(folder, step) if first_process else None
         self._tensorboard = None
         if tensorboard and first_process:
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else TensorFlow greets on stderr
+            # TensorFlow, which only writes events here, greets on stderr else, and again where it has oneDNN.
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
             from clu import metric_writers  # imports TensorFlow
 
             self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
