@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from vit_jax import aliases
+from vit_jax import aliases, durations
 from vit_jax import config as config_lib
-from vit_jax.config import evaluation, in_steps, typed
+from vit_jax.config import evaluation, typed
+from vit_jax.durations import in_steps
 from vit_jax.errors import UserError
 
 
@@ -107,7 +108,7 @@ def test_durations(config):
     config.schedule.warmup_percent = 5
     config.checkpoint.every_examples = 320
     config.evaluations.test = evaluation(every_epochs=0.5)
-    assert config_lib.needs_num_examples(typed(config))
+    assert durations.needs_num_examples(typed(config))
     found = in_steps(typed(config), 640)
     assert found.total_steps == 200 and found.schedule.warmup_steps == 10 and found.checkpoint.every_steps == 10
     assert found.evaluations["test"].every_steps == 10

@@ -12,7 +12,7 @@ import pytest
 from etils import epath
 
 import vit_jax
-from vit_jax import command_line
+from vit_jax import command_line, durations
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 from vit_jax.models import variants
@@ -41,7 +41,7 @@ PRETRAIN = [*TRANSFER, "imagenet21k"]
 def load(path: str, *overrides: tuple[str, str], num_examples: int | None = None) -> config_lib.Config:
     """As the verbs do, with every duration in steps."""
     config = command_line.load_config(f"configs/{path}", list(overrides))
-    return config_lib.in_steps(config, num_examples or EXAMPLES[config.data.name])
+    return durations.in_steps(config, num_examples or EXAMPLES[config.data.name])
 
 
 def commands(file: str) -> list[list[str]]:
@@ -249,7 +249,7 @@ def test_loading_brings_no_tensorflow_and_no_jax():
     code = f"""
 import sys
 import vit_jax
-from vit_jax import command_line
+from vit_jax import command_line, durations
 for argument in {arguments}:
     command_line.load_config("configs/" + argument, [])
 print(sorted({{"jax", "flax", "tensorflow"}} & set(sys.modules)))

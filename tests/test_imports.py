@@ -14,7 +14,7 @@ LAYERS = (
     ("planning",),
     ("training", "evaluation", "analysis"),
     ("models", "data", "checkpoints"),
-    ("config_file", "sharding", "distributed"),
+    ("config_file", "durations", "sharding", "distributed"),
     ("config",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

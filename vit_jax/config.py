@@ -5,7 +5,7 @@ starts from `default()`, an `ml_collections.ConfigDict` with the same keys, and 
 the frozen `Config` which the program works with, or says which key is wrong and which valid one is nearest.
 
 Durations are given in one of four units, `_steps`, `_epochs`, `_examples`, `_percent` (of the whole run); setting one
-unit clears the others, so that a flag in one unit replaces the file's in another. `in_steps` converts them all.
+unit clears the others, so that a flag in one unit replaces the file's in another. `durations` converts them all.
 """
 
 import dataclasses
@@ -434,7 +434,7 @@ _POSITIVE = (
 _RATES = ("model.dropout", "model.attention_dropout", "model.drop_path", "optimizer.average", "task.label_smoothing")
 
 
-_MOST = 2**31 - 1  # devices count steps, rows and sizes in int32
+MOST = 2**31 - 1  # devices count steps, rows and sizes in int32
 
 
 def _check_ranges(config: Config) -> None:
@@ -443,7 +443,7 @@ def _check_ranges(config: Config) -> None:
         for number in _leaves(value):
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f"config.{key} is {value}; it must be a finite number")
-            if isinstance(number, int) and abs(number) > _MOST and key != "seed":
+            if isinstance(number, int) and abs(number) > MOST and key != "seed":
                 raise UserError(f"config.{key} is {value}; it must be below 2**31")
         unit = key.rpartition("_")[2]
         if key.startswith("total_") or ".every_" in key or key in _POSITIVE:
@@ -516,62 +516,6 @@ def _or(values: tuple[str, ...]) -> str:
 def _nearest(value: str, choices: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(str(value), choices, 1)
     return f" (did you mean {near[0]}?)" if near else ""
-
-
-def total_steps(config: Config, num_examples: int | None) -> int:
-    """The length of the run. `num_examples`, those of the training split, is needed for epochs only.
-
-    Raises:
-        UserError: no length is given.
-    """
-    steps = _steps(config, "total", config.global_batch_size, num_examples, None)
-    if steps is None:
-        raise UserError("the config says nowhere how long to train; set config.total_steps or config.total_epochs")
-    return steps
-
-
-def in_steps(config: Config, num_examples: int | None) -> Config:
-    """`config` with every duration given in steps."""
-    total = total_steps(config, num_examples)
-
-    def convert(section: Any, stem: str) -> Any:
-        steps = _steps(section, stem, config.global_batch_size, num_examples, total)
-        cleared = {f"{stem}_{u}": None for u in UNITS[1:] if hasattr(section, f"{stem}_{u}")}
-        return dataclasses.replace(section, **cleared, **{f"{stem}_steps": steps})
-
-    return dataclasses.replace(
-        convert(config, "total"),
-        schedule=convert(config.schedule, "warmup"),
-        checkpoint=convert(config.checkpoint, "every"),
-        evaluations={name: convert(section, "every") for name, section in config.evaluations.items()},
-    )
-
-
-def needs_num_examples(config: Config) -> bool:
-    """Whether some duration is given in epochs."""
-    return any(key.endswith("_epochs") and value is not None for key, value in flatten(config).items())
-
-
-def _steps(section: Any, stem: str, batch_size: int, num_examples: int | None, total: int | None) -> int | None:
-    for unit in UNITS:
-        value = getattr(section, f"{stem}_{unit}", None)
-        if value is None:
-            continue
-        if unit == "steps":
-            return value
-        if unit == "epochs":
-            assert num_examples is not None, "epochs need the number of training examples"
-            steps = value * num_examples / batch_size
-        elif unit == "examples":
-            steps = value / batch_size
-        else:
-            assert total is not None
-            steps = value / 100 * total
-        least = 0 if stem == "warmup" else 1
-        if steps > _MOST:
-            raise UserError(f"{stem}_{unit}={value:g} are {steps:.4g} steps; a run has fewer than 2**31")
-        return max(least, round(steps))
-    return None
 
 
 def differences(old: Mapping[str, Any], new: Config) -> list[str]:

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import config as config_lib
-from vit_jax import data, sharding
+from vit_jax import data, durations, sharding
 from vit_jax.models.build import build
 from vit_jax.models.functional import Params, split
 from vit_jax.models.model import Model
@@ -35,8 +35,8 @@ class TrainState:
 def resolve(config: Any, recorded: Mapping[str, Any] | None = None) -> config_lib.Config:
     """The typed config with every duration in steps; `recorded` is what a run that goes on trains on, if known."""
     config = config_lib.typed(config)
-    num_examples = data.info(config, recorded).num_examples if config_lib.needs_num_examples(config) else None
-    return config_lib.in_steps(config, num_examples)
+    num_examples = data.info(config, recorded).num_examples if durations.needs_num_examples(config) else None
+    return durations.in_steps(config, num_examples)
 
 
 def initial(config: config_lib.Config, params: Params) -> TrainState:
