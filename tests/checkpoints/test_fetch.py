@@ -13,6 +13,7 @@ import urllib.parse
 import ml_dtypes
 import numpy as np
 import pytest
+from etils import epath
 
 import vit_jax
 from vit_jax.checkpoints import containers, fetch, model_file
@@ -171,6 +172,16 @@ def test_an_index_comes_with_its_shards(web, saved, tmp_path, drawn):
 def write(path, content):
     path.write_bytes(content)
     return path
+
+
+def test_leftovers_that_vanish_while_they_are_looked_at(tmp_path, monkeypatch):
+    """Another process moves its download to its place between the listing and the look."""
+    (tmp_path / ".model.npz.0.partial").symlink_to(tmp_path / "moved")
+    old = tmp_path / ".model.npz.1.partial"
+    old.touch()
+    os.utime(old, (0, 0))
+    fetch._remove_old_leftovers(epath.Path(tmp_path))
+    assert not old.exists()
 
 
 def test_several_processes_fetch_at_once(web, saved, tmp_path):

@@ -1,5 +1,7 @@
 """Every name of the registry has the published number of parameters, or the one of its family's formula."""
 
+import re
+
 import jax
 import pytest
 from flax import nnx
@@ -137,9 +139,26 @@ def test_sizes():
         ("mixer_b16_224", "Mixer-B/16"),
         ("resnetv2_50x1_bit", "BiT-R50x1"),
         ("BiT-M-R101x3", "BiT-R101x3"),
+        ("vit_base_r50_s16_384.augreg_in21k_ft_in1k", "R50+B/16, with image_size=384"),
+        ("vit_small_r26_s32_224", "R26+S/32"),
+        ("vit_large_r50_s32_384", "R50+L/32, with image_size=384"),
+        ("vit_tiny_r_s16_p8_224", "R+Ti/16"),
+        ("R50+ViT-B_16", "R50+B/16"),
+        ("google/vit-hybrid-r50-b-16", "R50+B/16"),
+        ("R26_S_32", "R26+S/32"),
+        ("facebook/dinov2-base-14", "B/14"),
     ],
 )
 def test_what_others_call_a_model(name, ours):
-    with pytest.raises(UserError, match=f"unknown variant {name!r}; here it is called {ours}$"):
+    said = re.escape(f"unknown variant {name!r}; here it is called {ours}")
+    with pytest.raises(UserError, match=f"{said}$"):
         vit_jax.create(name)
     variants.named(ours.partition(",")[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_small_r50_s16_224", "vit_base_resnet26d_224", "mixer_h16_224", "swin_base_patch4_window7_224", "R50"]
+)
+def test_what_has_no_name_here(name):
+    with pytest.raises(UserError, match="the nearest is"):
+        vit_jax.create(name)

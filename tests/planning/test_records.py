@@ -80,12 +80,41 @@ def test_plans_of_other_settings_are_refused(tmp_path, make, theirs, said):
     assert file.read_text() == before
 
 
-@pytest.mark.parametrize("text", ["notes", "[1, 2]", '{"lr": 1}'])
+@pytest.mark.parametrize("resume", [True, False])
+def test_finished_plans_of_another_job_are_not_replaced(tmp_path, make, resume):
+    file = tmp_path / "sweep.json"
+    known = records.Records(file, made(), False)
+    known.remembering(make)((("global_batch_size", "16"),))
+    known.write([], complete=True)
+    before = file.read_text()
+    with pytest.raises(UserError, match="plans of another config .*name another file"):
+        records.Records(file, made(seed=7), resume)
+    assert file.read_text() == before
+
+
+MADE = json.dumps({**made(), "complete": True})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "notes", "[1, 2]", '{"lr": 1}', '["refused"]', '[{"settings": {}, "refused": "", "made_with": null}]',
+        '[{"refused": "", "made_with": {}}]', f'[{{"settings": [], "refused": "", "made_with": {MADE}}}]',
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_file_of_something_else_is_refused(tmp_path, text, resume):
     (tmp_path / "mine.json").write_text(text)
     with pytest.raises(UserError, match="holds no plans"):
         records.Records(tmp_path / "mine.json", made(), resume)
+
+
+@pytest.mark.parametrize("record", [{"mesh": 3}, {"hbm_per_device": {}}])
+def test_a_damaged_plan_is_refused(tmp_path, record):
+    record = {"settings": {}, "hbm_per_device": 1, "made_with": {**made(), "complete": True}, **record}
+    (tmp_path / "mine.json").write_text(json.dumps([record]))
+    with pytest.raises(UserError, match="holds no plans"):
+        records.Records(tmp_path / "mine.json", made(), True)
 
 
 def test_one_plan_keeps_what_was_tried(tmp_path, gpu):

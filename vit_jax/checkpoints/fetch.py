@@ -1,5 +1,6 @@
 """Where a checkpoint is: on this machine, in a bucket or on the web, or a public one by its short name."""
 
+import contextlib
 import csv
 import hashlib
 import http.client
@@ -157,8 +158,9 @@ def _name(url: str) -> str:
 def _remove_old_leftovers(folder: epath.Path) -> None:
     """Removes what downloads that were killed more than a day ago have left."""
     for file in folder.glob(".*.partial"):
-        if time.time() - file.stat().mtime > 24 * 3600:
-            file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just moved its own to its place
+            if time.time() - file.stat().mtime > 24 * 3600:
+                file.unlink(missing_ok=True)
 
 
 def _fetch(url: str, folder: epath.Path) -> bool:

@@ -93,6 +93,19 @@ def family(name: str) -> type[Architecture]:
 
 
 def _parse(name: str) -> tuple[type[Architecture], dict[str, Any]]:
+    if found := _found(name):
+        return found
+    if foreign := _of_others(name):
+        raise UserError(f"unknown variant {name!r}; here it is called {foreign}")
+    near = difflib.get_close_matches(name, names(), 1, 0.0)[0]
+    raise UserError(
+        f"unknown variant {name!r}; the nearest is {near}. Write SIZE/PATCH with SIZE one of {', '.join(SIZES)}; "
+        f"{', '.join(HYBRIDS)}; Mixer-SIZE/PATCH with {', '.join(MIXERS)}; or BiT- with {', '.join(BIT)}"
+    )
+
+
+def _found(name: str) -> tuple[type[Architecture], dict[str, Any]] | None:
+    """Returns the family of a name and the values of its fields, None for an unknown name."""
     if name in HYBRIDS:
         size = re.fullmatch(r"R\d*\+(\w+)/(\d+)", name)
         assert size
@@ -105,44 +118,44 @@ def _parse(name: str) -> tuple[type[Architecture], dict[str, Any]]:
         return ResNetArchitecture, {"stages": RESNETS[bit[1]], "stem_width": 64 * int(bit[2])}
     if (vit := re.fullmatch(r"(\w+)/(\d+)", name)) and vit[1] in SIZES and int(vit[2]) > 0:
         return VitArchitecture, {**SIZES[vit[1]]._asdict(), "patch_size": int(vit[2])}
-    if foreign := _of_others(name):
-        raise UserError(f"unknown variant {name!r}; here it is called {foreign}")
-    near = difflib.get_close_matches(name, names(), 1, 0.0)[0]
-    raise UserError(
-        f"unknown variant {name!r}; the nearest is {near}. Write SIZE/PATCH with SIZE one of {', '.join(SIZES)}; "
-        f"{', '.join(HYBRIDS)}; Mixer-SIZE/PATCH with {', '.join(MIXERS)}; or BiT- with {', '.join(BIT)}"
-    )
+    return None
 
 
 _SHORT = {
     "tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H", "giant": "g", "gigantic": "G",
     "so400m": "So400m", "ti": "Ti", "s": "S", "b": "B", "l": "L", "h": "H",
 }  # fmt: skip
+_SIZE = f"(?P<size>{'|'.join(_SHORT)})"
+_PATCH = r"_?(?:patch_?)?(?P<patch>\d+)(?!\d)"
+
+# Patterns of foreign names, in lower case with _ between their parts, and what they are called here. The first that is
+# found counts.
+_OTHERS = (
+    (rf"(?:^|_)vit_{_SIZE}_r(?P<layers>\d*)_s(?P<patch>\d+)(?:_p8)?(?![a-z0-9])", "R{layers}+{size}/{patch}"),
+    (rf"(?:^|_)r(?P<layers>\d*)_(?:vit_)?{_SIZE}{_PATCH}", "R{layers}+{size}/{patch}"),
+    (rf"(?:^|_)mixer_?{_SIZE}{_PATCH}", "Mixer-{size}/{patch}"),
+    (r"(?:resnetv2_|bit_[sm]?_?r?)(?P<layers>\d+)x(?P<factor>\d+)", "BiT-R{layers}x{factor}"),
+    (rf"(?:^|_)(?:vit|deit3?|siglip|dinov2|beit)_{_SIZE}{_PATCH}", "{size}/{patch}"),
+    (rf"^{_SIZE}{_PATCH}", "{size}/{patch}"),
+)
 
 
 def _of_others(name: str) -> str | None:
-    """Returns our name, with what else it says, of a model that timm, transformers, torchvision or a file calls `name`.
+    """Returns our name, with the image size it says, of a model that timm, transformers, torchvision or a file names.
 
-    Such are `vit_base_patch16_224.augreg_in21k`, `google/vit-base-patch16-224`, `vit_b_16`, `ViT-B_16`, `deit_small_…`.
+    Such names are `vit_base_patch16_224.augreg_in21k`, `google/vit-base-patch16-224`, `vit_b_16`, `ViT-B_16` and
+    `vit_base_r50_s16_384`. Returns None for a model that has no name here.
     """
     text = name.rpartition("/")[2] if re.search(r"/[a-z]", name) else name
-    text = re.sub(r"[-_/. ]+", "_", text.lower())
-    size = "(" + "|".join(_SHORT) + ")"
-    patch = r"_?(?:patch_?)?(\d+)"
-    if found := re.search(rf"mixer_?{size}{patch}", text):
-        ours, rest = f"Mixer-{_SHORT[found[1]]}/{found[2]}", text[found.end() :]
-    elif found := re.search(r"(?:resnetv2_|bit_[sm]?_?r?|bit_)(\d+)x(\d+)", text):
-        ours, rest = f"BiT-R{found[1]}x{found[2]}", ""
-    elif found := re.search(rf"(?:vit|deit3?|siglip|dinov2|beit)_(?:\w*?_)?{size}{patch}(?!\d)", text):
-        ours, rest = f"{_SHORT[found[1]]}/{found[2]}", text[found.end() :]
-    elif found := re.fullmatch(rf"{size}_?(\d+)", text):
-        ours, rest = f"{_SHORT[found[1]]}/{found[2]}", ""
-    else:
-        return None
-    if ours.startswith("Mixer") and ours.partition("/")[0].removeprefix("Mixer-") not in MIXERS:
-        return None
-    image_size = re.match(r"_(\d{2,4})(?!\d)", rest)
-    return ours + (f", with image_size={image_size[1]}" if image_size and image_size[1] != "224" else "")
+    text = re.sub(r"[-_/. +]+", "_", text.lower())
+    for pattern, form in _OTHERS:
+        if found := re.search(pattern, text):
+            parts = found.groupdict()
+            ours = form.format(**{**parts, "size": _SHORT[parts["size"]] if "size" in parts else ""})
+            image_size = re.match(r"_(\d{2,4})(?!\d)", text[found.end() :])
+            with_size = f", with image_size={image_size[1]}" if image_size and image_size[1] != "224" else ""
+            return ours + with_size if _found(ours) else None
+    return None
 
 
 def name_of(arch: Architecture) -> str | None:

@@ -46,8 +46,8 @@ class Records:
         """Reads what `file` keeps if `resume`.
 
         Raises:
-            UserError: the file is not of this search, is no JSON of plans, or is of an interrupted one and `resume` is
-                False.
+            UserError: the file holds something else than plans, or plans of another search, or those of an
+                interrupted one and `resume` is False.
         """
         self.lock = threading.Lock()  # held while the file is written
         self._file = pathlib.Path(file).resolve() if file else None
@@ -55,16 +55,16 @@ class Records:
         self._tried: dict[Settings, Tried] = {}
         self._single = made_with["question"] == "plan"
         found = _read(self._file) if self._file else []
-        if resume:
-            for record in found:
-                if {**record.get("made_with", {}), "complete": None} != {**made_with, "complete": None}:
-                    differs = _difference(record.get("made_with", {}), made_with)
-                    raise UserError(f"--resume: {file} holds plans of another {differs}; name another --json")
-                settings = tuple(map(tuple, record["settings"].items()))
-                plan = from_record(record) if "refused" not in record else None
-                self._tried[settings] = Tried(settings, plan, record.get("refused", ""))
-        elif any(not record.get("made_with", {}).get("complete", True) for record in found):
-            raise UserError(f"{file} keeps the plans of an interrupted search; add --resume, or name another --json")
+        for record in found:
+            if differs := _difference(record["made_with"], made_with):
+                raise UserError(f"--json={file} holds plans of another {differs}; name another file")
+            if not resume and not record["made_with"].get("complete"):
+                raise UserError(
+                    f"--json={file} keeps the plans of an interrupted search; add --resume, or name another file"
+                )
+        for record in found if resume else []:
+            settings = tuple(map(tuple, record["settings"].items()))
+            self._tried[settings] = Tried(settings, _plan(record, file), record.get("refused", ""))
 
     @property
     def count(self) -> int:
@@ -144,10 +144,25 @@ def _read(file: pathlib.Path) -> list[dict[str, Any]]:
     try:
         found = json.loads(file.read_text())
         records = [{"settings": {}, **found}, *found.get("tried", [])] if isinstance(found, dict) else list(found)
-        assert all("refused" in record or "hbm_per_device" in record for record in records)
-    except (OSError, ValueError, TypeError, AssertionError) as error:
-        raise UserError(f"--json={file} exists and holds no plans; name another file") from error
+        kinds = (isinstance(record["settings"], dict) and isinstance(record["made_with"], dict) for record in records)
+        whole = all(kinds) and all("refused" in record or "hbm_per_device" in record for record in records)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _no_plans(file) from error
+    if not whole:
+        raise _no_plans(file)
     return records
+
+
+def _plan(record: dict[str, Any], file: str | None) -> Plan | None:
+    """Returns the plan of a record, None of one that was refused."""
+    try:
+        return None if "refused" in record else from_record(record)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _no_plans(file) from error
+
+
+def _no_plans(file: pathlib.Path | str | None) -> UserError:
+    return UserError(f"--json={file} exists and holds no plans; name another file")
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
