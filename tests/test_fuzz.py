@@ -457,7 +457,7 @@ def _begin(config: config_lib.Section, folder: pathlib.Path) -> None:
         return  # a size that is right and is meant for other machines
     batch = {
         "image": jax.ShapeDtypeStruct((rows, *model.arch.image_size, 3), np.uint8),
-        "label": jax.ShapeDtypeStruct((rows, classes), np.float32),
+        "label": jax.ShapeDtypeStruct((rows,), np.int32),
         "mask": jax.ShapeDtypeStruct((rows,), np.float32),
     }
     _, metrics = jax.eval_shape(make_step(config, model, mesh), abstract_state(config, model, mesh), batch)

@@ -38,7 +38,8 @@ def test_a_verb_is_its_module(run):
 
 
 def test_an_unknown_verb(run):
-    assert run("trian") == (1, "", "error: vit_jax has no verb 'trian'; it has train, predict, convert, plan\n")
+    listed = "train, evaluate, predict, convert, plan"
+    assert run("trian") == (1, "", f"error: vit_jax has no verb 'trian'; it has {listed}\n")
 
 
 def test_the_script_is_installed():

@@ -8,6 +8,7 @@ import vit_jax
 # The verb, its module, and what it does.
 VERBS = (
     ("train", "main", "train a model, or continue to train it"),
+    ("evaluate", "evaluate", "judge models by the evaluations of a config"),
     ("predict", "predict", "classify images"),
     ("convert", "convert", "convert a checkpoint from one format to another"),
     ("plan", "plan", "compile a job for a TPU slice, on a machine that has none"),

@@ -175,6 +175,7 @@ class Schedule:
 class Evaluation:
     """Accuracy and loss on a split; always after the last step, and every so often where a duration is given."""
 
+    kind: str = "classification"  # the one there is; vit_jax/evaluation/registry.py lists them
     split: str = "test"
     name: str | None = None  # the data set; the training one by default
     data_dir: str | None = None

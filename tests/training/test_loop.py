@@ -376,10 +376,11 @@ def test_what_is_cheap_is_checked_first(small, tmp_path):
     ("name", "wrapper", "saved"),
     [
         ("make_step", lambda step: Once(step, terminate, at=5), 5),
+        ("make_step", lambda step: Once(step, terminate, at=6), 6),
         ("make_evaluations", lambda found: {"test": Once(found["test"], terminate)}, 7),
         ("make_step", lambda step: Once(step, terminate, at=12), None),
     ],
-    ids=["training", "evaluation", "last step"],
+    ids=["training", "when an evaluation is due", "evaluation", "last step"],
 )
 def test_sigterm_saves(small, finished, tmp_path, monkeypatch, name, wrapper, saved):
     with monkeypatch.context() as patch:
@@ -389,9 +390,19 @@ def test_sigterm_saves(small, finished, tmp_path, monkeypatch, name, wrapper, sa
                 vit_jax.train(small(), tmp_path / "run")
             assert ended.value.code == 143
             assert steps(tmp_path / "run")[-1] == saved
+            if saved == 6:  # the evaluation is put off until the run goes on
+                assert not any("test/loss" in line for line in lines(tmp_path / "run"))
     vit_jax.train(small(), tmp_path / "run")
     assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
     assert numbers(tmp_path / "run") == numbers(finished)
+
+
+def test_an_evaluations_name_can_not_hide_the_trainings(small, tmp_path):
+    for name in ("train", "a/b", ""):
+        config = small()
+        config.evaluations[name] = config.evaluations.test
+        refused(config, tmp_path / "run", f"config.evaluations has the name {name!r}", "take another")
+    refused(small({"evaluations.test.kind": "fewshot"}), tmp_path / "run", "kind is 'fewshot'", "one of class")
 
 
 def test_learning_rate_that_explodes(small, tmp_path):

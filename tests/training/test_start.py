@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 import vit_jax
-from vit_jax import UserError
+from vit_jax import UserError, training
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import fetch
 from vit_jax.data import decode
@@ -95,11 +95,11 @@ def test_preprocessing_is_the_configs_then_the_files(goldens, tmp_path, said, ex
     config = config_lib.typed(config)
     model = start.model_of(config, epath.Path(tmp_path))
     assert model.preprocessing == expected
-    resolved = start.preprocessed(config, model)
+    resolved = training.preprocessed(config, model)
     assert resolved.preprocessing == config_lib.Preprocessing(
         expected.shorter_side or 0, expected.keep_aspect, expected.interpolation, expected.mean, expected.std
     )
-    assert start.preprocessed(resolved, model) == resolved
+    assert training.preprocessed(resolved, model) == resolved
     assert dataclasses.replace(resolved, preprocessing=config.preprocessing) == config
 
 

@@ -11,6 +11,7 @@ from vit_jax import config as config_lib
 from vit_jax import data, training
 from vit_jax.errors import UserError
 from vit_jax.models import functional, names
+from vit_jax.tasks import make_task
 
 
 def run(config, model=None, batches=None, steps=20):
@@ -201,10 +202,12 @@ def test_sigmoid_is_summed_over_classes_and_averaged_over_examples(plain, batch)
 def test_label_smoothing(config, batch):
     config.task.label_smoothing = 0.4
     config.model.head_bias = 0.0
-    task = training.tasks.Classification(config_lib.typed(config).task)
-    loss = task.losses(np.array([[2.0, 0, 0, 0]]), np.array([[1.0, 0, 0, 0]]), smoothing=0.4)
+    task = make_task(config_lib.typed(config).task)
+    logits = np.array([[2.0, 0, 0, 0]])
+    batch = {"image": logits, "label": np.array([[1.0, 0, 0, 0]]), "mask": np.ones(1, np.float32)}
+    loss, _ = task.loss(lambda image, key=None: image, batch, None)
     log_probabilities = np.array([2, 0, 0, 0]) - np.log(np.exp(2) + 3)
-    np.testing.assert_allclose(loss, [-(0.7 * log_probabilities[0] + 0.1 * log_probabilities[1:].sum())], rtol=1e-6)
+    np.testing.assert_allclose(loss, -(0.7 * log_probabilities[0] + 0.1 * log_probabilities[1:].sum()), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -250,15 +253,16 @@ def test_the_models_own_arrays_survive(plain, batch):
 def test_labels_as_numbers_and_a_missing_mask(small):
     """One class an image is its one-hot row; without a mask all rows count; a number that is no class shows."""
     batch = next(iter(data.batches(small(), rows=range(16))))
-    numbers = batch["label"].argmax(axis=-1)
+    numbers = batch["label"]
+    one_hot = np.eye(4, dtype=np.float32)[numbers]
 
     def loss(**changed):
         model = vit_jax.create(**vars(training.resolve(small()).model) | {"num_classes": 4})
         state, step = training.create_state(small(), model), training.make_step(small(), model)
         return float(step(state, {"image": batch["image"], **changed})[1]["loss"])
 
-    expected = loss(label=batch["label"], mask=batch["mask"])
-    assert loss(label=numbers) == loss(label=numbers.astype(np.uint8)) == loss(label=batch["label"]) == expected
+    expected = loss(label=one_hot, mask=batch["mask"])
+    assert loss(label=numbers) == loss(label=numbers.astype(np.uint8)) == loss(label=one_hot) == expected
     wrong = np.where(np.arange(16) == 3, 4, numbers)
     assert np.isnan(loss(label=wrong))
     assert np.isfinite(loss(label=wrong, mask=(np.arange(16) != 3).astype(np.float32)))

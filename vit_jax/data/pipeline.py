@@ -38,7 +38,7 @@ def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = No
             JAX process.
 
     Yields:
-        `image` uint8 (batch, height, width_px, 3); `label` float32 (batch, classes), one-hot; `mask` float32 (batch,),
+        `image` uint8 (batch, height, width_px, 3); `label` int32 (batch,), the class; `mask` float32 (batch,),
         all 1; `index` int64 (batch,), the number of the example in the training set.
 
     Raises:
@@ -47,6 +47,7 @@ def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = No
     """
     config = config_lib.typed(config)
     source = sources.training(config)
+    _check_classes(config, source)
     expected = about.from_catalog(config)
     if expected and expected.num_examples != len(source):
         _LOG.warning(
@@ -65,7 +66,6 @@ def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = No
         _Reader(source, size, finish, remember=data.crop == "resize"),
         rows=_rows(config.global_batch_size, rows),
         batch_size=config.global_batch_size,
-        classes=_num_classes(config, source),
         seed=seed,
         replace=data.corrupt == "replace",
     )
@@ -78,7 +78,7 @@ def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None
     `config.preprocessing` is taken as in `batches`.
 
     Every process yields equally many batches. What is left over in the last one, and images that can't be read, have
-    `mask` 0, zeros as `image` and `label`, and the former -1 as `index`.
+    `mask` 0, zeros as `image` and -1 as `label`; the former have -1 as `index`, too.
 
     Args:
         config: a `Config` or a ConfigDict.
@@ -95,6 +95,7 @@ def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None
     section, settings = sources.section_of(config, name), config.preprocessing
     size, shorter_side = sources.image_size(config), _shorter_side(config, name)
     source = sources.evaluation(config, name)
+    _check_classes(config, source)
     batch_size = section.batch_size or config.global_batch_size
     finish = functools.partial(
         _whole,
@@ -108,7 +109,6 @@ def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None
         _Reader(source, size, finish, remember=False),
         rows=_rows(batch_size, rows),
         batch_size=batch_size,
-        classes=_num_classes(config, source),
         masked=config.data.corrupt == "replace",
     )
     return _run(make, range(-(-len(source) // batch_size)), config, source, "left out")
@@ -170,10 +170,8 @@ class _Unreadable(Exception):
 class _TrainingBatch:
     """Makes the batch of a step."""
 
-    def __init__(
-        self, reader: _Reader, rows: list[int], batch_size: int, classes: int, seed: int, replace: bool
-    ) -> None:
-        self._reader, self._rows, self._batch_size, self._classes = reader, rows, batch_size, classes
+    def __init__(self, reader: _Reader, rows: list[int], batch_size: int, seed: int, replace: bool) -> None:
+        self._reader, self._rows, self._batch_size = reader, rows, batch_size
         self._order = order.shuffled(len(reader.source), seed)
         self._replace = replace
 
@@ -184,7 +182,7 @@ class _TrainingBatch:
             *row, unreadable = self._readable(self._order[position], position)
             rows.append(row)
             corrupt.extend(unreadable)
-        return {**_collated(rows, self._classes), "corrupt": tuple(corrupt)}
+        return {**_collated(rows), "corrupt": tuple(corrupt)}
 
     def _readable(self, index: int, position: int) -> tuple[int, np.ndarray, int, list[tuple[int, str]]]:
         """The example `index`, or else the next one in the source that can be read."""
@@ -207,8 +205,8 @@ class _TrainingBatch:
 class _EvaluationBatch:
     """Makes the batch of a number."""
 
-    def __init__(self, reader: _Reader, rows: list[int], batch_size: int, classes: int, masked: bool) -> None:
-        self._reader, self._rows, self._batch_size, self._classes = reader, rows, batch_size, classes
+    def __init__(self, reader: _Reader, rows: list[int], batch_size: int, masked: bool) -> None:
+        self._reader, self._rows, self._batch_size = reader, rows, batch_size
         self._masked = masked
 
     def __call__(self, number: int) -> dict:
@@ -226,16 +224,16 @@ class _EvaluationBatch:
                     raise _unreadable(self._reader.source, index, str(error)) from error
                 rows.append((index, nothing, -1))
                 corrupt.append((index, str(error)))
-        return {**_collated(rows, self._classes), "corrupt": tuple(corrupt)}
+        return {**_collated(rows), "corrupt": tuple(corrupt)}
 
 
-def _collated(rows: Sequence[Sequence[Any]], classes: int) -> Batch:
+def _collated(rows: Sequence[Sequence[Any]]) -> Batch:
     """A batch of (index, image, label); the label -1 is masked."""
     indices, images, labels = zip(*rows, strict=True)
-    numbers = np.array(labels)
+    numbers = np.array(labels, np.int32)
     return {
         "image": np.stack(images),
-        "label": (numbers[:, None] == np.arange(classes)).astype(np.float32),
+        "label": numbers,
         "mask": (numbers >= 0).astype(np.float32),
         "index": np.array(indices, np.int64),
     }
@@ -297,11 +295,11 @@ def _rows(batch_size: int, rows: Sequence[int] | None) -> list[int]:
     return list(range(first, first + share))
 
 
-def _num_classes(config: config_lib.Config, source: sources.Source) -> int:
+def _check_classes(config: config_lib.Config, source: sources.Source) -> None:
+    """Raises UserError if the model has fewer classes than the data set."""
     classes, found = config.model.num_classes, len(source.class_names)
     if classes is not None and classes < found:
         raise UserError(
             f"config.model.num_classes is {classes}, and the data set {config.data.name} has {found} classes; set it "
             f"to {found} or more, or leave it out"
         )
-    return classes or found

@@ -50,7 +50,7 @@ def abstract_batch(config: config_lib.Config, model: Model, mesh: Mesh) -> dict[
     rows, size = sharding.batch_sharding(mesh), config.global_batch_size
     shapes = {
         "image": ((size, *model.arch.image_size, 3), np.uint8),
-        "label": ((size, model.arch.num_classes), np.float32),
+        "label": ((size,), np.int32),
         "mask": ((size,), np.float32),
     }
     return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for name, (shape, dtype) in shapes.items()}

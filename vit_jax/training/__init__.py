@@ -1,6 +1,6 @@
-"""Training: tasks, state, step, loop.
+"""Training: state, step, loop.
 
-Names are imported when first used: the loop evaluates, and evaluation needs the tasks.
+Names are imported when first used, so that `vit_jax.training.chips` alone does not bring the loop.
 """
 
 import importlib
@@ -11,7 +11,7 @@ _PUBLIC = {
     "create_state": "vit_jax.training.state",
     "make_step": "vit_jax.training.step",
     "model_of": "vit_jax.training.start",
-    "preprocessed": "vit_jax.training.start",
+    "preprocessed": "vit_jax.models.preprocessed",
     "resolve": "vit_jax.training.state",
     "to_model": "vit_jax.training.state",
     "train": "vit_jax.training.loop",

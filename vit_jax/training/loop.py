@@ -26,9 +26,9 @@ from vit_jax.errors import UserError
 from vit_jax.evaluation import make_evaluations
 from vit_jax.models import flops, names
 from vit_jax.models.model import Model
+from vit_jax.models.preprocessed import preprocessed
 from vit_jax.training import chips, identity, metrics, start
 from vit_jax.training.hosts import WATCH_SECONDS, Hosts
-from vit_jax.training.start import preprocessed
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
 from vit_jax.training.step import make_step
 from vit_jax.training.stop import Stop
@@ -174,9 +174,7 @@ class _Run:
         self.config, self.mesh, self.folder, self.model = config, mesh, folder, model
         self.hosts, self.stop = hosts, stop
         self.first_process = jax.process_index() == 0
-        self.evaluations = make_evaluations(config, model, mesh)
-        for name in self.evaluations:
-            data.evaluation_examples(config, name)  # what is missing shows now, and not at the first evaluation
+        self.evaluations = make_evaluations(preprocessed(config, model), model, mesh)
         self.step: Any = make_step(config, model)
         self.store: Store | None = None
         self.writer: metrics.Writer | None = None
@@ -206,6 +204,7 @@ class _Run:
         peak = self._images_at_peak()
         progress = metrics.Progress(start, total, size, first_process=self.first_process, peak=peak)
         closing.enter_context(contextlib.closing(progress))
+        put_off = self._evaluated(self._put_off(start), start, state, progress)
         for done in range(start + 1, total + 1):
             batch = sharding.to_devices(next(batches), self.mesh, size)
             if done == start + 1:
@@ -217,25 +216,21 @@ class _Run:
                 self.stop.saves = True
             stop = self.stop.agreed(done)
             if self.writer is None:
-                self._open(start, closing)
+                self._open(start, put_off, closing)
             assert self.writer is not None and self.store is not None
             progress.step(done)
             last = done == total
             log = done % log_steps == 0 or last
             save = stop or last or _due(self.config.checkpoint.every_steps, done)
-            due = [n for n, s in self.config.evaluations.items() if last or _due(s.every_steps, done)]
+            due = self._evaluations_at(done)
             if not (log or save or due):
                 continue
             values = self._check_finite()
             if log:
                 values.update(progress.speed(done))
                 progress.report(done, values)
-            for name in due:
-                found = self.evaluations[name](state.average or state.params)
-                result = {f"{name}/{key}": value for key, value in found.items()}
-                self._require_finite(done, result)
-                values.update(result)
-                progress.say(f"step {done}: " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
+            if last or not stop:  # else they could take all the time that is left to save, and come when it goes on
+                values.update(self._evaluated(due, done, state, progress))
             if log or due:
                 progress.resume(done)
             with _writing(self.folder):
@@ -289,8 +284,11 @@ class _Run:
         self.store = closing.enter_context(contextlib.closing(store))
         return store
 
-    def _open(self, start: int, closing: contextlib.ExitStack) -> None:
-        """Makes the folder and what it holds from the beginning; the first step has succeeded."""
+    def _open(self, start: int, put_off: dict[str, float], closing: contextlib.ExitStack) -> None:
+        """Makes the folder and what it holds from the beginning; the first step has succeeded.
+
+        `put_off` are measures of the step `start` that were due when the run was stopped.
+        """
         with _writing(self.folder):
             if self.first_process:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -300,7 +298,11 @@ class _Run:
             if self.store is None:
                 self._open_store(closing)
             writer = metrics.Writer(
-                self.folder, start, tensorboard=self.config.log.tensorboard, first_process=self.first_process
+                self.folder,
+                start,
+                tensorboard=self.config.log.tensorboard,
+                first_process=self.first_process,
+                put_off=put_off,
             )
             self.writer = closing.enter_context(contextlib.closing(writer))
 
@@ -327,9 +329,38 @@ class _Run:
     def _description(self) -> Description:
         return Description(self.model.arch, self.model.preprocessing, self.model.class_names)
 
+    def _evaluations_at(self, step: int) -> list[str]:
+        """Returns the names of the evaluations that are due after a step."""
+        last = step == self.config.total_steps
+        return [name for name, s in self.config.evaluations.items() if last or _due(s.every_steps, step)]
+
+    def _put_off(self, start: int) -> list[str]:
+        """Returns the names of the evaluations of the step to go on from that were put off when the run was stopped.
+
+        An evaluation that is new in the config is among them.
+        """
+        if not start:
+            return []
+        written = metrics.values_of(self.folder, start)
+        return [n for n in self._evaluations_at(start) if not any(key.startswith(f"{n}/") for key in written)]
+
+    def _evaluated(
+        self, names_due: list[str], step: int, state: TrainState, progress: metrics.Progress
+    ) -> dict[str, float]:
+        """Returns the measures of some evaluations, such as `test/accuracy`, and shows them."""
+        values: dict[str, float] = {}
+        for name in names_due:
+            found = self.evaluations[name](state.average or state.params)
+            result = {f"{name}/{key}": value for key, value in found.items() if key != "examples"}
+            self._require_finite(step, result)
+            values.update(result)
+            progress.say(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
+        return values
+
     def _check_finite(self) -> dict[str, float]:
         """Fetches the metrics of the steps since the last time and returns the newest. Raises as `_require_finite`."""
-        for step, outputs in self.pending:
+        fetched = jax.device_get([outputs for _, outputs in self.pending])  # in one transfer
+        for (step, _), outputs in zip(self.pending, fetched, strict=True):
             self.newest = {f"train/{name}": float(value) for name, value in outputs.items()}
             self._require_finite(step, self.newest)
         self.pending.clear()

@@ -18,24 +18,26 @@ _LOG = logging.getLogger(__name__)
 class MetricsFile:
     """`metrics.jsonl`, one JSON object a line: `step`, `time` (seconds since the epoch) and the values.
 
-    Going on from a step keeps the lines up to it. Local files are appended to; objects in buckets can't be, and are
-    written anew at each `flush`.
+    Going on from a step keeps the lines up to it, and adds to its own line what was put off then. Local files are
+    appended to; objects in buckets can't be, and are written anew at each `flush`.
     """
 
-    def __init__(self, folder: epath.Path, step: int):
+    def __init__(self, folder: epath.Path, step: int, put_off: Mapping[str, float] | None = None):
         self._path, self._append = folder / FILE, "://" not in str(folder)
         lines = self._path.read_bytes().splitlines() if self._path.exists() else []
         self._lines, damaged = _kept(lines, step)
         if damaged:
             size = sum(map(len, damaged))
             _LOG.warning("%s: %d damaged lines (%d bytes) are dropped", self._path, len(damaged), size)
-        if self._append or len(self._lines) != len(lines):
+        if put_off:
+            self._lines = [*_kept(lines, step - 1)[0], _line(step, {**values_of(folder, step), **put_off})]
+        if self._append or put_off or len(self._lines) != len(lines):
             temporary = folder / f".{FILE}.partial"
             temporary.write_text("".join(line + "\n" for line in self._lines))
             temporary.replace(self._path)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        line = json.dumps({"step": step, "time": time.time(), **values})
+        line = _line(step, values)
         if self._append:
             with self._path.open("a") as file:
                 file.write(line + "\n")
@@ -45,6 +47,20 @@ class MetricsFile:
     def flush(self) -> None:
         if not self._append:
             self._path.write_text("".join(line + "\n" for line in self._lines))
+
+
+def _line(step: int, values: Mapping[str, float]) -> str:
+    return json.dumps({"step": step, "time": time.time(), **values})
+
+
+def values_of(folder: epath.Path, step: int) -> dict[str, float]:
+    """Returns the values that the folder's `metrics.jsonl` holds of a step; empty if it holds none."""
+    path = folder / FILE
+    kept, _ = _kept(path.read_bytes().splitlines() if path.exists() else [], step)
+    found = json.loads(kept[-1]) if kept else {}
+    if found.pop("step", None) != step:
+        return {}
+    return {key: value for key, value in found.items() if key != "time"}
 
 
 def _kept(lines: list[bytes], last_step: int) -> tuple[list[str], list[bytes]]:
@@ -67,8 +83,17 @@ def _kept(lines: list[bytes], last_step: int) -> tuple[list[str], list[bytes]]:
 class Writer:
     """Writes metrics to everywhere at once. On processes other than the first it does nothing."""
 
-    def __init__(self, folder: epath.Path, step: int, *, tensorboard: bool, first_process: bool):
-        self._file = MetricsFile(folder, step) if first_process else None
+    def __init__(
+        self,
+        folder: epath.Path,
+        step: int,
+        *,
+        tensorboard: bool,
+        first_process: bool,
+        put_off: Mapping[str, float] | None = None,
+    ):
+        """Goes on after `step`; `put_off` are values of that step which are known only now."""
+        self._file = MetricsFile(folder, step, put_off) if first_process else None
         self._tensorboard = None
         if tensorboard and first_process:
             # TensorFlow, which only writes events here, greets on stderr else, and again where it has oneDNN.
@@ -77,6 +102,8 @@ class Writer:
             from clu import metric_writers  # imports TensorFlow
 
             self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
+            if put_off:
+                self._tensorboard.write_scalars(step, put_off)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         if self._file:

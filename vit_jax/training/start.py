@@ -108,18 +108,6 @@ def _preprocessing(
     return result
 
 
-def preprocessed(config: Any, model: Model) -> config_lib.Config:
-    """The config with the model's preprocessing in its section, for `vit_jax.data`, which knows no models.
-
-    Raises:
-        UserError: what is wrong with the config.
-    """
-    config = config_lib.typed(config)
-    settings = {**dataclasses.asdict(model.preprocessing), "shorter_side": model.preprocessing.shorter_side or 0}
-    del settings["size"]  # that of config.model
-    return dataclasses.replace(config, preprocessing=config_lib.Preprocessing(**settings))
-
-
 def initial_params(config: config_lib.Config, model: Model) -> Params | None:
     """Returns those of `config.init_from`, with positions at the new grid, or None to start from scratch.
 

@@ -9,15 +9,14 @@ from jax.sharding import Mesh
 
 from vit_jax import sharding
 from vit_jax.data.augment import augment
-from vit_jax.errors import UserError
 from vit_jax.models.functional import split
 from vit_jax.models.model import Model
 from vit_jax.models.randomness import fold_in, row_keys
+from vit_jax.tasks import Batch, make_task
 from vit_jax.training import compiler
 from vit_jax.training.optimizer import make_optimizer, trained_norm
 from vit_jax.training.schedule import make_schedule
 from vit_jax.training.state import TrainState, abstract_state, resolve
-from vit_jax.training.tasks import Batch, make_task
 
 Metrics = dict[str, jax.Array]
 
@@ -47,7 +46,7 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         """The whole batch normalised and augmented, before it is split."""
         images = model.preprocessing.normalize(batch["image"])
         mask = jnp.asarray(batch["mask"], jnp.float32) if "mask" in batch else jnp.ones(len(images), jnp.float32)
-        labels = _weights(batch["label"], mask, model.arch.num_classes)
+        labels = task.targets(batch, mask, model.arch.num_classes)
         images, labels = augment(images, labels, fold_in(keys, 0), config.augmentation)
         batch = {"image": images, "label": labels, "mask": mask, "key": fold_in(keys, 1)}
         return jax.lax.with_sharding_constraint(batch, rows)
@@ -100,18 +99,3 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         donate_argnums=0,
         compiler_options=compiler.options(mesh),
     )
-
-
-def _weights(labels: jax.typing.ArrayLike, mask: jax.Array, classes: int) -> jax.Array:
-    """Returns labels as float32 (batch, classes). Raises UserError where they have another shape or type."""
-    labels = jnp.asarray(labels)
-    if labels.shape == (len(mask), classes):
-        return labels.astype(jnp.float32)
-    if labels.shape != (len(mask),) or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise UserError(
-            f"the batch's label has the shape {labels.shape} and the type {labels.dtype}; give the weights of the "
-            f"classes ({len(mask)}, {classes}), or one class an image as integers ({len(mask)},)"
-        )
-    one_hot = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
-    wrong = (mask > 0) & ((labels < 0) | (labels >= classes))
-    return jnp.where(wrong[:, None], jnp.nan, one_hot)

@@ -1,0 +1,106 @@
+"""The verb `evaluate`: the figures that training wrote, from the files it left, and what it refuses."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import vit_jax
+from vit_jax import UserError
+from vit_jax.data import sources
+from vit_jax.evaluation.judge import judge
+
+CONFIG = pathlib.Path(__file__).with_name("small.py")
+
+
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory):
+    """A run's folder, and the last line of its metrics."""
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    return folder, vit_jax.train(small({"optimizer.average": 0.0}), folder)
+
+
+def evaluate(*arguments):
+    command = [sys.executable, "-m", "vit_jax.evaluate", f"--config={CONFIG}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_what_training_wrote_is_found_again(run, tmp_path):
+    folder, values = run
+    vit_jax.save(vit_jax.load(folder), tmp_path / "other.safetensors")
+    models = [str(folder), str(tmp_path / "other.safetensors")]
+    target = tmp_path / "found.json"
+    code, out, err = evaluate(*(f"--model={name}" for name in models), f"--json={target}")
+    assert code == 0, err
+    found = json.loads(target.read_text())
+    assert list(found) == models
+    for name in models:
+        assert found[name].keys() == {"test"}
+        measures = found[name]["test"]
+        assert measures["accuracy"] == values["test/accuracy"]
+        assert measures["loss"] == pytest.approx(values["test/loss"], rel=1e-5)
+        assert measures["examples"] == 64 and isinstance(measures["examples"], int)
+        assert f"{name}: test: accuracy {measures['accuracy']:.4f}, loss" in out and "64 images" in out
+    before = target.read_text()
+    code, _, err = evaluate(f"--model={folder}", f"--json={target}")
+    assert code == 1 and "is there already" in err and target.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model=nowhere.npz"], "nowhere.npz"),
+        ([], "which model? add --model"),
+        (["--model=a", "--model=a"], "--model=a is given more than once"),
+        (["a.npz"], "what is 'a.npz'?"),
+        (["--model=a", "--json=/nowhere/found.json"], "there is no folder /nowhere"),
+        (["--model=a", "--config.evaluations.test.kind=fewshott"], "there is no"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, said):
+    code, out, err = evaluate(*arguments)
+    assert code == 1 and not out and said in err
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == err.splitlines()[-1:]
+
+
+@pytest.mark.parametrize("keywords", [{"num_classes": 5}, {"class_names": ("a", "b", "c", "d")}])
+def test_other_classes_are_refused(small, tmp_path, keywords):
+    names = keywords.pop("class_names", ())
+    model = vit_jax.create("Ti/4", image_size=8, width=16, depth=1, mlp_dim=32, num_heads=2,
+                           **{"num_classes": 4, **keywords})  # fmt: skip
+    model.class_names = names
+    vit_jax.save(model, tmp_path / "model.npz")
+    with pytest.raises(UserError, match=r"has 5 classes, and .* has 4|calls the class 0 'a', .* calls it '0'"):
+        list(judge([str(tmp_path / "model.npz")], small()))
+
+
+def test_a_config_without_evaluations(small, run):
+    config = small()
+    del config.evaluations["test"]
+    with pytest.raises(UserError, match="no evaluations"):
+        list(judge([str(run[0])], config))
+
+
+def test_a_model_is_judged_at_its_own_size(small, run):
+    """The config's model is not read."""
+    ((_, other),) = judge([str(run[0])], small({"model.image_size": 32, "model.num_classes": 9}))
+    ((_, found),) = judge([str(run[0])], small())
+    assert other == found
+
+
+def test_each_data_set_is_opened_once(small, run, tmp_path, monkeypatch):
+    """For all evaluations of all models, and in training for all of a run's evaluations."""
+    opened = []
+    monkeypatch.setattr(sources, "_opened", lambda config, *what: opened.append(what) or _OPENED(config, *what))
+    config = small({"evaluations.test.every_steps": 2})
+    list(judge([str(run[0])] * 2, config))
+    assert len(opened) == len(set(opened)) > 0
+    opened.clear()
+    vit_jax.train(config, tmp_path / "run")
+    assert len(opened) == len(set(opened)) > 0
+
+
+_OPENED = sources._opened

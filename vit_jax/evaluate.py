@@ -1,0 +1,55 @@
+"""Judge models by the evaluations of a config.
+
+    python -m vit_jax.evaluate --model=RUN_FOLDER --config=configs/digits.py
+    python -m vit_jax.evaluate --model=ViT-B_16.npz --model=augreg:B/16 --json=result.json \\
+        --config=configs/transfer.py:B/16,cifar10 --config.global_batch_size=64
+
+--model is whatever can be loaded, a run's folder or a file, and may be given several times. The config says the data
+and the evaluations; its model, its preprocessing and what belongs to a training are not read, since each model is
+judged at its own image size with its own preprocessing. Every example counts once.
+
+--json writes {MODEL: {EVALUATION: {"accuracy": …, "loss": …, "examples": n}}}.
+"""
+
+import sys
+
+from absl import flags
+
+from vit_jax import command_line
+from vit_jax.errors import UserError
+
+_MODEL = flags.DEFINE_multi_string("model", [], "A run's folder or a checkpoint; may be given several times.")
+_CONFIG = flags.DEFINE_string("config", None, "The config file, FILE.py or FILE.py:ARGUMENTS.")
+_JSON = flags.DEFINE_string("json", None, "Write the measures to this file, too.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the file of --json if it is there.")
+_FILE_KEYWORDS = command_line.define_file_keywords()
+
+
+def main(args: list[str], overrides: list[command_line.Override]) -> None:
+    if args:
+        raise UserError(f"what is {args[0]!r}? models are named by --model=MODEL")
+    if not _MODEL.value:
+        raise UserError("which model? add --model=FOLDER_OR_FILE")
+    if again := [name for name in _MODEL.value if _MODEL.value.count(name) > 1]:
+        raise UserError(f"--model={again[0]} is given more than once; name each model once")
+    config = command_line.load_config(_CONFIG.value, overrides)
+    from etils import epath
+
+    from vit_jax.checkpoints import files
+
+    if _JSON.value:
+        files.check_place(epath.Path(_JSON.value), _OVERWRITE.value)
+    from vit_jax.evaluation.judge import judge  # imports JAX: after what can go wrong without it
+
+    found = {}
+    for name, measures in judge(_MODEL.value, config, **_FILE_KEYWORDS()):
+        found[name] = measures
+        for evaluation, values in measures.items():
+            told = ", ".join(f"{key} {value:.4f}" for key, value in values.items() if key != "examples")
+            command_line.say(f"{name}: {evaluation}: {told}, {values['examples']:,} images")
+    if _JSON.value:
+        files.write_json(_JSON.value, found)
+
+
+if __name__ == "__main__":
+    command_line.run(main, sys.modules[__name__].__doc__ or "")

@@ -1,0 +1,71 @@
+"""The evaluations of a config, of models that are loaded from files."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+
+from vit_jax import config as config_lib
+from vit_jax import data, sharding
+from vit_jax.checkpoints import model_file
+from vit_jax.errors import UserError
+from vit_jax.evaluation.make import make_evaluations
+from vit_jax.models.functional import split
+from vit_jax.models.model import Model
+from vit_jax.models.preprocessed import preprocessed
+
+Measures = dict[str, dict[str, float]]
+_LOG = logging.getLogger(__name__)
+
+
+def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple[str, Measures]]:
+    """Yields each model's name and its measures by evaluation; `examples` among them is an integer.
+
+    Args:
+        models: what `vit_jax.load` takes.
+        config: a `Config` or a ConfigDict; its data and evaluations are what is read.
+        keywords: those of `vit_jax.load`.
+
+    Raises:
+        UserError: a model can't be loaded, or it has other classes than the data.
+    """
+    config = config_lib.typed(config)
+    if not config.evaluations:
+        raise UserError("the config has no evaluations; set one by --config.evaluations, or in the file")
+    mesh = sharding.make_mesh(config.mesh)
+    with data.opened_once():
+        for name in models:
+            model = model_file.load(name, **keywords)
+            _check_classes(name, model, data.class_names(config))
+            _LOG.info("judging %s at %d x %d pixels", name, *model.preprocessing.size)
+            own = dataclasses.replace(
+                config.model, image_size=model.preprocessing.size, num_classes=model.arch.num_classes
+            )
+            evaluations = make_evaluations(preprocessed(dataclasses.replace(config, model=own), model), model, mesh)
+            params = split(model)[1]
+            sharding.check_fsdp(params, mesh)
+            params = jax.device_put(params, sharding.state_shardings(params, mesh))
+            yield name, {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
+
+
+def _whole(measures: dict[str, float]) -> dict[str, float]:
+    return {**measures, "examples": int(measures["examples"])}
+
+
+def _check_classes(name: str, model: Model, classes: tuple[str, ...]) -> None:
+    """Raises UserError if a model was trained for other classes than the data has."""
+    if model.arch.num_classes != len(classes):
+        raise UserError(
+            f"{name} has {model.arch.num_classes} classes, and the config's data has {len(classes)}; name the data "
+            "that it was trained for"
+        )
+    if not model.class_names:
+        _LOG.info("%s does not say the names of its classes; their order is taken to be the data's", name)
+    elif tuple(model.class_names) != classes:
+        label = next(i for i, pair in enumerate(zip(model.class_names, classes, strict=True)) if len(set(pair)) > 1)
+        raise UserError(
+            f"{name} calls the class {label} {model.class_names[label]!r}, and the config's data calls it "
+            f"{classes[label]!r}; name the data that it was trained for"
+        )

@@ -1,0 +1,68 @@
+"""The evaluations that a config asks for, made of their kinds, their data and a model."""
+
+import logging
+import re
+from collections.abc import Generator
+
+from jax.sharding import Mesh
+
+from vit_jax import config as config_lib
+from vit_jax import data, sharding
+from vit_jax.errors import UserError
+from vit_jax.evaluation.registry import KINDS
+from vit_jax.evaluation.subject import Evaluate, Subject
+from vit_jax.models.functional import split
+from vit_jax.models.model import Model
+from vit_jax.tasks import Batch, make_task
+
+_LOG = logging.getLogger(__name__)
+
+
+def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dict[str, Evaluate]:
+    """Returns the config's evaluations by name: functions from parameters to measures.
+
+    Images are made as `config.preprocessing` says, which is the model's (`training.preprocessed`), with an evaluation's
+    own `shorter_side` if it has one.
+
+    Raises:
+        UserError: a name or a kind that can't be, a batch that does not divide over the devices, or a data set that is
+            missing.
+    """
+    return {name: _evaluation(name, config, model, mesh) for name in config.evaluations}
+
+
+def _evaluation(name: str, config: config_lib.Config, model: Model, mesh: Mesh) -> Evaluate:
+    section = config.evaluations[name]
+    _check_name(name)
+    if section.kind not in KINDS:
+        raise UserError(f"config.evaluations.{name}.kind is {section.kind!r}; it takes one of {', '.join(KINDS)}")
+    batch_size = section.batch_size or config.global_batch_size
+    key = "global_batch_size" if section.batch_size is None else f"evaluations.{name}.batch_size"
+    sharding.check_batch(mesh, batch_size, key)
+    data.evaluation_examples(config, name)  # what is missing shows now, and not at the first evaluation
+    own, of_model = section.shorter_side, config.preprocessing.shorter_side
+    if own is not None and own != of_model:
+        _LOG.info(
+            "the evaluation %s sees images of another shorter_side, %s, than the saved model's, %s (0: the whole "
+            "image); config.preprocessing.shorter_side sets both",
+            name,
+            own,
+            of_model,
+        )
+    rows = sharding.local_rows(mesh, batch_size)
+
+    def batches() -> Generator[Batch]:
+        for batch in data.evaluation_batches(config, name, rows=rows):
+            yield sharding.to_devices(batch, mesh, batch_size)
+
+    subject = Subject(name, split(model)[0], model.arch.num_classes, make_task(config.task), mesh, batches)
+    return KINDS[section.kind](subject)
+
+
+def _check_name(name: str) -> None:
+    """Raises UserError for a name whose metrics would be taken for others."""
+    if name == "train" or not re.fullmatch(r"[\w.-]+", name):
+        raise UserError(
+            f"config.evaluations has the name {name!r}; its metrics are called NAME/accuracy, and train/ is the "
+            "training's: take another one of letters, digits and _ . -"
+        )

@@ -1,0 +1,25 @@
+"""What an evaluation of any kind is given, and what it returns."""
+
+import dataclasses
+from collections.abc import Callable, Generator
+
+from jax.sharding import Mesh
+
+from vit_jax.models.functional import Params
+from vit_jax.models.model import Model
+from vit_jax.tasks import Batch, Task
+
+# From parameters to measures by name, and `examples`, the number of examples that they are means over.
+Evaluate = Callable[[Params], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """The model, the task and the data of one evaluation."""
+
+    name: str  # of the evaluation, for messages
+    bind: Callable[[Params], Model]
+    num_classes: int
+    task: Task
+    mesh: Mesh
+    batches: Callable[[], Generator[Batch]]  # each example once, as `data.evaluation_batches`, sharded over the mesh

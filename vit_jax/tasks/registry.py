@@ -1,0 +1,14 @@
+"""The tasks by the name that `config.task.name` gives."""
+
+from collections.abc import Callable
+
+from vit_jax import config as config_lib
+from vit_jax.tasks.classification import Classification
+from vit_jax.tasks.task import Task
+
+TASKS: dict[str, Callable[[config_lib.Task], Task]] = {"classification": Classification}
+
+
+def make_task(settings: config_lib.Task) -> Task:
+    """Returns the task that the config's section names."""
+    return TASKS[settings.name](settings)
