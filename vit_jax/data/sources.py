@@ -170,7 +170,9 @@ def image_size(config: config_lib.Config) -> decode.Size:
 def _key(config: config_lib.Config) -> str:
     """What the choice of examples depends on."""
     evaluations = [(name, s.name, s.data_dir, s.split, s.exclude_train) for name, s in config.evaluations.items()]
-    return repr((config.data, evaluations, config.seed, config.model.image_size))
+    synthetic = "synthetic" in (config.data.name, *(s.name for s in config.evaluations.values()))
+    # Only synthetic images depend on the model's size; files are opened once for models of several sizes.
+    return repr((config.data, evaluations, config.seed, image_size(config) if synthetic else None))
 
 
 def _where(config: config_lib.Config, section: config_lib.Data | config_lib.Evaluation) -> tuple[str, str | None]:
