@@ -8,7 +8,7 @@ import pytest
 import vit_jax
 
 PACKAGE = pathlib.Path(vit_jax.__file__).resolve().parent
-VERBS = ("__main__", "main", "predict", "convert", "plan", "command_line")  # and what only they share
+VERBS = ("__main__", "main", "predict", "convert", "plan", "describe", "command_line")  # and what only they share
 LAYERS = (
     VERBS,
     ("planning",),
@@ -16,6 +16,8 @@ LAYERS = (
     ("models", "data", "checkpoints"),
     ("config_file", "durations", "sharding", "distributed"),
     ("config",),
+    ("checking",),
+    ("schema",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Of the same layer: evaluation reads the task and how images are made, the loop evaluates, and a model file holds a
