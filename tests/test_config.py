@@ -61,8 +61,16 @@ def test_typed_converts_and_is_idempotent(config):
         ("data.num_classes", 3, "needs config.data.name to be synthetic"),
         ("model.dropout", 1.0, "at least 0 and below 1"),
         ("global_batch_size", 0, "must be above 0"),
-        ("augmentation.rotate_degrees", -3.0, "can't be below 0"),
+        ("augmentation.rotate_degrees", -3.0, "must be at least 0"),
         ("seed", -1, "at least 0"),
+        ("schedule.warmup_steps", -5, "schedule.warmup_steps is -5; it must be at least 0"),
+        ("augmentation.mixup", -1.0, "augmentation.mixup is -1.0; it must be at least 0"),
+        ("optimizer.b1", 2.0, "optimizer.b1 is 2.0; it must be at least 0 and below 1"),
+        ("optimizer.learning_rate_scale", (("head", -1.0),), "it must be at least 0"),
+        ("data.crop_area_min", 3.0, "data.crop_area_min is 3.0; it must be at most 1"),
+        ("data.crop_area_min", 0.0, "it must be above 0"),
+        ("data.workers", -2, "data.workers is -2; it must be at least 0"),
+        ("model.num_classes", 0, "model.num_classes is 0; it must be above 0"),
         ("accumulation_steps", 3, "can't be split into config.accumulation_steps=3"),
     ],
 )
@@ -123,6 +131,33 @@ def test_no_length_and_two_lengths(config):
         in_steps(typed(config), None)
     with pytest.raises(UserError, match="config.total_steps and config.total_epochs are both set"):
         typed({"total_steps": 3, "total_epochs": 4})
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"), [("steps", 101), ("epochs", 60.0), ("examples", 60_000), ("percent", 101.0)]
+)
+def test_a_warm_up_longer_than_the_run(config, unit, value):
+    config.schedule[f"warmup_{unit}"] = value
+    with pytest.raises(
+        UserError, match=f"config.schedule.warmup_{unit}={value:g} makes .* than the run of 100; shorten"
+    ):
+        in_steps(typed(config), 1000)
+    config.schedule.warmup_percent = 100.0
+    assert in_steps(typed(config), None).schedule.warmup_steps == 100
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"x": {"batch_size": -8}}, "config.evaluations.x.batch_size is -8; it must be above 0"),
+        ({"x": 3}, "config.evaluations.x is 3; it is a section, with keys such as evaluations.x.split"),
+        (3, "config.evaluations is 3; it is a section"),
+        ({"x": {"splt": "a"}}, "no config.evaluations.x.splt; the nearest valid key is config.evaluations.x.split"),
+    ],
+)
+def test_evaluations_that_cannot_be_meant(values, message):
+    with pytest.raises(UserError, match=message):
+        typed({"evaluations": values})
 
 
 def test_differences_between_runs(config):
@@ -189,6 +224,8 @@ def test_what_fits_is_converted_when_a_key_is_set(config):
         ("optimizer.eps", float("inf"), "must be a finite number"),
         ("optimizer.learning_rate_scale", (("head", float("nan")),), "must be a finite number"),
         ("global_batch_size", 2**40, "must be below 2..31"),
+        ("total_epochs", 1e308, "config.total_epochs=1e.308 is too long: a run has fewer than 2..31"),
+        ("total_epochs", 10**400, "it takes float"),
         ("total_epochs", 1e300, "a run has fewer than 2..31"),
         ("schedule.warmup_percent", 1e30, "a run has fewer than 2..31"),
     ],

@@ -9,8 +9,12 @@ import pytest
 
 import vit_jax
 from vit_jax import UserError
+from vit_jax import config as config_lib
 from vit_jax.data import sources
+from vit_jax.evaluation import KINDS
 from vit_jax.evaluation.judge import judge
+from vit_jax.tasks import TASKS
+from vit_jax.training.optimizer import OPTIMIZERS
 
 CONFIG = pathlib.Path(__file__).with_name("small.py")
 
@@ -75,6 +79,11 @@ def test_other_classes_are_refused(small, tmp_path, keywords):
     vit_jax.save(model, tmp_path / "model.npz")
     with pytest.raises(UserError, match=r"has 5 classes, and .* has 4|calls the class 0 'a', .* calls it '0'"):
         list(judge([str(tmp_path / "model.npz")], small()))
+
+
+def test_registries_hold_what_the_config_can_choose():
+    for registry, name in ((KINDS, "evaluations.NAME.kind"), (TASKS, "task.name"), (OPTIMIZERS, "optimizer.name")):
+        assert tuple(registry) == config_lib.key_at(name).limits.choices
 
 
 def test_a_config_without_evaluations(small, run):

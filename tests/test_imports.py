@@ -8,7 +8,7 @@ import pytest
 import vit_jax
 
 PACKAGE = pathlib.Path(vit_jax.__file__).resolve().parent
-VERBS = ("__main__", "main", "evaluate", "predict", "convert", "plan", "command_line")  # and what only they share
+VERBS = ("__main__", "main", "evaluate", "predict", "convert", "plan", "describe", "command_line")  # and what they share
 LAYERS = (
     VERBS,
     ("planning",),
@@ -19,6 +19,8 @@ LAYERS = (
     ("models", "data"),
     ("config_file", "durations", "sharding", "distributed"),
     ("config",),
+    ("checking",),
+    ("schema",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 EVERYONE = ("aliases", "errors", "logs", "values", "")

@@ -64,6 +64,13 @@ def test_config_error_comes_before_jax(start, args, said):
     refused(start("main", *args, without=("jax", "tensorflow")), *said)
 
 
+def test_describe_needs_no_workdir_and_no_jax(start):
+    code, out, err = ended(start("main", SMALL, "--config.seed=3", "--describe", without=("jax", "tensorflow")))
+    assert (code, err) == (0, "")
+    assert "config.seed = 3  (command line; default 0)" in out and "config.optimizer.b1 = 0.9  (default)" in out
+    refused(start("main", SMALL, "--config.data.workers=-2", "--describe", without=("jax",)), "data.workers is -2")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -5,7 +5,9 @@ name is never taken for ours: the sentence says which key is meant, and what is 
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping
+
+from vit_jax.values import either
 
 # Our key, or what to write instead; what is different about it; what others call it, by the last part of their key.
 _TABLE: tuple[tuple[str, str, str], ...] = (
@@ -58,11 +60,11 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("data.name", "", "dataset dataset_name data_name ds"),
     ("data.data_dir", "", "data_path data_root train_dir imagefolder root"),
     ("data.split", "", "train_split split"),
-    ("data.crop", "it is resize or inception", "rrc scale random_crop inception_crop"),
+    ("data.crop", "", "rrc scale random_crop inception_crop"),
     ("augmentation.flip", "", "hflip flip_lr random_flip"),
     ("augmentation.mixup", "it is the alpha of the Beta distribution", "mixup_alpha mixup_p"),
     ("task.label_smoothing", "", "smoothing label_smoothing_factor label_smooth"),
-    ("task.loss", "it is softmax or sigmoid", "bce_loss loss_name criterion"),
+    ("task.loss", "", "bce_loss loss_name criterion"),
     ("model.name", "weights come by init_from", "model_name model_name_or_path arch variant"),
     ("model.image_size", "", "img_size input_size res resolution image_res"),
     ("model.num_classes", "left out, it comes from the data set", "n_classes nb_classes num_labels"),
@@ -73,14 +75,14 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("model.depth", "", "num_layers num_hidden_layers layers"),
     ("model.mlp_dim", "it is the width itself and no ratio", "intermediate_size mlp_ratio"),
     ("model.num_heads", "", "heads num_attention_heads"),
-    ("model.pool", "it is tok, gap, map or tok+gap", "pool_type global_pool pooling classifier"),
+    ("model.pool", "", "pool_type global_pool pooling classifier"),
     ("model.pre_logits", "", "rep_size representation_size"),
     ("model.layer_scale", "", "init_values ls_init layerscale_value"),
     ("model.registers", "", "reg_tokens num_register_tokens"),
-    ("model.remat", "it is none, dots, offload or full", "grad_checkpointing gradient_checkpointing remat_policy"),
+    ("model.remat", "", "grad_checkpointing gradient_checkpointing remat_policy"),
     (
         "model.dtype",
-        "it is float32 or bfloat16; parameters stay float32",
+        "parameters stay float32",
         "fp16 bf16 amp half_precision precision mixed_precision",
     ),
     (
@@ -126,8 +128,12 @@ VALUES = {
 }
 
 
-def unknown_key(key: str, valid: Sequence[str]) -> str:
-    """Returns the sentence for a key that is none of the `valid` ones: what it means, or the nearest of them."""
+def unknown_key(key: str, valid: Mapping[str, tuple[str, ...]]) -> str:
+    """Returns the sentence for a key that is none of the `valid` ones: what it means, or the nearest of them.
+
+    Args:
+        valid: by each valid key the values that it can have, nothing where they can't be listed.
+    """
     section, _, name = key.rpartition(".")
     # A key of that name in another section, then what another program calls so, then a near name in the same section,
     # then anything near. A config file that sets a key of a section names the key alone.
@@ -135,8 +141,10 @@ def unknown_key(key: str, valid: Sequence[str]) -> str:
     alias = ALIASES.get(name.lower().replace("-", "_"))
     if alias and not (section and f"{section}.{name}" in valid):
         meant, note = alias
+        choices = valid.get(meant)
+        notes = "; ".join(filter(None, [f"it is {either(choices)}" if choices else "", note]))
         meant = meant if meant.startswith("--") else f"config.{meant}"
-        return f"there is no config.{key}; what is meant here is {meant}" + (f": {note}" if note else "")
+        return f"there is no config.{key}; what is meant here is {meant}" + (f": {notes}" if notes else "")
     siblings = {k.rpartition(".")[2]: k for k in valid if not section or k.rpartition(".")[0] == section}
     near = same or [siblings[n] for n in difflib.get_close_matches(name, siblings, 1, 0.0)]
     near = near or difflib.get_close_matches(key, valid, 1, 0.0)

@@ -31,6 +31,35 @@ def load_config(
     Raises:
         UserError: no such file, arguments it does not know, an unknown key, a value of the wrong type.
     """
+    return with_origins(path, overrides)[0]
+
+
+def with_origins(
+    path: str | None, overrides: Mapping[str, Any] | Iterable[str | tuple[str, Any]] = ()
+) -> tuple[config_lib.Config, dict[str, str]]:
+    """Returns what `load_config` returns, and by dotted key where its value comes from.
+
+    That is `default`, the file where it says another value, or the command line, also where a flag clears a key by
+    setting a duration in another unit.
+    """
+    config = _of_file(path)
+    before = config_lib.flatten(config.to_dict())
+    pairs = [_pair(override) for override in (overrides.items() if isinstance(overrides, Mapping) else overrides)]
+    for key, value in pairs:
+        _set(config, key, value)
+    after, given = config_lib.flatten(config.to_dict()), {key for key, _ in pairs}
+
+    def origin(key: str) -> str:
+        if key in given or after[key] != before.get(key):
+            return "command line"
+        return "default" if after[key] == config_lib.key_at(key).default else "file"
+
+    checked = config_lib.typed(config)
+    return checked, {key: origin(key) if key in after else "default" for key in config_lib.flatten(checked)}
+
+
+def _of_file(path: str | None) -> config_lib.Section:
+    """Returns what `get_config` of a file returns, not checked yet. Raises UserError where there is nothing like it."""
     if path is None:
         raise UserError(f"which config? add --config=FILE.py; installed are {_installed()}")
     file, _, argument = path.partition(":")
@@ -46,9 +75,7 @@ def load_config(
         raise UserError(f"the config file {path} failed with {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(config, config_lib.Section):
         raise UserError(f"get_config() of {found} gives no config; let it change and return vit_jax.config.default()")
-    for override in overrides.items() if isinstance(overrides, Mapping) else overrides:
-        _set(config, *_pair(override))
-    return config_lib.typed(config)
+    return config
 
 
 def _find(file: str) -> pathlib.Path:

@@ -8,6 +8,7 @@ The config is a Python file, with :ARGUMENTS where it takes some. Any key of it 
         --config.init_from=ViT-B_16.npz --config.optimizer.learning_rate=0.01 --config.mesh.fsdp=4
 
 Durations are in steps, epochs, examples or percent: --config.total_epochs=30, --config.checkpoint.every_percent=5.
+With --describe nothing is trained: every key is printed with its value, where that comes from, and its meaning.
 
 The same command goes on where the last one stopped, from the newest checkpoint in the workdir, to the same weights.
 The workdir receives config.json, metrics.jsonl, TensorBoard events, checkpoints/STEP/ and, at the end, model.npz with
@@ -27,11 +28,12 @@ import sys
 
 from absl import flags
 
-from vit_jax import command_line, distributed
+from vit_jax import command_line, config_file, describe, distributed
 from vit_jax.errors import UserError
 
 _CONFIG = flags.DEFINE_string("config", None, "The config file, FILE.py or FILE.py:ARGUMENTS.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, local or gs://.")
+_DESCRIBE = flags.DEFINE_bool("describe", False, "Print the config with every key's meaning, and end.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, with any free port, for all to meet.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are; 1 is never joined.", lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.", lower_bound=0)
@@ -42,7 +44,10 @@ _WATCH = flags.DEFINE_float("watch_seconds", 30, "A process silent for so long e
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
     if args:
         raise UserError(f"what is {args[0]!r}? keys of the config are set by --config.KEY=VALUE")
-    config = command_line.load_config(_CONFIG.value, overrides)
+    config, origins = config_file.with_origins(_CONFIG.value, overrides)
+    if _DESCRIBE.value:
+        command_line.say(describe.description(config, origins))
+        return
     if _WORKDIR.value is None:
         raise UserError("where to? add --workdir=FOLDER")
     together = _COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value

@@ -1,8 +1,58 @@
-"""Values as the types that a field's annotation names: what a config and what a file says go through here."""
+"""Values as the types and within the limits that a field names: what a config and what a file says go through here."""
 
+import dataclasses
+import math
 import types
 import typing
 from typing import Any
+
+MOST = 2**31 - 1  # devices count steps, rows and sizes in int32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a value may be beside its type: one of `choices`, or finite numbers within bounds, inside tuples too."""
+
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+    def wrong(self, value: Any) -> str:
+        """Returns what `value` must be instead, such as `it must be at least 1`; nothing where it is within them."""
+        if self.choices and value not in self.choices:
+            return f"it can be {either(self.choices)}"
+        for number in leaves(value):
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            if isinstance(number, float) and not math.isfinite(number):
+                return "it must be a finite number"
+            if self.most is not None and number > self.most:
+                return f"it must be at most {self.most}"
+            low = (self.least is not None and number < self.least) or (self.above is not None and number <= self.above)
+            if low or (self.below is not None and number >= self.below):
+                return f"it must be {self._bounds('least', 'above', 'below')}"
+            if self.most is None and isinstance(number, int) and abs(number) > MOST:
+                return "it must be below 2**31"
+        return ""
+
+    def __str__(self) -> str:
+        return either(self.choices) if self.choices else self._bounds("least", "above", "below", "most")
+
+    def _bounds(self, *names: str) -> str:
+        given = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
+        return " and ".join(f"{'at ' if name in ('least', 'most') else ''}{name} {bound}" for name, bound in given)
+
+
+def leaves(value: Any) -> list[Any]:
+    """Returns what stands in nested tuples, or the value alone."""
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, tuple) else [value]
+
+
+def either(values: tuple[str, ...]) -> str:
+    """Returns the values in words: `a, b or c`."""
+    return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
@@ -25,8 +75,8 @@ def as_type(kind: Any, value: Any) -> Any:
         if len(kinds) != len(value):
             raise TypeError
         return tuple(as_type(k, v) for k, v in zip(kinds, value, strict=True))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if abs(value) < 2**63 else value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
+        return float(value)  # a larger one has no float
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import vit_jax
+from vit_jax import config
 from vit_jax.models import posemb, randomness
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
@@ -126,7 +127,7 @@ def test_bfloat16(case):
 def test_cases_have_every_option():
     options = [create(name, **o).arch for name, o in CASES.values() if name[0] in "TR"]
     for field in ("pool", "posemb", "posemb_at", "attention", "mlp", "patchify"):
-        wanted = set(VitArchitecture.choices[field]) - {""}
+        wanted = set(config.key_at(f"model.{field}").limits.choices)
         assert {getattr(o, field) for o in options} == wanted, field
     for field in ("registers", "layer_scale", "qk_norm", "rope", "norm_after_pool", "parallel", "distilled"):
         assert len({bool(getattr(o, field)) for o in options}) == 2, field
@@ -507,8 +508,8 @@ def test_rows_draw_their_own_randomness():
         ({"num_heads": 0}, "num_heads is 0; it must be at least 1"),
         ({"registers": -1}, "registers is -1; it must be at least 0"),
         ({"drop_path": 1.0}, "drop_path is 1.0; it must be at least 0 and below 1"),
-        ({"stages": (0, 1), "patch_size": 1, "image_size": 16}, "each stage of a ResNet has at least one unit"),
-        ({"posemb_at": "head"}, "posemb_at is 'head'; it can be stem, layers, shared"),
+        ({"stages": (0, 1), "patch_size": 1, "image_size": 16}, r"stages is \(0, 1\); it must be at least 1"),
+        ({"posemb_at": "head"}, "posemb_at is 'head'; it can be stem, layers or shared"),
     ],
 )
 def test_options_that_do_not_fit(options, message):

@@ -268,8 +268,6 @@ def _of_classes(selection: Selection, classes: tuple[int, ...]) -> Selection:
 
 def _draw(selection: Selection, per_class: int, seed: int, split: str) -> np.ndarray:
     """`per_class` numbers of each class, sorted; of a large data set only as many labels are read as it takes."""
-    if per_class < 1:
-        raise UserError(f"config.data.labels_per_class is {per_class}; it must be above 0, or left out to take all")
     missing = dict.fromkeys(range(len(selection.class_names)), per_class)
     drawn = []
     for index in order.generator(seed, order.LABELS_PER_CLASS).permutation(len(selection)):

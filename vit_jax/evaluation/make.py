@@ -25,7 +25,7 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
     own `shorter_side` if it has one.
 
     Raises:
-        UserError: a name or a kind that can't be, a batch that does not divide over the devices, or a data set that is
+        UserError: a name that can't be, a batch that does not divide over the devices, or a data set that is
             missing.
     """
     return {name: _evaluation(name, config, model, mesh) for name in config.evaluations}
@@ -34,8 +34,6 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
 def _evaluation(name: str, config: config_lib.Config, model: Model, mesh: Mesh) -> Evaluate:
     section = config.evaluations[name]
     _check_name(name)
-    if section.kind not in KINDS:
-        raise UserError(f"config.evaluations.{name}.kind is {section.kind!r}; it takes one of {', '.join(KINDS)}")
     batch_size = section.batch_size or config.global_batch_size
     key = "global_batch_size" if section.batch_size is None else f"evaluations.{name}.batch_size"
     sharding.check_batch(mesh, batch_size, key)

@@ -4,7 +4,6 @@ One dataclass a family. What a family's dataclass has no field for, its models d
 """
 
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -12,24 +11,18 @@ from typing import Any, ClassVar, TypeVar
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from vit_jax import config
 from vit_jax.errors import UserError
 from vit_jax.models import pixels
 from vit_jax.values import as_hint, as_type, wording
 
 A = TypeVar("A", bound="Architecture")
 
-_LEAST = {  # what these fields are at least, in the families that have them
-    1: ("width", "depth", "mlp_dim", "tokens_mlp_dim", "num_heads", "stem_width"),
-    0: ("num_classes", "registers", "pre_logits", "rope", "layer_scale", "norm_eps", "posemb_std"),
-}
-_MOST_PIXELS = 2**20  # of a side of an image
-_MOST = {  # and at most; far beyond every model, so that a damaged file asks for no time and no memory
-    10_000: ("depth",),
-    2**24: (
-        "width", "mlp_dim", "tokens_mlp_dim", "num_heads", "stem_width", "num_classes", "registers", "pre_logits",
-    ),
-}  # fmt: skip
-_RATES = ("dropout", "attention_dropout", "drop_path")
+# What the fields' values may be, by their names: the config says it, of its sections `model` and `preprocessing`.
+_LIMITS = {name: key.limits for name, key in config.keys_of(config.Model).items()}
+_OF_IMAGES = {name: key.limits for name, key in config.keys_of(config.Preprocessing).items()}
+INTERPOLATIONS = _OF_IMAGES["interpolation"].choices
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of its channels, where pixels are 0 to 1
 
 
 def _pair(key: str, value: Any) -> tuple[int, int]:
@@ -58,11 +51,6 @@ class Architecture:
     """What every family has. Sizes in pixels are (height, width)."""
 
     family: ClassVar[str]
-    choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "remat": ("none", "dots", "offload", "full"),
-        "dtype": ("float32", "bfloat16"),
-    }
-
     num_classes: int = 1000  # 0 for no head
     image_size: tuple[int, int] = (224, 224)
     head_bias: float = 0.0  # of a new head
@@ -119,28 +107,12 @@ class Architecture:
 
     def _completed(self) -> Any:
         """This architecture, what follows from other fields filled in. Raises UserError where it can't be built."""
-        for key, choices in self.choices.items():
-            if getattr(self, key) not in choices:
-                raise UserError(f"{key} is {getattr(self, key)!r}; it can be {', '.join(c for c in choices if c)}")
-        if not 1 <= min(self.image_size) <= max(self.image_size) <= _MOST_PIXELS:
-            raise UserError(f"image_size is {self.image_size}; it must be above 0 and at most {_MOST_PIXELS} pixels")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{field.name} is {value}; it must be a finite number")
-        for least, keys in _LEAST.items():
-            for key in keys:
-                if getattr(self, key, least) < least:
-                    raise UserError(f"{key} is {getattr(self, key)}; it must be at least {least}")
-        for most, keys in _MOST.items():
-            for key in keys:
-                if getattr(self, key, most) > most:
-                    raise UserError(f"{key} is {getattr(self, key)}; it must be at most {most}")
+            if value is not None and field.name in _LIMITS and (wrong := _LIMITS[field.name].wrong(value)):
+                raise UserError(f"{field.name} is {value!r}; {wrong}")
         if sum(getattr(self, "stages", None) or ()) > 10_000:
             raise UserError("stages has more than 10,000 units; give the number of units of each stage")
-        for key in _RATES:
-            if not 0 <= getattr(self, key, 0.0) < 1:
-                raise UserError(f"{key} is {getattr(self, key)}; it must be at least 0 and below 1")
         return self
 
 
@@ -149,17 +121,6 @@ class VitArchitecture(Architecture):
     """A Vision Transformer, with a ResNet before the patches in a hybrid (2010.11929, section 3.1)."""
 
     family: ClassVar[str] = "vit"
-    choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        **Architecture.choices,
-        "pool": ("tok", "gap", "map", "tok+gap"),
-        "posemb": ("learned", "learned2d", "relative", "sincos2d", "none"),
-        "posemb_at": ("stem", "layers", "shared", ""),
-        "posemb_resample": ("bilinear", "bicubic", "bicubic_antialias"),
-        "patchify": ("conv", "matmul"),
-        "attention": ("full", "axial"),
-        "mlp": ("gelu", "gelu_erf", "swiglu"),
-    }
-
     patch_size: tuple[int, int]  # on the stem's output in a hybrid, else in pixels
     width: int
     depth: int
@@ -171,7 +132,7 @@ class VitArchitecture(Architecture):
     class_token: bool | None = None  # with pool=tok; another pool may leave it unread
     registers: int = 0  # further special tokens (2309.16588)
     posemb: str = "learned"  # 1-D; learned2d, two tables of half the width; relative, offsets; sincos2d; none
-    posemb_at: str = ""  # stem, layers (each its own), shared (by all layers); stem, and layers for relative, if blank
+    posemb_at: str | None = None  # stem, layers (each its own), shared (by all layers); by default as posemb wants it
     posemb_std: float = 0.02
     posemb_resample: str = "bilinear"
     rope: float = 0.0  # base of 2-D rotary positions, such as 100; 0 for none
@@ -193,8 +154,6 @@ class VitArchitecture(Architecture):
     def _completed(self) -> Any:
         super()._completed()
         _grid(self.image_size, self.stride)
-        if self.stages and min(self.stages) < 1:
-            raise UserError(f"stages is {self.stages}; each stage of a ResNet has at least one unit")
         if self.width % self.num_heads:
             raise UserError(f"width={self.width} can't be split over num_heads={self.num_heads} equal heads")
         if self.posemb == "sincos2d" and (self.width % 4 or self.width < 8):
@@ -263,7 +222,7 @@ class ResNetArchitecture(Architecture):
 
     def _completed(self) -> Any:
         super()._completed()
-        if not self.stages or min(self.stages) < 1:
+        if not self.stages:
             raise UserError(
                 f"stages is {self.stages}; a ResNet needs the number of units of each stage, as (3, 4, 6, 3)"
             )
@@ -275,8 +234,6 @@ class MixerArchitecture(Architecture):
     """MLP-Mixer (2105.01601). Its weights belong to one number of patches, so images have one size."""
 
     family: ClassVar[str] = "mixer"
-    choices: ClassVar[dict[str, tuple[str, ...]]] = {**Architecture.choices, "patchify": ("conv", "matmul")}
-
     patch_size: tuple[int, int]
     width: int
     depth: int
@@ -302,10 +259,6 @@ FAMILIES: dict[str, type[Architecture]] = {
 }
 
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of its channels, where pixels are 0 to 1
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # Pillow's filters
-
-
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes the model's input: resized, its centre cropped, then (x / 255 - mean) / std by channel.
@@ -327,14 +280,12 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair("the preprocessing's size", self.size))
-        if not 1 <= min(self.size) <= max(self.size) <= _MOST_PIXELS:
-            raise UserError(f"the preprocessing's size is {self.size}; it must be above 0 and at most {_MOST_PIXELS}")
+        if wrong := _LIMITS["image_size"].wrong(self.size):
+            raise UserError(f"the preprocessing's size is {self.size}; {wrong}")
         for key in ("mean", "std"):
             object.__setattr__(self, key, _channels(key, getattr(self, key)))
-        if min(self.std) <= 0:
-            raise UserError(f"the preprocessing's std is {self.std}; it must be above 0")
-        if self.interpolation not in INTERPOLATIONS:
-            raise UserError(f"interpolation is {self.interpolation!r}; it can be {', '.join(INTERPOLATIONS)}")
+        if wrong := _OF_IMAGES["interpolation"].wrong(self.interpolation):
+            raise UserError(f"interpolation is {self.interpolation!r}; {wrong}")
         side = self.shorter_side
         if side is not None and (not isinstance(side, int) or side < min(self.size)):
             raise UserError(
@@ -356,6 +307,6 @@ def _channels(key: str, values: Sequence[float]) -> tuple[float, float, float]:
         red, green, blue = (float(value) for value in values)
     except (TypeError, ValueError):
         raise UserError(f"the preprocessing's {key} is {values!r}; it takes three numbers, one a channel") from None
-    if not all(map(math.isfinite, (red, green, blue))):
-        raise UserError(f"the preprocessing's {key} is {values!r}; it must be finite")
+    if wrong := _OF_IMAGES[key].wrong((red, green, blue)):
+        raise UserError(f"the preprocessing's {key} is {values!r}; {wrong}")
     return red, green, blue

@@ -1,0 +1,232 @@
+"""The keys of the schema by their dotted names, and what a config must be before the program works with it."""
+
+import dataclasses
+import difflib
+import functools
+import operator
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from vit_jax import aliases, schema
+from vit_jax.errors import UserError
+from vit_jax.values import Limits, alternatives, as_hint, either, wording
+
+
+class Key(NamedTuple):
+    """What the schema says of a key; `only` as `schema.key` takes it."""
+
+    kinds: tuple[Any, ...]  # its types, with NoneType where it is optional
+    default: Any
+    doc: str
+    unit: str
+    only: tuple[str, ...]
+    limits: Limits
+
+
+def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
+    """Returns the keys of a dataclass of the schema, those of its sections by their dotted names."""
+    keys: dict[str, Key] = {}
+    hints = typing.get_type_hints(section)
+    for field in dataclasses.fields(section):
+        if dataclasses.is_dataclass(field.default):
+            keys |= keys_of(type(field.default), f"{prefix}{field.name}.")
+        elif field.metadata:
+            keys[prefix + field.name] = Key(alternatives(hints[field.name]), field.default, **field.metadata)
+    return keys
+
+
+# `NAME` stands for that of an evaluation.
+KEYS = {**keys_of(schema.Config), **keys_of(schema.Evaluation, "evaluations.NAME.")}
+
+
+def key_at(key: str) -> Key:
+    """Returns what the schema says of a valid dotted key."""
+    return KEYS[_named(key)]
+
+
+def kinds_of(key: str) -> tuple[Any, ...]:
+    """Returns the types that the dotted `key` accepts, None left out."""
+    return tuple(kind for kind in key_at(key).kinds if kind is not type(None))
+
+
+def is_optional(key: str) -> bool:
+    return type(None) in key_at(key).kinds
+
+
+def valid_keys() -> list[str]:
+    """Returns every dotted key; `NAME` stands for that of an evaluation."""
+    return list(KEYS)
+
+
+def is_key(key: str) -> bool:
+    return _named(key) in KEYS
+
+
+def unknown_key(key: str) -> str:
+    """Returns the sentence for an unknown key."""
+    valid = {name: known.limits.choices for name, known in KEYS.items()}
+    if key.startswith("evaluations.") and key.count(".") == 2:
+        valid = {name.replace("NAME", key.split(".")[1]): choices for name, choices in valid.items()}
+    return aliases.unknown_key(key, valid)
+
+
+def _named(key: str) -> str:
+    parts = key.split(".")
+    if len(parts) == 3 and parts[0] == "evaluations":
+        parts[1] = "NAME"
+    return ".".join(parts)
+
+
+def typed(config: schema.Config | Mapping[str, Any] | ml_collections.ConfigDict) -> schema.Config:
+    """Checks a ConfigDict (or a nested dict) and returns it as the frozen `Config`; a `Config` is returned as it is.
+
+    Raises:
+        UserError: an unknown key, a wrong type, a value out of range, or a key that the chosen parts do not read.
+    """
+    if isinstance(config, schema.Config):
+        return config
+    if isinstance(config, ml_collections.ConfigDict):
+        config = config.to_dict()
+    checked = _checked(schema.Config, dict(config), "")
+    _check_together(checked)
+    return checked
+
+
+def not_a_section(key: str, value: Any, example: str) -> UserError:
+    """Returns the error for a value where a section is wanted; `example` is one of its keys."""
+    return UserError(f"config.{key} is {value!r}; it is a section, with keys such as {key}.{example}")
+
+
+def converted(key: str, value: Any) -> Any:
+    """Returns `value` as the type of the dotted `key`: int to float and list to tuple, nothing else.
+
+    Raises:
+        UserError: another type.
+    """
+    if value is None and is_optional(key):
+        return None
+    hint = functools.reduce(operator.or_, kinds_of(key))
+    try:
+        return as_hint(hint, value)
+    except TypeError:
+        raise UserError(f"config.{key} is {value!r} ({type(value).__name__}); it takes {wording(hint)}") from None
+
+
+def _checked(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """Returns a dataclass of the schema with these values. Raises UserError where one of them can't be meant."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in fields:
+            raise UserError(unknown_key(key))
+        inner = fields[name].default
+        if key == "evaluations":
+            result[name] = {k: _section(schema.Evaluation, v, f"{key}.{k}") for k, v in _mapping(value, key, "NAME")}
+        elif dataclasses.is_dataclass(inner):
+            result[name] = _section(type(inner), value, key)
+        else:
+            result[name] = converted(key, value)
+    section = cls(**result)
+    for name in fields:
+        if is_key(f"{prefix}{name}"):
+            _check(section, prefix, name)
+    _check_units(section, prefix)
+    return section
+
+
+def _section(cls: type, value: Any, key: str) -> Any:
+    return _checked(cls, dict(_mapping(value, key, dataclasses.fields(cls)[0].name)), f"{key}.")
+
+
+def _mapping(value: Any, key: str, example: str) -> typing.ItemsView[str, Any]:
+    if not isinstance(value, Mapping):
+        raise not_a_section(key, value, example)
+    return value.items()
+
+
+def _check(section: Any, prefix: str, name: str) -> None:
+    """Raises UserError where a value is outside its limits, or is set and nothing reads it."""
+    key, value = f"{prefix}{name}", getattr(section, name)
+    known = key_at(key)
+    wrong = "" if value is None else known.limits.wrong(value)
+    if wrong and known.limits.choices:
+        hint = aliases.VALUES.get((key, str(value).lower()))
+        wrong += f"; {hint}" if hint else _nearest(value, known.limits.choices)
+    if wrong:
+        raise UserError(f"config.{key} is {value!r}; {wrong}")
+    if known.only and value != known.default:
+        other, allowed = known.only[0], known.only[1:]
+        found = getattr(section, other)
+        if found not in (None, *allowed):
+            raise UserError(
+                f"nothing reads config.{key}={value!r}: it needs config.{prefix}{other} to be {either(allowed)}, "
+                f"and that is {found!r}; leave it out or change one of the two"
+            )
+
+
+def _check_units(section: Any, prefix: str) -> None:
+    """Raises UserError where a duration is given in two units."""
+    given: dict[str, str] = {}
+    for field in dataclasses.fields(section):
+        stem, _, unit = field.name.rpartition("_")
+        if stem and unit in schema.UNITS and getattr(section, field.name) is not None:
+            key = f"config.{prefix}{field.name}"
+            if stem in given:
+                raise UserError(f"{given[stem]} and {key} are both set; keep one")
+            given[stem] = key
+
+
+def _check_together(config: schema.Config) -> None:
+    """Raises UserError where values of different keys do not go together."""
+    if config.init_head == "keep" and config.init_from is None:
+        raise UserError("nothing reads config.init_head='keep': it needs config.init_from; set that or leave it out")
+    if config.model.num_classes == 0:
+        raise UserError("config.model.num_classes is 0; it must be above 0, or left out to take that of the data set")
+    if config.global_batch_size % config.accumulation_steps:
+        raise UserError(
+            f"config.global_batch_size={config.global_batch_size} can't be split into "
+            f"config.accumulation_steps={config.accumulation_steps} equal micro-batches"
+        )
+
+
+def _nearest(value: str, choices: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(str(value), choices, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns `{"model.width": 192, …}`: the leaves of a config by their dotted keys."""
+    items = (
+        config.items()
+        if isinstance(config, Mapping)
+        else ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
+    )
+    flat: dict[str, Any] = {}
+    for name, value in items:
+        if dataclasses.is_dataclass(value) or isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def differences(old: Mapping[str, Any], new: schema.Config) -> list[str]:
+    """Returns what differs between a run's recorded config (nested, from JSON) and a new one and forbids going on."""
+    # An older record lacks newer keys.
+    before = {k: _plain(v) for k, v in {**flatten(schema.Config()), **flatten(old)}.items()}
+    after = {k: _plain(v) for k, v in flatten(new).items()}
+    free = tuple(f"{key}." for key in schema.FREE_ON_RESUME)
+    return [
+        f"config.{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not f"{key}.".startswith(free)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Returns what JSON makes of a value."""
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
