@@ -144,12 +144,12 @@ class Task:
 class Optimizer:
     """Patterns are regular expressions, searched in the published names, such as `Transformer/encoderblock_3/…`."""
 
-    name: str = _choice("adam", "sgd")
+    name: str = _choice("adam", "sgd", "lamb", "lion", "adafactor")
     learning_rate: float = 1e-3  # the peak
     weight_decay: float = 0.0  # decoupled, multiplied by the learning rate (the paper's convention), on kernels only
-    b1: float = _only("name", "adam", default=0.9)
-    b2: float = _only("name", "adam", default=0.999)
-    eps: float = _only("name", "adam", default=1e-8)
+    b1: float = _only("name", "adam", "lamb", "lion", "adafactor", default=0.9)
+    b2: float = _only("name", "adam", "lamb", "lion", "adafactor", default=0.999)  # Lion's paper has 0.99
+    eps: float = _only("name", "adam", "lamb", default=1e-8)
     momentum: float = _only("name", "sgd", default=0.9)
     moment_dtype: str = _choice("float32", "bfloat16")  # of the first moment, or of the momentum
     offload: bool = False  # its state stays in the hosts' memory between the updates
@@ -157,6 +157,7 @@ class Optimizer:
     freeze: tuple[str, ...] = ()  # patterns of parameters that stay as they are
     learning_rate_scale: tuple[tuple[str, float], ...] = ()  # (pattern, factor); the first that matches counts
     average: float = 0.0  # decay of the Polyak average; 0 for none
+    average_warmup: bool = False  # that decay is at most (1 + step) / (10 + step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -456,6 +457,8 @@ def _check_ranges(config: Config) -> None:
             raise UserError(f"config.{key} is {value}; it can't be below 0")
         if key in _RATES and value is not None and not 0 <= value < 1:
             raise UserError(f"config.{key} is {value}; it must be at least 0 and below 1")
+    if config.optimizer.average_warmup and not config.optimizer.average:
+        raise UserError("nothing reads config.optimizer.average_warmup=True: it needs config.optimizer.average above 0")
     if config.init_head == "keep" and config.init_from is None:
         raise UserError("nothing reads config.init_head='keep': it needs config.init_from; set that or leave it out")
     if not 0 <= config.seed < 2**32:
