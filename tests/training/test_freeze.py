@@ -1,12 +1,17 @@
 """Frozen parameters: constants without moments, below which there is no backward pass."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 import vit_jax
-from vit_jax import data, training
+from vit_jax import data, sharding, training
+from vit_jax.checkpoints.store import Store
+from vit_jax.config import Optimizer
 from vit_jax.models import names
 from vit_jax.training import patterns
 from vit_jax.training.freeze import Freeze, join
@@ -50,6 +55,21 @@ def test_no_moments_of_what_is_frozen(small, name):
     assert not any("encoder" in path or "embedding" in path for path in paths)
 
 
+@pytest.mark.parametrize("name", ["adam", "lamb", "adafactor"])
+def test_a_checkpoint_holds_the_state(small, tmp_path, name):
+    """A state with frozen parameters and views of layers is restored to the same structure and numbers."""
+    config, model, state, _, _ = setting(small, {"optimizer.freeze": ("^embedding/",), "optimizer.name": name})
+    items = {"params": state.params, "opt_state": state.opt_state, "average": state.average}
+    mesh = sharding.make_mesh(config.mesh)
+    abstract = training.state.abstract_state(config, model, mesh)
+    with contextlib.closing(Store(epath.Path(tmp_path), 1)) as store:
+        store.save(1, items)
+        store.wait()
+        _, found = store.restore({key: getattr(abstract, key) for key in items})
+    assert jax.tree.structure(found) == jax.tree.structure(items)
+    jax.tree.map(np.testing.assert_array_equal, found, items)
+
+
 def leaves(tree):
     return jax.tree_util.tree_flatten_with_path(tree)[0]
 
@@ -67,8 +87,6 @@ def test_accumulated_equals_one_batch(small):
 
 def test_a_nan_of_a_frozen_layer_does_not_spread():
     """Of a stack in part frozen, whose layers share one array."""
-    from vit_jax.config import Optimizer
-
     params = {"encoder": {"blocks": {"x": jnp.ones((2, 3))}}, "head": {"kernel": jnp.ones(3)}}
     freeze = Freeze(Optimizer(freeze=("encoderblock_1/",)), params)
     gradients = freeze.zero(jax.tree.map(lambda x: x.at[-1].set(jnp.nan), params))
@@ -78,8 +96,6 @@ def test_a_nan_of_a_frozen_layer_does_not_spread():
 
 
 def test_split_and_join():
-    from vit_jax.config import Optimizer
-
     params = {"encoder": {"norm": {"scale": jnp.ones(2)}}, "head": {"kernel": jnp.ones(3), "bias": jnp.ones(1)}}
     trained, frozen = Freeze(Optimizer(freeze=("encoder_norm", "head/bias")), params).split(params)
     assert list(names.flatten(trained)) == ["head/kernel"]
