@@ -8,7 +8,16 @@ import pytest
 import vit_jax
 
 PACKAGE = pathlib.Path(vit_jax.__file__).resolve().parent
-VERBS = ("__main__", "main", "evaluate", "predict", "convert", "plan", "describe", "command_line")  # and what they share
+VERBS = (
+    "__main__",
+    "main",
+    "evaluate",
+    "predict",
+    "convert",
+    "plan",
+    "describe",
+    "command_line",
+)  # and what they share
 LAYERS = (
     VERBS,
     ("planning",),

@@ -189,14 +189,23 @@ class Task:
 class Optimizer:
     """Patterns are regular expressions, searched in the published names, such as `Transformer/encoderblock_3/…`."""
 
-    name: str = key("adam", "the rule of the update", choices=("adam", "sgd"))
+    name: str = key("adam", "the rule of the update", choices=("adam", "sgd", "lamb", "lion", "adafactor"))
     learning_rate: float = key(1e-3, "its peak", least=0)
     weight_decay: float = key(
         0.0, "decoupled, multiplied by the learning rate (the paper's convention), on kernels only", least=0
     )
-    b1: float = key(0.9, "decay of the mean of gradients", least=0, below=1, only=("name", "adam"))
-    b2: float = key(0.999, "decay of the mean of their squares", least=0, below=1, only=("name", "adam"))
-    eps: float = key(1e-8, "added to the root of that mean", least=0, only=("name", "adam"))
+    b1: float = key(
+        0.9, "decay of the mean of gradients", least=0, below=1, only=("name", "adam", "lamb", "lion", "adafactor")
+    )
+    b2: float = key(
+        0.999,
+        "decay of the mean of their squares, in adafactor its most; in lion that of the mean of gradients (0.99 in its "
+        "paper)",
+        least=0,
+        below=1,
+        only=("name", "adam", "lamb", "lion", "adafactor"),
+    )
+    eps: float = key(1e-8, "added to the root of that mean", least=0, only=("name", "adam", "lamb"))
     momentum: float = key(0.9, "decay of the sum of gradients", least=0, below=1, only=("name", "sgd"))
     moment_dtype: str = key("float32", "of the first moment, or of the momentum", choices=("float32", "bfloat16"))
     offload: bool = key(False, "its state stays in the hosts' memory between the updates")
@@ -206,6 +215,7 @@ class Optimizer:
         (), "pairs (pattern, factor); the first that matches counts", least=0
     )
     average: float = key(0.0, "decay of the Polyak average; 0 for none", least=0, below=1)
+    average_warmup: bool = key(False, "whether that decay is at most (1 + step) / (10 + step)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ BATCH = PartitionSpec(("data", "fsdp"))
 # The first pattern found in a parameter's path counts. The axes are those of its last dimensions, so that stacked
 # blocks (leading axis depth) and single ones share a row. Optimizer state and averages carry their parameter's path.
 RULES: tuple[tuple[str, Axes], ...] = (
+    (r"/v_(row|col)/", ()),  # Adafactor's means over one side of a parameter: small, and without one of its axes
     (r"attention/(query|key|value)/kernel$", ("fsdp", "tensor", None)),  # width, heads, head_dim
     (r"attention/out/kernel$", ("tensor", None, "fsdp")),  # heads, head_dim, width
     (r"(mlp|mixing)/(dense1|gate)/kernel$", ("fsdp", "tensor")),  # width (in token mixing tokens), mlp

@@ -16,6 +16,7 @@ from vit_jax import data, durations, sharding
 from vit_jax.models.build import build
 from vit_jax.models.functional import Params, split
 from vit_jax.models.model import Model
+from vit_jax.training.freeze import Freeze
 from vit_jax.training.optimizer import make_optimizer
 
 
@@ -28,7 +29,7 @@ class TrainState:
 
     step: jax.Array  # int32: steps done, which is the index of the next
     params: Params
-    opt_state: Any
+    opt_state: Any  # of the trained parameters alone
     average: Params | None  # the Polyak average, where it is on
 
 
@@ -41,7 +42,8 @@ def resolve(config: Any, recorded: Mapping[str, Any] | None = None) -> config_li
 
 def initial(config: config_lib.Config, params: Params) -> TrainState:
     """The state before the first step."""
-    opt_state = make_optimizer(config.optimizer, params).init(params)
+    trained, _ = Freeze(config.optimizer, params).split(params)
+    opt_state = make_optimizer(config.optimizer, params).init(trained)
     # A copy: two leaves of a donated state can't share a buffer.
     average = jax.tree.map(jnp.copy, params) if config.optimizer.average else None
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)

@@ -13,8 +13,9 @@ from vit_jax.models.functional import split
 from vit_jax.models.model import Model
 from vit_jax.models.randomness import fold_in, row_keys
 from vit_jax.tasks import Batch, make_task
-from vit_jax.training import compiler
-from vit_jax.training.optimizer import make_optimizer, trained_norm
+from vit_jax.training import average, compiler
+from vit_jax.training.freeze import Freeze, join
+from vit_jax.training.optimizer import make_optimizer
 from vit_jax.training.schedule import make_schedule
 from vit_jax.training.state import TrainState, abstract_state, resolve
 
@@ -38,6 +39,7 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
     mesh = mesh or sharding.make_mesh(config.mesh)
     bind, params = split(model)
     optimizer, schedule = make_optimizer(config.optimizer, params), make_schedule(config)
+    freeze = Freeze(config.optimizer, params)
     task, micro_batches = make_task(config.task), config.accumulation_steps
     state_shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, model, mesh))
     rows = sharding.batch_sharding(mesh)
@@ -52,23 +54,28 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         return jax.lax.with_sharding_constraint(batch, rows)
 
     def loss_and_gradients(params, batch: Batch):
-        """Summed over micro-batches, each weighted by its share of the rows that count."""
+        """Summed over micro-batches, each weighted by its share of the rows that count.
 
-        def weighted(params, part: Batch):
+        Gradients are those of the trained parameters. Others are constants, so that there is no backward pass below
+        the first that is trained.
+        """
+        trained, frozen = freeze.split(params)
+
+        def weighted(trained, part: Batch):
             weight = part["mask"].sum() / jnp.maximum(batch["mask"].sum(), 1)
-            loss, _ = task.loss(bind(params), part, part["key"])
+            loss, _ = task.loss(bind(join(trained, frozen)), part, part["key"])
             return loss * weight
 
         if micro_batches == 1:
-            return jax.value_and_grad(weighted)(params, batch)
+            return jax.value_and_grad(weighted)(trained, batch)
 
         def add(total, part):
             part = jax.lax.with_sharding_constraint(part, rows)
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(weighted)(params, part)), None
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(weighted)(trained, part)), None
 
         # Row r goes to micro-batch r % micro_batches: a stride, so that each device splits its own rows.
         parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, micro_batches, *x.shape[1:]), 1, 0), batch)
-        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained))
         return jax.lax.scan(add, zeros, parts)[0]
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -78,18 +85,20 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         opt_state = state.opt_state
         if config.optimizer.offload:
             opt_state = jax.device_put(opt_state, sharding.in_memory("device", opt_state, state_shardings.opt_state))
-        updates, opt_state = optimizer.update(gradients, opt_state, state.params)
+        trained, frozen = freeze.split(state.params)
+        updates, opt_state = optimizer.update(gradients, opt_state, trained)
         learning_rate = schedule(state.step)
-        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
-        average = state.average
-        if average is not None:
-            average = optax.incremental_update(params, average, 1 - config.optimizer.average)
+        trained = jax.tree.map(lambda p, u: p - learning_rate * u, trained, updates)
+        averaged = state.average
+        if averaged is not None:
+            moving, still = freeze.split(averaged)
+            averaged = join(average.update(config.optimizer, state.step, trained, moving), still)
         metrics = {
             "loss": loss,
-            "gradient_norm": trained_norm(config.optimizer, gradients),
+            "gradient_norm": optax.tree.norm(freeze.zero(gradients)),
             "learning_rate": jnp.asarray(learning_rate, jnp.float32),
         }
-        return TrainState(state.step + 1, params, opt_state, average), metrics
+        return TrainState(state.step + 1, join(trained, frozen), opt_state, averaged), metrics
 
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.jit(
