@@ -158,6 +158,7 @@ def test_a_warm_up_longer_than_the_run(config, unit, value):
 def test_evaluations_that_cannot_be_meant(values, message):
     with pytest.raises(UserError, match=message):
         typed({"evaluations": values})
+    assert typed({"evaluations": {"v1.5": {"split": "a"}}}).evaluations["v1.5"].split == "a"
 
 
 def test_differences_between_runs(config):
