@@ -75,8 +75,8 @@ def unknown_key(key: str) -> str:
 
 def _named(key: str) -> str:
     parts = key.split(".")
-    if len(parts) == 3 and parts[0] == "evaluations":
-        parts[1] = "NAME"
+    if len(parts) >= 3 and parts[0] == "evaluations":  # whose names may have dots
+        parts[1:-1] = ["NAME"]
     return ".".join(parts)
 
 

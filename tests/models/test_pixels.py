@@ -115,7 +115,7 @@ def test_traced_values_are_not_looked_at():
         ({"interpolation": "cubic"}, "interpolation is 'cubic'; it can be nearest, bilinear, bicubic"),
         ({"shorter_side": 7}, "shorter_side=7 is smaller than the image of 8x8 pixels"),
         ({"std": (1.0, 0.0, 1.0)}, "std is .*; it must be above 0"),
-        ({"mean": (1.0, float("nan"), 1.0)}, "mean is .*; it must be finite"),
+        ({"mean": (1.0, float("nan"), 1.0)}, "mean is .*; it must be a finite number"),
     ],
 )
 def test_preprocessing_that_can_not_be(keywords, said):
