@@ -261,7 +261,7 @@ def test_what_other_programs_call_a_key_is_told(config):
     assert "what is meant here is --workdir" in config_lib.unknown_key("output_dir")
 
 
-@pytest.mark.parametrize(("name", "says"), [("adamw", "decoupled already"), ("lamb", "it can be adam or sgd"),
+@pytest.mark.parametrize(("name", "says"), [("adamw", "decoupled already"), ("muon", "it can be adam, sgd"),
                                             ("momentum", "optimizer.momentum")])  # fmt: skip
 def test_other_optimizers(config, name, says):
     config.optimizer.name = name
