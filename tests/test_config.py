@@ -150,7 +150,7 @@ def test_a_warm_up_longer_than_the_run(config, unit, value):
     ("values", "message"),
     [
         ({"x": {"batch_size": -8}}, "config.evaluations.x.batch_size is -8; it must be above 0"),
-        ({"x": 3}, "config.evaluations.x is 3; it is a section, with keys such as evaluations.x.split"),
+        ({"x": 3}, "config.evaluations.x is 3; it is a section, with keys such as evaluations.x.kind"),
         (3, "config.evaluations is 3; it is a section"),
         ({"x": {"splt": "a"}}, "no config.evaluations.x.splt; the nearest valid key is config.evaluations.x.split"),
     ],
