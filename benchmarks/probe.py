@@ -5,7 +5,7 @@
 Seconds are medians over rounds in which one of each runs in turn, on one device; `forwards` beside them is the median
 of the rounds' ratios. All include normalising the images; a step has the backward pass of what is trained and the
 update besides. Operations are the compiler's own count, of unrolled layers, since it counts the body of a loop once.
-`state` is how many numbers the optimizer keeps. Hardware: any; on two busy cores it takes a few minutes.
+`state` is how many numbers the optimizer keeps. Hardware: any; on two cores it takes about a minute.
 """
 
 import argparse

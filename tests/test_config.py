@@ -10,6 +10,9 @@ from vit_jax import config as config_lib
 from vit_jax.config import evaluation, typed
 from vit_jax.durations import in_steps
 from vit_jax.errors import UserError
+from vit_jax.evaluation import KINDS
+from vit_jax.tasks import TASKS
+from vit_jax.training.optimizer import OPTIMIZERS
 
 
 @pytest.fixture
@@ -240,7 +243,7 @@ def test_numbers_that_no_run_has(config, key, value, message):
 
 
 def test_what_other_programs_call_a_key_is_told(config):
-    valid = {*config_lib.valid_keys(), "--workdir"}
+    valid = {*config_lib.KEYS, "--workdir"}
     for name, (key, _) in aliases.ALIASES.items():
         assert key in valid and name not in config_lib.flatten(config_lib.Config()), name
     for foreign, key in (
@@ -267,3 +270,8 @@ def test_other_optimizers(config, name, says):
     config.optimizer.name = name
     with pytest.raises(UserError, match=says):
         typed(config)
+
+
+def test_registries_hold_what_the_config_can_choose():
+    for registry, name in ((KINDS, "evaluations.NAME.kind"), (TASKS, "task.name"), (OPTIMIZERS, "optimizer.name")):
+        assert tuple(registry) == config_lib.key_at(name).limits.choices

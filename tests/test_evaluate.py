@@ -9,12 +9,8 @@ import pytest
 
 import vit_jax
 from vit_jax import UserError
-from vit_jax import config as config_lib
 from vit_jax.data import sources
-from vit_jax.evaluation import KINDS
 from vit_jax.evaluation.judge import judge
-from vit_jax.tasks import TASKS
-from vit_jax.training.optimizer import OPTIMIZERS
 
 CONFIG = pathlib.Path(__file__).with_name("small.py")
 
@@ -58,6 +54,7 @@ def test_what_training_wrote_is_found_again(run, tmp_path):
     [
         (["--model=nowhere.npz"], "nowhere.npz"),
         ([], "which model? add --model"),
+        (["--model=a", "--config.model.name=B/16"], "nothing reads config.model.name: evaluate takes keys of data"),
         (["--model=a", "--model=a"], "--model=a is given more than once"),
         (["a.npz"], "what is 'a.npz'?"),
         (["--model=a", "--json=/nowhere/found.json"], "there is no folder /nowhere"),
@@ -81,16 +78,23 @@ def test_other_classes_are_refused(small, tmp_path, keywords):
         list(judge([str(tmp_path / "model.npz")], small()))
 
 
-def test_registries_hold_what_the_config_can_choose():
-    for registry, name in ((KINDS, "evaluations.NAME.kind"), (TASKS, "task.name"), (OPTIMIZERS, "optimizer.name")):
-        assert tuple(registry) == config_lib.key_at(name).limits.choices
-
-
 def test_a_config_without_evaluations(small, run):
     config = small()
     del config.evaluations["test"]
     with pytest.raises(UserError, match="no evaluations"):
         list(judge([str(run[0])], config))
+
+
+def test_a_model_with_more_outputs_than_classes(small, tmp_path):
+    values = vit_jax.train(small({"model.num_classes": 7, "total_steps": 2}), tmp_path / "run")
+    ((_, found),) = judge([str(tmp_path / "run")], small())
+    assert found["test"]["loss"] == pytest.approx(values["test/loss"], rel=1e-5)
+
+
+def test_a_preprocessing_that_is_not_read_is_said(small, run, caplog):
+    config = small({"preprocessing.mean": (0.1, 0.2, 0.3)})
+    assert list(judge([str(run[0])], config)) == list(judge([str(run[0])], small()))
+    assert "config.preprocessing is not read" in caplog.text
 
 
 def test_a_model_is_judged_at_its_own_size(small, run):
@@ -102,14 +106,11 @@ def test_a_model_is_judged_at_its_own_size(small, run):
 
 def test_each_data_set_is_opened_once(small, run, tmp_path, monkeypatch):
     """For all evaluations of all models, and in training for all of a run's evaluations."""
-    opened = []
-    monkeypatch.setattr(sources, "_opened", lambda config, *what: opened.append(what) or _OPENED(config, *what))
+    opened, really = [], sources._opened
+    monkeypatch.setattr(sources, "_opened", lambda config, *what: opened.append(what) or really(config, *what))
     config = small({"evaluations.test.every_steps": 2})
     list(judge([str(run[0])] * 2, config))
     assert len(opened) == len(set(opened)) > 0
     opened.clear()
     vit_jax.train(config, tmp_path / "run")
     assert len(opened) == len(set(opened)) > 0
-
-
-_OPENED = sources._opened

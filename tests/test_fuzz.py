@@ -430,7 +430,7 @@ def _small() -> config_lib.Section:
 @pytest.mark.parametrize("part", range(8))
 def test_config_values(part, tmp_path, cases):
     """Each key takes each of `VALUES`: the run's model and step are made, or a sentence says why not."""
-    keys = [key.replace("NAME", "test") for key in config_lib.valid_keys()][part::8]
+    keys = [key.replace("NAME", "test") for key in config_lib.KEYS][part::8]
     for key in keys:
         for value in VALUES:
             with cases.case(f"config.{key}={value!r}"):

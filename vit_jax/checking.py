@@ -38,7 +38,7 @@ def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
     return keys
 
 
-# `NAME` stands for that of an evaluation.
+# Every dotted key; `NAME` stands for that of an evaluation.
 KEYS = {**keys_of(schema.Config), **keys_of(schema.Evaluation, "evaluations.NAME.")}
 
 
@@ -54,11 +54,6 @@ def kinds_of(key: str) -> tuple[Any, ...]:
 
 def is_optional(key: str) -> bool:
     return type(None) in key_at(key).kinds
-
-
-def valid_keys() -> list[str]:
-    """Returns every dotted key; `NAME` stands for that of an evaluation."""
-    return list(KEYS)
 
 
 def is_key(key: str) -> bool:

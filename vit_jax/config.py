@@ -30,7 +30,6 @@ from vit_jax.checking import (
     not_a_section,
     typed,
     unknown_key,
-    valid_keys,
 )
 from vit_jax.errors import UserError
 from vit_jax.schema import (
@@ -55,7 +54,7 @@ __all__ = [
     "Config", "Model", "Data", "Preprocessing", "Augmentation", "Task", "Optimizer", "Schedule", "Evaluation", "Mesh",
     "Checkpoint", "Log", "UNITS", "MOST", "FREE_ON_RESUME",
     "Section", "default", "evaluation", "typed", "converted", "differences", "flatten",
-    "KEYS", "Key", "key_at", "keys_of", "kinds_of", "is_optional", "valid_keys", "is_key", "unknown_key",
+    "KEYS", "Key", "key_at", "keys_of", "kinds_of", "is_optional", "is_key", "unknown_key",
 ]  # fmt: skip
 
 
@@ -69,7 +68,9 @@ class Section(ml_collections.ConfigDict):
         inner = self._fields.get(key)
         if isinstance(inner, Section) or (path.startswith("evaluations.") and path.count(".") == 1):
             if not isinstance(value, ml_collections.ConfigDict | Mapping):
-                raise not_a_section(path, value, "split" if inner is None else next(iter(inner), "NAME"))
+                raise not_a_section(
+                    path, value, next(iter(Evaluation.__dataclass_fields__ if inner is None else inner), "NAME")
+                )
         elif self.is_locked and not isinstance(value, config_dict.FieldReference):
             value = converted(path, value)
         super().__setitem__(key, value)

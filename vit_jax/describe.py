@@ -11,6 +11,7 @@ from typing import Any
 from vit_jax import command_line
 from vit_jax import config as config_lib
 from vit_jax.config import Config, Key
+from vit_jax.errors import UserError
 from vit_jax.values import either, wording
 
 _HEAD = """# The keys of a config
@@ -88,7 +89,8 @@ def _text(value: Any) -> str:
 
 
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
-    del args, overrides
+    if args or overrides:
+        raise UserError("describe takes no arguments; it prints the keys of all configs")
     command_line.say(document())
 
 

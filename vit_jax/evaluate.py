@@ -6,7 +6,7 @@
 
 --model is whatever can be loaded, a run's folder or a file, and may be given several times. The config says the data
 and the evaluations; its model, its preprocessing and what belongs to a training are not read, since each model is
-judged at its own image size with its own preprocessing. Every example counts once.
+judged at its own image size with its own preprocessing, and flags that set them are refused. Every example counts once.
 
 --json writes {MODEL: {EVALUATION: {"accuracy": …, "loss": …, "examples": n}}}.
 """
@@ -22,6 +22,7 @@ _MODEL = flags.DEFINE_multi_string("model", [], "A run's folder or a checkpoint;
 _CONFIG = flags.DEFINE_string("config", None, "The config file, FILE.py or FILE.py:ARGUMENTS.")
 _JSON = flags.DEFINE_string("json", None, "Write the measures to this file, too.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the file of --json if it is there.")
+_READ = ("data", "evaluations", "task", "mesh", "seed", "global_batch_size")  # keys and sections of the config
 _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
@@ -32,6 +33,8 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         raise UserError("which model? add --model=FOLDER_OR_FILE")
     if again := [name for name in _MODEL.value if _MODEL.value.count(name) > 1]:
         raise UserError(f"--model={again[0]} is given more than once; name each model once")
+    if unread := [key for key, _ in overrides if key.partition(".")[0] not in _READ]:
+        raise UserError(f"nothing reads config.{unread[0]}: evaluate takes keys of {', '.join(_READ)}; leave it out")
     config = command_line.load_config(_CONFIG.value, overrides)
     from etils import epath
 

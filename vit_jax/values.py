@@ -1,9 +1,11 @@
 """Values as the types and within the limits that a field names: what a config and what a file says go through here."""
 
 import dataclasses
+import itertools
 import math
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 MOST = 2**31 - 1  # devices count steps, rows and sizes in int32
@@ -48,6 +50,12 @@ class Limits:
 def leaves(value: Any) -> list[Any]:
     """Returns what stands in nested tuples, or the value alone."""
     return [leaf for item in value for leaf in leaves(item)] if isinstance(value, tuple) else [value]
+
+
+def first_difference(ones: Sequence[Any], others: Sequence[Any]) -> tuple[int, Any, Any] | None:
+    """Returns where two sequences first differ, and what each has there, None where it has ended; None if nowhere."""
+    pairs = enumerate(itertools.zip_longest(ones, others))
+    return next(((place, one, other) for place, (one, other) in pairs if one != other), None)
 
 
 def either(values: tuple[str, ...]) -> str:

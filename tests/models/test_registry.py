@@ -147,6 +147,8 @@ def test_sizes():
         ("google/vit-hybrid-r50-b-16", "R50+B/16"),
         ("R26_S_32", "R26+S/32"),
         ("facebook/dinov2-base-14", "B/14"),
+        ("vit_so400m_patch14_siglip_384.webli", "So400m/14, with image_size=384"),
+        ("vit_large_patch14_clip_336.openai_ft_in12k", "L/14, with image_size=336"),
     ],
 )
 def test_what_others_call_a_model(name, ours):

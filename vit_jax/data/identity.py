@@ -6,6 +6,7 @@ from typing import Any
 from vit_jax import config as config_lib
 from vit_jax.data import sources
 from vit_jax.data.listing import shortened
+from vit_jax.values import first_difference
 
 Identity = dict[str, Any]
 
@@ -56,7 +57,7 @@ def _of_classes(before: list[str], now: list[str]) -> list[str]:
     found = [f"the classes {shortened(removed)} are gone"] if removed else []
     if added:
         found.append(f"the classes {shortened(added)} are new")
-    if not found and before != now:
-        first = next(i for i, (old, new) in enumerate(zip(before, now, strict=False)) if old != new)
-        found.append(f"the classes are in another order, the first at {first}: {before[first]} and now {now[first]}")
+    if not found and (differs := first_difference(before, now)):
+        label, old, new = differs
+        found.append(f"the classes are in another order, the first at {label}: {old} and now {new}")
     return found

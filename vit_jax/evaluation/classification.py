@@ -6,7 +6,6 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vit_jax.errors import UserError
@@ -40,7 +39,7 @@ def make(subject: Subject) -> Evaluate:
         said = time.monotonic()
         for batch in subject.batches():
             for name, value in jax.device_get(totals(params, batch)).items():
-                sums[name] = sums.get(name, 0.0) + float(np.asarray(value))
+                sums[name] = sums.get(name, 0.0) + float(value)
             if time.monotonic() - said > _QUIET_SECONDS:
                 said = time.monotonic()
                 _LOG.info("evaluating %s: %.0f images so far", subject.name, sums["examples"])

@@ -12,9 +12,11 @@ from vit_jax import data, sharding
 from vit_jax.checkpoints import model_file
 from vit_jax.errors import UserError
 from vit_jax.evaluation.make import make_evaluations
+from vit_jax.models.class_names import padded
 from vit_jax.models.functional import split
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
+from vit_jax.values import first_difference
 
 Measures = dict[str, dict[str, float]]
 _LOG = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
     config = config_lib.typed(config)
     if not config.evaluations:
         raise UserError("the config has no evaluations; set one by --config.evaluations, or in the file")
+    if config.preprocessing != config_lib.Preprocessing():
+        _LOG.warning("config.preprocessing is not read: each model has its own")
     mesh = sharding.make_mesh(config.mesh)
     with data.opened_once():
         for name in models:
@@ -56,16 +60,17 @@ def _whole(measures: dict[str, float]) -> dict[str, float]:
 
 def _check_classes(name: str, model: Model, classes: tuple[str, ...]) -> None:
     """Raises UserError if a model was trained for other classes than the data has."""
-    if model.arch.num_classes != len(classes):
+    if model.class_names:
+        if differs := first_difference(model.class_names, padded(classes, model.arch.num_classes)):
+            label, theirs, ours = differs
+            raise UserError(
+                f"{name} calls the class {label} {theirs!r}, and the config's data calls it {ours!r}; name the data "
+                "that it was trained for"
+            )
+    elif model.arch.num_classes != len(classes):
         raise UserError(
             f"{name} has {model.arch.num_classes} classes, and the config's data has {len(classes)}; name the data "
             "that it was trained for"
         )
-    if not model.class_names:
+    else:
         _LOG.info("%s does not say the names of its classes; their order is taken to be the data's", name)
-    elif tuple(model.class_names) != classes:
-        label = next(i for i, pair in enumerate(zip(model.class_names, classes, strict=True)) if len(set(pair)) > 1)
-        raise UserError(
-            f"{name} calls the class {label} {model.class_names[label]!r}, and the config's data calls it "
-            f"{classes[label]!r}; name the data that it was trained for"
-        )

@@ -152,7 +152,7 @@ def _of_others(name: str) -> str | None:
         if found := re.search(pattern, text):
             parts = found.groupdict()
             ours = form.format(**{**parts, "size": _SHORT[parts["size"]] if "size" in parts else ""})
-            image_size = re.match(r"_(\d{2,4})(?!\d)", text[found.end() :])
+            image_size = re.search(r"_(\d{3,4})(?![a-z\d])", text[found.end() :])
             with_size = f", with image_size={image_size[1]}" if image_size and image_size[1] != "224" else ""
             return ours + with_size if _found(ours) else None
     return None

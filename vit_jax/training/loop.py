@@ -342,7 +342,9 @@ class _Run:
         if not start:
             return []
         written = metrics.values_of(self.folder, start)
-        return [n for n in self._evaluations_at(start) if not any(key.startswith(f"{n}/") for key in written)]
+        found = [n for n in self._evaluations_at(start) if not any(key.startswith(f"{n}/") for key in written)]
+        self.hosts.require_same("what the metrics hold", found, _SHARE)  # all evaluate the same, or wait for ever
+        return found
 
     def _evaluated(
         self, names_due: list[str], step: int, state: TrainState, progress: metrics.Progress

@@ -14,8 +14,10 @@ from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.build import abstract
+from vit_jax.models.class_names import padded
 from vit_jax.models.functional import Params
 from vit_jax.models.model import Model
+from vit_jax.values import first_difference
 
 _LOG = logging.getLogger(__name__)
 # What must be the same in the weights and in the config's variant. All else that the config leaves open is the file's.
@@ -43,6 +45,7 @@ def model_of(config: Any, folder: epath.Path | None = None, class_names: tuple[s
     file = None if config.init_from is None else _file(config, arch)
     names = data.class_names(config) if class_names is None else class_names
     keywords = {"num_classes": len(names), **keywords}
+    names = padded(names, keywords["num_classes"])
     arch = arch.replace(**keywords)
     preprocessing = None
     if file is not None:
@@ -77,11 +80,11 @@ def _check_classes(file: read.ModelFile, names: tuple[str, ...], count: int) -> 
         )
     if not file.class_names:
         _LOG.info("%s does not say the names of its classes; its head is kept, since their number agrees", file.name)
-    elif file.class_names != names:
-        label = next(i for i, pair in enumerate(zip(file.class_names, names, strict=False)) if len(set(pair)) > 1)
+    elif differs := first_difference(file.class_names, names):
+        label, theirs, ours = differs
         raise UserError(
-            f"config.init_head=keep: {file.name} has a head of other classes, such as {file.class_names[label]!r} "
-            f"where {names[label]!r} is trained on (label {label}); leave init_head out for a new head"
+            f"config.init_head=keep: {file.name} has a head of other classes, such as {theirs!r} "
+            f"where {ours!r} is trained on (label {label}); leave init_head out for a new head"
         )
 
 
