@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 import vit_jax
-from vit_jax.models import randomness
+from vit_jax import randomness
 from vit_jax.models.architecture import MixerArchitecture
 from vit_jax.models.functional import split
 from vit_jax.models.mixer import MixerBody

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 import vit_jax
-from vit_jax import config
-from vit_jax.models import posemb, randomness
+from vit_jax import config, randomness
+from vit_jax.models import posemb
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
 from vit_jax.models.encoder import Block, Scope

@@ -7,11 +7,12 @@ import pytest
 from flax import nnx
 
 import vit_jax
+from vit_jax import randomness
 from vit_jax.errors import UserError
-from vit_jax.models import randomness
+from vit_jax.models import dropout
 from vit_jax.models.encoder import Scope
 from vit_jax.models.functional import split
-from vit_jax.models.model import row_keys
+from vit_jax.models.model import keys_of_rows
 
 SMALL = {
     "width": 32, "depth": 3, "mlp_dim": 64, "num_heads": 4, "image_size": (32, 16), "num_classes": 5,
@@ -133,7 +134,7 @@ def test_randomness_is_the_rows(images):
 
 def test_drop_path_keeps_the_mean():
     x, keys = jnp.ones((20_000, 1)), randomness.row_keys(jax.random.key(0), 20_000)
-    dropped = randomness.drop_path(x, 0.3, keys)
+    dropped = dropout.drop_path(x, 0.3, keys)
     assert set(np.unique(dropped).round(4)) == {0.0, np.float32(1 / 0.7).round(4)}
     assert abs(dropped.mean() - 1) < 0.02
 
@@ -175,7 +176,7 @@ def test_raw_keys_are_keys_too():
         model(images, key=rows[:1])
     for no_key in (0, jnp.ones(3)):
         with pytest.raises(UserError, match="; give a key such as"):
-            row_keys(no_key, 2)
+            keys_of_rows(no_key, 2)
 
 
 @pytest.mark.parametrize("name", ["B/16", "Mixer-B/16", "BiT-R50x1", "R50+B/16"])

@@ -15,7 +15,7 @@ from etils import epath
 
 from vit_jax.checkpoints.files import line
 from vit_jax.errors import UserError
-from vit_jax.models.functional import Params
+from vit_jax.models.functional import Params, of_model
 
 FOLDER = "checkpoints"
 _LOG = logging.getLogger(__name__)
@@ -109,9 +109,9 @@ class Store:
 
 
 def newest_params(folder: epath.PathLike) -> Params | None:
-    """The averaged weights where there are some, else the parameters, of the newest readable checkpoint in a folder.
+    """Returns the model's weights in the newest readable checkpoint of a folder: averaged ones where there are some.
 
-    They are read to the host, whatever devices they were trained on.
+    They are read to the host, whatever devices they were trained on. None is returned where no checkpoint is readable.
     """
     handler = ocp.PyTreeCheckpointHandler()
     with contextlib.closing(_manager(epath.Path(folder), None)) as manager:
@@ -121,7 +121,7 @@ def newest_params(folder: epath.PathLike) -> Params | None:
         item = place / ("average" if (place / "average").exists() else "params")
         try:
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(item).tree)
-            return handler.restore(item, args=ocp.args.PyTreeRestore(restore_args=on_host))
+            return of_model(handler.restore(item, args=ocp.args.PyTreeRestore(restore_args=on_host)))
         except Exception as error:
             _LOG.warning("checkpoint %s can't be read (%s)", place, line(error))
     return None

@@ -301,6 +301,14 @@ class Preprocessing:
         """
         return pixels.normalized(images, self.mean, self.std)
 
+    def to_pixels(self, images: ArrayLike) -> Float[Array, "batch height width_px 3"]:
+        """Returns what `normalize` takes as float32 pixels, 0 to 255. Raises UserError as that does."""
+        return pixels.to_pixels(images, self.mean, self.std)
+
+    def from_pixels(self, images: Float[Array, "batch height width_px 3"]) -> Float[Array, "batch height width_px 3"]:
+        """Returns float32 pixels, 0 to 255, in the model's range."""
+        return pixels.from_pixels(images, self.mean, self.std)
+
 
 def _channels(key: str, values: Sequence[float]) -> tuple[float, float, float]:
     try:

@@ -11,9 +11,10 @@ from jaxtyping import Array, Bool, Float
 from vit_jax import sharding
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attend import attend
+from vit_jax.models.dropout import dropout
 from vit_jax.models.linear import flattened, layer_norm, linear
 from vit_jax.models.posemb import Grid, rotate
-from vit_jax.models.randomness import Keys, dropout
+from vit_jax.randomness import Keys
 
 
 class Attention(nnx.Module):

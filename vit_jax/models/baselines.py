@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.models.architecture import MixerArchitecture, Preprocessing, ResNetArchitecture
 from vit_jax.models.mixer import MixerBody
-from vit_jax.models.model import Model, head, row_keys
+from vit_jax.models.model import Model, head, keys_of_rows
 from vit_jax.models.patchify import Patchify
 from vit_jax.models.resnet import BitBody
 
@@ -55,4 +55,4 @@ class Mixer(Model):
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
         """Tokens after the final norm. Raises UserError for images of another number of patches."""
         x = self.stem(self.preprocessing.normalize(images))
-        return self.mixer(x.reshape(len(x), -1, x.shape[-1]), row_keys(key, len(x)))
+        return self.mixer(x.reshape(len(x), -1, x.shape[-1]), keys_of_rows(key, len(x)))

@@ -12,9 +12,10 @@ from vit_jax import sharding
 from vit_jax.models import posemb, stack
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
+from vit_jax.models.dropout import drop_path, dropout
 from vit_jax.models.linear import flattened, layer_norm, normed
 from vit_jax.models.mlp import Mlp
-from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
+from vit_jax.randomness import Keys, fold_in
 
 
 class Scope(NamedTuple):

@@ -10,6 +10,12 @@ from typing import Any
 from flax import nnx
 
 Params = dict[str, Any]
+TASK = "task"  # the key, among a run's parameters, of those that belong to its task and not to its model
+
+
+def of_model(params: Params) -> Params:
+    """Returns the parameters of the model alone, which is what a run leaves as its model."""
+    return {key: value for key, value in params.items() if key != TASK}
 
 
 def split(model: nnx.Module) -> tuple[Callable[[Params], Any], Params]:

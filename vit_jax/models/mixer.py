@@ -8,9 +8,10 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import MixerArchitecture
+from vit_jax.models.dropout import drop_path, dropout
 from vit_jax.models.linear import flattened, layer_norm
-from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
 from vit_jax.models.stack import run, stacked
+from vit_jax.randomness import Keys, fold_in
 
 
 class MixingMlp(nnx.Module):

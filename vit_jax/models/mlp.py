@@ -4,8 +4,9 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from vit_jax.models.dropout import dropout
 from vit_jax.models.linear import flattened, linear, recomputed
-from vit_jax.models.randomness import Keys, dropout, fold_in
+from vit_jax.randomness import Keys, fold_in
 
 
 class Mlp(nnx.Module):

@@ -11,8 +11,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
-from vit_jax.models import randomness, summary
+from vit_jax.models import summary
 from vit_jax.models.architecture import Architecture, Preprocessing
+from vit_jax.randomness import Keys, row_keys
 
 
 class Model(nnx.Module):
@@ -85,7 +86,7 @@ def head(arch: Architecture, features: int, rngs: nnx.Rngs) -> nnx.Linear:
     )
 
 
-def row_keys(key: Any, batch: int) -> randomness.Keys | None:
+def keys_of_rows(key: Any, batch: int) -> Keys | None:
     """Returns a key a row, of one key or of as many; None of None.
 
     Args:
@@ -103,7 +104,7 @@ def row_keys(key: Any, batch: int) -> randomness.Keys | None:
     elif kind is None or not jnp.issubdtype(kind, jax.dtypes.prng_key):
         raise UserError(f"key is {key!r}; give a key such as jax.random.key(0), or leave it out for no dropout")
     if key.ndim == 0:
-        return randomness.row_keys(key, batch)
+        return row_keys(key, batch)
     if key.shape != (batch,):
         raise UserError(f"there are keys of shape {key.shape} for {batch} images; give one key, or one for each image")
     return key

@@ -70,7 +70,7 @@ def _template(path: str) -> str:
     for pattern, name in _PUBLISHED:
         if found := pattern.match(path):
             return found.expand(name) + path[found.end() :]
-    return f"vit_jax/{path}"
+    return "vit_jax/" + path.replace("/blocks/", "/block_{layer}/").replace("/units/", "/unit_{unit}/")
 
 
 def flatten(params: Params, prefix: str = "") -> dict[str, Any]:

@@ -24,6 +24,27 @@ def normalized(images: Any, mean: Sequence[float], std: Sequence[float]) -> Floa
     Raises:
         UserError: `images` is no batch of RGB images, integers are not pixels, or floats are far outside of the range.
     """
+    images, integers = _checked(images, mean, std)
+    return from_pixels(images, mean, std) if integers else images
+
+
+def to_pixels(images: Any, mean: Sequence[float], std: Sequence[float]) -> Float[Array, "batch height width_px 3"]:
+    """Returns what `normalized` takes as float32 pixels, 0 to 255. Raises UserError as that does."""
+    images, integers = _checked(images, mean, std)
+    return images if integers else (images * jnp.array(std, jnp.float32) + jnp.array(mean, jnp.float32)) * 255
+
+
+def from_pixels(
+    pixels: Float[Array, "batch height width_px 3"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Array, "batch height width_px 3"]:
+    """Returns float32 pixels, 0 to 255, in the model's range."""
+    scale = [1 / (255 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    return pixels * jnp.array(scale) + jnp.array(offset)
+
+
+def _checked(images: Any, mean: Sequence[float], std: Sequence[float]) -> tuple[Array, bool]:
+    """Returns the images as float32, and whether they are pixels. Raises UserError as `normalized`."""
     if not hasattr(images, "dtype"):
         images = np.asarray(images)
     _check_shape(images.shape)
@@ -36,12 +57,7 @@ def normalized(images: Any, mean: Sequence[float], std: Sequence[float]) -> Floa
             _check_pixels(least, greatest)
         else:
             _check_range(least, greatest, mean, std)
-    images = jnp.asarray(images)
-    if integers:
-        scale = [1 / (255 * s) for s in std]
-        offset = [-m / s for m, s in zip(mean, std, strict=True)]
-        return images.astype(jnp.float32) * jnp.array(scale) + jnp.array(offset)
-    return images.astype(jnp.float32)
+    return jnp.asarray(images).astype(jnp.float32), bool(integers)
 
 
 def _at_hand(images: Any) -> bool:

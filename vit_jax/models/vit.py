@@ -8,14 +8,16 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from vit_jax.models import posemb, randomness
+from vit_jax.models import posemb
 from vit_jax.models.architecture import Preprocessing, VitArchitecture
+from vit_jax.models.dropout import dropout
 from vit_jax.models.encoder import Encoded, Encoder, Scope
 from vit_jax.models.head import AttentionPool
 from vit_jax.models.linear import layer_norm, linear
-from vit_jax.models.model import Model, head, row_keys
+from vit_jax.models.model import Model, head, keys_of_rows
 from vit_jax.models.patchify import Patchify
 from vit_jax.models.resnet import HybridStem
+from vit_jax.randomness import fold_in
 
 
 class VisionTransformer(Model):
@@ -97,8 +99,8 @@ class VisionTransformer(Model):
         positions = self.positions((grid[0], grid[1])) if hasattr(self, "positions") else None
         if positions is not None and arch.posemb_at == "stem":
             x, positions = x + positions.astype(x.dtype), None
-        keys = row_keys(key, batch)
-        x = randomness.dropout(x, arch.dropout, randomness.fold_in(keys, arch.depth))
+        keys = keys_of_rows(key, batch)
+        x = dropout(x, arch.dropout, fold_in(keys, arch.depth))
         scope = Scope((grid[0], grid[1]), positions, getattr(self, "relative", None), mask, keys)
         return self.encoder(x, scope, **options)
 
