@@ -1,6 +1,6 @@
-"""Randomness that is a function of the row: one PRNG key for each image of the global batch.
+"""Dropout and stochastic depth with one PRNG key for each image (row) of the global batch.
 
-So an image is dropped out the same way whatever the devices, processes or micro-batches that its batch is split over.
+The random numbers for an image then do not depend on how its batch is split over devices, processes or micro-batches.
 """
 
 from typing import overload
@@ -13,7 +13,7 @@ Keys = Key[Array, " batch"]
 
 
 def row_keys(key: Key[Array, ""], batch: int) -> Keys:
-    """One key a row: `fold_in(key, row)`."""
+    """Returns `batch` keys, one for each row: `jax.random.fold_in(key, row)`."""
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
 
 
@@ -22,12 +22,15 @@ def fold_in(keys: Keys, data: Array | int) -> Keys: ...
 @overload
 def fold_in(keys: None, data: Array | int) -> None: ...
 def fold_in(keys: Keys | None, data: Array | int) -> Keys | None:
-    """Every row's key for another purpose, such as a layer or a place in it; None stays None."""
+    """Returns each row's key folded with `data`, the index of a layer or of a place in it; None if `keys` is None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
 
 
 def dropout(x: Array, rate: float, keys: Keys | None) -> Array:
-    """Zeroes elements of `x` (batch, …) with probability `rate`, the rest scaled up; without keys returns `x`."""
+    """Returns `x` (batch, …) with each element zeroed with probability `rate`, and the others divided by 1 - `rate`.
+
+    Returns `x` itself if `keys` is None or the rate is 0.
+    """
     if keys is None or rate == 0:
         return x
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
@@ -35,7 +38,10 @@ def dropout(x: Array, rate: float, keys: Keys | None) -> Array:
 
 
 def drop_path(x: Array, rate: Array | float, keys: Keys | None) -> Array:
-    """Zeroes whole rows of `x` (batch, …) with probability `rate` (may be traced), the rest scaled up (1603.09382)."""
+    """Returns `x` (batch, …) with each row zeroed with probability `rate`, and the others divided by 1 - `rate`.
+
+    This is stochastic depth (1603.09382). `rate` may be traced. Returns `x` itself if `keys` is None.
+    """
     if keys is None:
         return x
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate))(keys)
