@@ -90,6 +90,7 @@ def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> Params:
+    """Returns a nested dict from its leaves by path. This is the inverse of `flatten`."""
     params: Params = {}
     for path, value in flat.items():
         *parents, name = path.split("/")

@@ -97,6 +97,7 @@ def attention(layer: int) -> str:
 
 
 def block(layer: int) -> str:
+    """Returns the published name of a layer's block."""
     return f"Transformer/encoderblock_{layer}"
 
 

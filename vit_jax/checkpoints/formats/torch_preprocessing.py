@@ -195,6 +195,11 @@ def _both(size: Any) -> tuple[int, int]:
 
 
 def to_transformers(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Returns the content of `preprocessor_config.json` for a preprocessing.
+
+    transformers can't crop to a size that is not square and keep the aspect ratio too. A warning then says that it
+    crops less than this package.
+    """
     height, width_px = preprocessing.size
     side = preprocessing.shorter_side
     config: dict[str, Any] = {
