@@ -11,7 +11,7 @@ from vit_jax.models.mlp import Mlp
 
 
 class AttentionPool(nnx.Module):
-    """Multi-head attention pooling (2106.04560): a learned query attends to all tokens, and a residual MLP follows.
+    """Multi-head attention pooling (2106.04560): a learned query attends to the given tokens, then a residual MLP.
 
     The learned query is called the probe, as in big_vision.
     """

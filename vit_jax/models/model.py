@@ -83,7 +83,7 @@ class Model(nnx.Module):
         return tokens.astype(jnp.float32).mean(axis=1)
 
     def logits(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch classes"]:
-        """Returns the logits, float32, from the tokens that `encode` returns; the features if there is no head."""
+        """Returns the logits, float32, from the tokens of `encode`, or the features if the model has no head."""
         features = self.pooled(tokens)
         return self.head(features) if self.arch.num_classes else features
 

@@ -104,7 +104,8 @@ _bit_norm = functools.partial(GroupNorm, epsilon=1e-5)
 class HybridUnit(nnx.Module):
     """A bottleneck unit with its norms after the convolutions (1512.03385); the 3x3 convolution has the stride.
 
-    The scale of the last norm starts at zero, as published, so that a new unit returns the ReLU of its shortcut.
+    The scale of the last norm starts at zero, as published. Before training, a unit thus returns the ReLU of its
+    shortcut.
     """
 
     def __init__(self, inputs: int, width: int, stride: int, *, dtype: str, rngs: nnx.Rngs):

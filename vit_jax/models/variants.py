@@ -166,9 +166,9 @@ def _of_others(name: str) -> str | None:
 
 
 def name_of(arch: Architecture) -> str | None:
-    """Returns the name of the published model with the sizes of an architecture, or None if there is none.
+    """Returns the name of the published model that has the same sizes as `arch`, or None if there is none.
 
-    Only the sizes of the variant are compared, such as width, depth and patch size. Other fields may differ.
+    The sizes are width, depth, patch size and so on. Other fields may differ.
     """
     for name in names():
         family, fields = _parse(name)

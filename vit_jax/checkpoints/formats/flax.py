@@ -123,13 +123,14 @@ class Flax:
         return groups
 
     def _stack(self, name: str, shape: Shape, depth: int, reading: bool) -> Group:
-        """Returns the group of one array that holds a parameter of all layers.
+        """Returns the group for one array that holds a parameter of all layers.
 
         Args:
             name: the published name of the parameter in layer 0.
             shape: the shape of the parameter in one layer.
             depth: the number of layers.
-            reading: whether a file is read. Its standard names have the original's numbers; a new file has the others.
+            reading: True for a file to be read, whose standard names have the module numbers of the original; False for
+                a file to be written, which has the numbers of big_vision.
         """
         file = name.replace("encoderblock_0/", "encoderblock/")
         names = tuple(name.replace("encoderblock_0/", f"encoderblock_{i}/") for i in range(depth))

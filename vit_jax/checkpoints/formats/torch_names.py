@@ -1,6 +1,7 @@
 """Groups and other functions that the formats of the PyTorch libraries timm and transformers share.
 
-Unless a function says otherwise, `file` is the name of a module in the file, such as `blocks.0.mlp.fc1`, and `name` is
+A group pairs arrays of a file with the parameters that they hold (see `checkpoints.groups.Group`). Unless a function
+says otherwise, `file` is the name of a module in the file, such as `blocks.0.mlp.fc1`, and `name` is
 the published name of the same module, such as `Transformer/encoderblock_0/MlpBlock_3/Dense_0`.
 """
 
@@ -63,10 +64,12 @@ def convolution(file: str, name: str, shape: Shape) -> list[Group]:
 
 
 def fused(file: str, names: Sequence[str], shape: Shape) -> Group:
-    """Returns the group of one array `file`, (outputs of all layers, inputs), with the kernels of several dense layers.
+    """Returns a group for one array that holds the kernels of several dense layers, stacked along their outputs.
 
-    `names` are the published names of the kernels, in their order in the array. Each has the shape `shape`, (inputs,
-    …).
+    Args:
+        file: the name of the array, which is (outputs of all layers, inputs).
+        names: the published names of the kernels, in their order in the array.
+        shape: the shape of each kernel, (inputs, …).
     """
     rows, columns = shape[0], int(np.prod(shape[1:]))
     return Group(
@@ -78,9 +81,12 @@ def fused(file: str, names: Sequence[str], shape: Shape) -> Group:
 
 
 def fused_bias(file: str, names: Sequence[str], shape: Shape) -> Group:
-    """Returns the group of one vector `file` with the biases of several dense layers.
+    """Returns a group for one vector that holds the biases of several dense layers, one after the other.
 
-    `names` are the published names of the biases, in their order in the vector. Each has the shape `shape`.
+    Args:
+        file: the name of the vector.
+        names: the published names of the biases, in their order in the vector.
+        shape: the shape of each bias.
     """
     size = int(np.prod(shape))
     return Group(
@@ -133,9 +139,9 @@ def with_special_positions(
 ) -> list[Group]:
     """Returns the groups of the class token, the registers and the table of position embeddings.
 
-    In this package, a table has an entry for the class token and the patches, but none for registers. A file's table
-    may have entries for all special tokens. Those of the registers are then added to the registers themselves, which
-    gives the same model. Or it may have none, and the class token's entry is then zero.
+    In this package, a table has entries for the class token and the patches, but none for registers. The table in a
+    file may also have entries for registers; these are then added to the registers themselves, which gives the same
+    model. Or the table may have entries for patches only; the entry of the class token is then zero.
 
     Args:
         arch: the architecture.
