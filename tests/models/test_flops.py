@@ -41,7 +41,7 @@ def test_scanned_counts_as_unrolled(name, keywords):
 def test_of_an_unrolled_last_block_what_the_head_reads():
     """An unrolled last block saves the work for 196 of the 197 tokens.
 
-    It saves it in the queries, their scores, the sums and weighted values, the output layer, and the MLP.
+    The saved work is in the queries, their scores, the sums and weighted values, the output layer, and the MLP.
     """
     width, mlp, heads = 768, 3072, 12
     token = 2 * width**2 + 2 * 197 * width + 197 * heads + 2 * width * mlp
@@ -95,8 +95,8 @@ def test_agrees_with_the_compiler(name, keywords):
 def test_exaflops_of_table_6(name, published):
     """The FLOPs of a whole pre-training agree with the paper's to 5 %.
 
-    The paper's models compute all tokens in all blocks, as scanned models do. The recipes unroll the blocks, and the
-    last one then saves up to 1/12.
+    The paper's models compute all tokens in all blocks, as scanned models do. The recipes unroll the blocks, which
+    saves up to 1/12 of the work, because the last block computes only the tokens that the head reads.
     """
 
     def exaflops(*overrides):

@@ -128,7 +128,7 @@ def test_zero_head_with_its_bias(images):
 def test_randomness_is_the_rows(images):
     """The randomness of an image depends only on its own key, not on the other images of the batch.
 
-    One key for a batch is folded with the index of each image.
+    If a call gets one key for the batch, that key folded with the index of an image is the image's key.
     """
     model = small()
     keys = randomness.row_keys(jax.random.key(3), 4)

@@ -1,4 +1,4 @@
-"""Multi-head attention with the softmax in float32, which also returns its weights."""
+"""Multi-head attention, which returns its weights as well as its output. The softmax is computed in float32."""
 
 from collections.abc import Callable
 from typing import Any

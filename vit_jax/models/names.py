@@ -109,7 +109,7 @@ class Place(NamedTuple):
 
 
 def places(params: Params) -> dict[str, Place]:
-    """Returns the place of every parameter by its published name, with one entry for each layer of a stack.
+    """Returns where each parameter is, by its published name. A stacked parameter has one entry for each layer.
 
     The leaves of `params` may be arrays or `jax.ShapeDtypeStruct`s.
     """

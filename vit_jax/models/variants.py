@@ -150,7 +150,7 @@ def _of_others(name: str) -> str | None:
     """Returns our name for the name of a model in another library or in a file, for use in an error message.
 
     Such names are `vit_base_patch16_224.augreg_in21k`, `google/vit-base-patch16-224`, `vit_b_16`, `ViT-B_16` and
-    `vit_base_r50_s16_384`. If the name says an image size other than 224, `, with image_size=…` follows our name.
+    `vit_base_r50_s16_384`. If the name says an image size other than 224, the result ends with `, with image_size=…`.
     Returns None if no name here corresponds to it.
     """
     text = name.rpartition("/")[2] if re.search(r"/[a-z]", name) else name

@@ -184,9 +184,9 @@ def with_special_positions(
 
 
 def swiglu(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
-    """Returns the groups of the first layer of a SwiGLU that the file stores fused.
+    """Returns the groups of the two first layers of a SwiGLU, which the file stores as one layer named `file`.
 
-    The outputs of the gate come first in the array, then those that the gate multiplies.
+    Its first outputs are those of the gate, and the others are those that the gate multiplies.
     """
     gate, value, dim = f"{extra(layer)}/mlp/gate", f"{block(layer)}/MlpBlock_3/Dense_0", arch.mlp_dim
     return [
