@@ -55,7 +55,7 @@ class Architecture:
     image_size: tuple[int, int] = (224, 224)
     head_bias: float = 0.0  # the initial bias of a new head
     scan: bool = True  # run equal blocks by jax.lax.scan; False unrolls them
-    remat: str = "none"  # what the backward pass recomputes: none, dots, offload or full (see stack.REMAT)
+    remat: str = "none"  # none, dots, offload or full: what is stored for the backward pass (stack.REMAT)
     dtype: str = "float32"  # of the computation; parameters are always float32
 
     @classmethod
@@ -106,7 +106,7 @@ class Architecture:
         return converted
 
     def _completed(self) -> Any:
-        """Returns a copy in which fields that are None and follow from others have their values.
+        """Returns a copy in which each field that is None, but follows from other fields, has its value.
 
         Raises:
             UserError: a value is outside of its limits, or a model can't be built from these fields.

@@ -1,8 +1,8 @@
 """Groups and other functions that the formats of the PyTorch libraries timm and transformers share.
 
 A group pairs arrays of a file with the parameters that they hold (see `checkpoints.groups.Group`). Unless a function
-says otherwise, `file` is the name of a module in the file, such as `blocks.0.mlp.fc1`, and `name` is
-the published name of the same module, such as `Transformer/encoderblock_0/MlpBlock_3/Dense_0`.
+says otherwise, `file` is the name of a module in the file, such as `blocks.0.mlp.fc1`, and `name` is the published name
+of the same module, such as `Transformer/encoderblock_0/MlpBlock_3/Dense_0`.
 """
 
 from collections.abc import Mapping, Sequence
