@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def padded(names: Sequence[str], count: int) -> tuple[str, ...]:
-    """Returns `count` names, one for each output of a head: first `names`, then `unused N` for each further output N.
+    """Returns names for the `count` outputs of a head: all of `names`, then `unused N` for each further output N.
 
     A head may have more outputs (`config.model.num_classes`) than the data has classes, but a model file must name
     either all outputs or none.
