@@ -1,4 +1,4 @@
-"""The Vision Transformer: shapes, masks, randomness and errors; its options are in test_options.py."""
+"""Tests the Vision Transformer: shapes, masks, randomness and errors. Its options are in test_options.py."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ SMALL = {
 
 
 def small(name="Ti/8", **keywords):
-    """A small model with a head that is not zero."""
+    """Returns a small model with a head that is not zero."""
     model = vit_jax.create(name, **{**SMALL, **keywords})
     if model.arch.num_classes:
         model.head.kernel[...] = jax.random.normal(jax.random.key(5), model.head.kernel.shape)
@@ -57,14 +57,17 @@ def test_shapes(images, pool, posemb):
         {"attention_dropout": 0.0, "remat": "full"},
         {"attention_dropout": 0.0, "parallel": True, "qk_norm": True, "layer_scale": 0.1},
         {"attention_dropout": 0.0, "registers": 1, "distilled": True},
-        {},  # dropout within attention draws for all queries
+        {},  # attention dropout is drawn for all queries at once, so the block is not short
         {"attention_dropout": 0.0, "rope": 100.0},
         {"attention_dropout": 0.0, "posemb": "relative"},
         {"attention_dropout": 0.0, "pool": "tok+gap"},
     ],
 )
 def test_the_last_block_is_short(images, options):
-    """Unrolled, it computes only what the head reads, where it can, and that is what it would be among all."""
+    """The last block of an unrolled model computes only the tokens that the head reads, if the options permit it.
+
+    These tokens are the same as if all were computed.
+    """
     key, count = jax.random.key(0), 1 + options.get("distilled", False)
     short = options.get("attention_dropout") == 0 and not {"rope", "posemb", "pool"} & set(options)
 
@@ -83,7 +86,7 @@ def test_the_last_block_is_short(images, options):
 
 
 def test_positions_follow_the_images():
-    """At another size the table is resampled, which a model loaded at that size has done before."""
+    """A model takes images of another size, with its position embeddings resampled, if patches divide the size."""
     model = small(posemb_std=1.0)
     assert model(np.zeros((2, 64, 48, 3), np.uint8)).shape == (2, 5)
     assert not np.allclose(model(np.ones((1, 64, 16, 3))), model(np.ones((1, 32, 16, 3))))
@@ -108,7 +111,7 @@ def test_masked_patches_are_not_seen(images):
 
 
 def test_attention_weights_are_those_of_all_tokens(images):
-    """Whatever the head reads."""
+    """With `return_attention`, the last block computes all tokens, even if only the first are needed."""
     found = small(scan=False, attention_dropout=0.0).encoder(
         jnp.ones((4, 9, 32)), Scope(), return_attention=True, only=1
     )
@@ -124,7 +127,10 @@ def test_zero_head_with_its_bias(images):
 
 
 def test_randomness_is_the_rows(images):
-    """A row is dropped out by its own key, whatever batch it stands in; one key is folded with the row's number."""
+    """The randomness of an image depends only on its own key, not on the other images of the batch.
+
+    If a call gets one key for the batch, that key folded with the index of an image is the image's key.
+    """
     model = small()
     keys = randomness.row_keys(jax.random.key(3), 4)
     whole = model(images, key=keys)
@@ -165,7 +171,10 @@ def test_errors(name, keywords, message):
 
 
 def test_raw_keys_are_keys_too():
-    """`jax.random.PRNGKey` gives the numbers of `jax.random.key`, alone or one a row; no key is refused."""
+    """Keys of `jax.random.PRNGKey` give the same numbers as those of `jax.random.key`, alone or one for each image.
+
+    Values that are not keys raise an error.
+    """
     model, images = small(), np.ones((2, 32, 16, 3), np.float32)
     expected = model.encode(images, key=jax.random.key(3))
     np.testing.assert_array_equal(model.encode(images, key=jax.random.PRNGKey(3)), expected)

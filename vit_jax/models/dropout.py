@@ -8,7 +8,10 @@ from vit_jax.randomness import Keys
 
 
 def dropout(x: Array, rate: float, keys: Keys | None) -> Array:
-    """Zeroes elements of `x` (batch, …) with probability `rate`, the rest scaled up; without keys returns `x`."""
+    """Returns `x` (batch, …) with each element zeroed with probability `rate`, and the others divided by 1 - `rate`.
+
+    Returns `x` itself if `keys` is None or the rate is 0.
+    """
     if keys is None or rate == 0:
         return x
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
@@ -16,7 +19,10 @@ def dropout(x: Array, rate: float, keys: Keys | None) -> Array:
 
 
 def drop_path(x: Array, rate: Array | float, keys: Keys | None) -> Array:
-    """Zeroes whole rows of `x` (batch, …) with probability `rate` (may be traced), the rest scaled up (1603.09382)."""
+    """Returns `x` (batch, …) with each row zeroed with probability `rate`, and the others divided by 1 - `rate`.
+
+    This is stochastic depth (1603.09382). `rate` may be traced. Returns `x` itself if `keys` is None.
+    """
     if keys is None:
         return x
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate))(keys)

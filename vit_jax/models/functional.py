@@ -1,7 +1,7 @@
-"""Between a module and its parameters: the functional shell around NNX.
+"""Splits a Flax NNX module into a function and its parameters.
 
-Training holds parameters as a plain nested dict of arrays, `{"encoder": {"blocks": …}, …}`, and a model as a function
-of them.
+Training code holds the parameters as a plain nested dict of arrays, `{"encoder": {"blocks": …}, …}`, and the model as a
+function of them.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,9 @@ def of_model(params: Params) -> Params:
 
 
 def split(model: nnx.Module) -> tuple[Callable[[Params], Any], Params]:
-    """A function from parameters to the module, and the module's parameters (arrays, or shapes of an abstract one)."""
+    """Returns `(bind, params)`: `bind(params)` gives the module again, also with other parameters.
+
+    `params` holds arrays, or `jax.ShapeDtypeStruct`s if the module is abstract.
+    """
     graphdef, state = nnx.split(model)
     return lambda params: nnx.merge(graphdef, nnx.State(params)), nnx.to_pure_dict(state)
