@@ -1,6 +1,6 @@
 """Where the images of a split lie in a folder of own images.
 
-DIR/SPLIT/CLASS/* is the full layout. A test split is called test, val, valid or validation, and one stands for another.
+DIR/SPLIT/CLASS/* is the full layout; a split with a file labels.csv has its images anywhere below, and no classes. A test split is called test, val, valid or validation, and one stands for another.
 Without a test split, the last tenth of the training images, in their shuffled order, is held out of training and serves
 as one. DIR/CLASS/* alone is the split train.
 """
@@ -10,7 +10,7 @@ import logging
 
 from etils import epath
 
-from vit_jax.data import listing
+from vit_jax.data import label_file, listing
 from vit_jax.data.once import once
 from vit_jax.errors import UserError
 
@@ -58,7 +58,7 @@ class Place:
         return slice(0, kept) if self.share == "kept" else slice(kept, count)
 
 
-def find(root: epath.Path, split: str, section: str, asked: Asked) -> Place:
+def find(root: epath.Path, split: str, section: str, asked: Asked, *, by_class: bool = True) -> Place:
     """The place of the split `split`, which `config.SECTION.split` names, in the folder `root`.
 
     Only an evaluation's split may be found under another name, or be held out of training.
@@ -67,20 +67,23 @@ def find(root: epath.Path, split: str, section: str, asked: Asked) -> Place:
         UserError: there is no such split, or folders of splits and of classes lie side by side.
     """
     names = listing.folders(root)
-    _check_unmixed(root, names)
+    # Without classes, or with a file of labels, sub-folders of a split mean nothing.
+    by_class = by_class and not (root / label_file.NAME).exists()
+    if by_class:
+        _check_unmixed(root, names)
     evaluates = split in _FOR_TESTING and section != "data"
     # What is trained on stands in for no test split.
     for_testing = [name for name in _FOR_TESTING if name in names and name not in asked.to_train]
     if split in names:
         place = Place(root / split)
-    elif split == TRAIN and _is_flat(root, names, section):
+    elif split == TRAIN and (_is_flat(root, names, section) if by_class else not for_testing):
         place = Place(root)
     elif evaluates and for_testing:
         _say(f"{root} has no folder {split}; {for_testing[0]} serves as the split {split!r} of config.{section}")
         return Place(root / for_testing[0])
     elif evaluates and TRAIN in asked.to_train and split in asked.to_evaluate:
         try:
-            return Place(find(root, TRAIN, "data", asked).folder, "held out")
+            return Place(find(root, TRAIN, "data", asked, by_class=by_class).folder, "held out")
         except UserError as error:
             raise _missing(root, split, section) from error
     else:

@@ -30,6 +30,7 @@ _NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 _TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "QOI", "TIFF", "WEBP")
 _PROGRESS_SECONDS = 5.0
 _NAMED = 3  # examples of left-out files in a message
+ANYWHERE = ("",)  # in place of the classes of `read`: images anywhere in the folder, all with the label 0
 _HIDDEN, _LOOP = "hidden", "linked to a folder that it lies in"
 
 
@@ -60,7 +61,7 @@ def looking_at(folder: str) -> Iterator[None]:
 
 def read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
     """Lists `folder`/CLASS/**/IMAGE of each class, and says what is left out."""
-    return once(("listing", str(folder)), lambda: _read(folder, class_names))
+    return once(("listing", str(folder), class_names), lambda: _read(folder, class_names))
 
 
 def folders(folder: epath.Path) -> tuple[str, ...]:
@@ -102,7 +103,9 @@ def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
         everything.update(left_out)
         if not found:
             without_images[name] = _counts(left_out) or "nothing"
-    if outside := [e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image()]:
+    if class_names != ANYWHERE and (
+        outside := [e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image()]
+    ):
         outside.sort()
         _LOG.warning("%s: images outside of the classes' folders are not read: %s", folder, shortened(outside, _NAMED))
     del everything[_HIDDEN], everything[_LOOP]

@@ -48,10 +48,11 @@ def model_of(config: config_lib.Config) -> Model:
 def abstract_batch(config: config_lib.Config, model: Model, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """What the step sees of a batch, as `data.batches` makes it."""
     rows, size = sharding.batch_sharding(mesh), config.global_batch_size
+    labels = {name: (shape, np.int32) for name, shape in data.label_shapes(config.data.max_labels, size).items()}
     shapes = {
         "image": ((size, *model.arch.image_size, 3), np.uint8),
-        "label": ((size,), np.int32),
         "mask": ((size,), np.float32),
+        **labels,
     }
     return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for name, (shape, dtype) in shapes.items()}
 
