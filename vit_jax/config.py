@@ -47,12 +47,13 @@ from vit_jax.schema import (
     Preprocessing,
     Schedule,
     Task,
+    Wandb,
 )
 from vit_jax.values import MOST
 
 __all__ = [
     "Config", "Model", "Data", "Preprocessing", "Augmentation", "Task", "Optimizer", "Schedule", "Evaluation", "Mesh",
-    "Checkpoint", "Log", "UNITS", "MOST", "FREE_ON_RESUME",
+    "Checkpoint", "Log", "Wandb", "UNITS", "MOST", "FREE_ON_RESUME",
     "Section", "default", "evaluation", "typed", "converted", "differences", "flatten",
     "KEYS", "Key", "key_at", "keys_of", "kinds_of", "is_optional", "is_key", "unknown_key",
 ]  # fmt: skip

@@ -281,6 +281,18 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True)
+class Wandb:
+    """Weights & Biases, beside metrics.jsonl and TensorBoard; needs `pip install 'vit_jax[wandb]'`."""
+
+    project: str | None = key(None, "metrics and config go to this project there; none for no W&B")
+    entity: str | None = key(None, "the user or team that the project belongs to; W&B's default by default")
+    name: str | None = key(None, "what the run is called there; the last part of the workdir by default")
+    mode: str = key(
+        "online", "sent as the run goes, or kept in WORKDIR/wandb for `wandb sync`", choices=("online", "offline")
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """The run. Its length is given in one unit."""
 
@@ -306,6 +318,7 @@ class Config:
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
+    wandb: Wandb = Wandb()
 
 
 # What may differ when a run goes on: nothing here changes the mathematics.
@@ -321,4 +334,5 @@ FREE_ON_RESUME = (
     "model.remat",
     "model.scan",
     "optimizer.offload",
+    "wandb",
 )

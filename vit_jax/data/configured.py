@@ -66,9 +66,8 @@ def open_evaluation(config: Any, name: str, *, own_classes: bool = False) -> Dat
 def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = None) -> Generator[Batch]:
     """Returns endless training batches of a config; see `open_training` and `Dataset.batches`."""
     config = config_lib.typed(config)
-    return _closing(
-        open_training(config), lambda d: d.batches(config.global_batch_size, start_step=start_step, rows=rows)
-    )
+    dataset = open_training(config)
+    return _closing(dataset, dataset.batches(config.global_batch_size, start_step=start_step, rows=rows))
 
 
 def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None) -> Generator[Batch]:
@@ -76,7 +75,7 @@ def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None
     config = config_lib.typed(config)
     dataset = open_evaluation(config, name)
     batch_size = config.evaluations[name].batch_size or config.global_batch_size
-    return _closing(dataset, lambda d: d.examples(batch_size, rows=rows))
+    return _closing(dataset, dataset.examples(batch_size, rows=rows))
 
 
 def evaluation_examples(config: Any, name: str) -> int:
@@ -84,15 +83,10 @@ def evaluation_examples(config: Any, name: str) -> int:
     return len(open_evaluation(config, name))
 
 
-def _closing(dataset: Dataset, start: Any) -> Generator[Batch]:
-    """Returns batches whose end closes the data set; the work begins at once."""
-    made = start(dataset)
-
-    def run() -> Generator[Batch]:
-        with dataset:
-            yield from made
-
-    return run()
+def _closing(dataset: Dataset, made: Generator[Batch]) -> Generator[Batch]:
+    """Yields batches of a data set and closes it at their end."""
+    with dataset:
+        yield from made
 
 
 def _check_classes(config: config_lib.Config, dataset: Dataset) -> None:

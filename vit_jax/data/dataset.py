@@ -69,8 +69,8 @@ class Dataset:
     def examples(self, batch_size: int, *, rows: Sequence[int] | None = None) -> Generator[Batch]:
         """Returns each example exactly once, in order.
 
-        Every process yields equally many batches. What is left over in the last one, and images that can't be read, have
-        `mask` 0, zeros as `image` and -1 as labels; the former have -1 as `index`, too.
+        Every process yields equally many batches. Rows of the last batch that are left over, and images that can't be
+        read, have `mask` 0, zeros as `image` and -1 as labels; the former have -1 as `index`, too.
 
         Args:
             batch_size: as of `batches`.

@@ -16,7 +16,6 @@ from vit_jax.data import label_file, layouts, listing
 from vit_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-_NOTHING = layouts.Asked()
 
 
 class FolderSource:
@@ -31,7 +30,7 @@ class FolderSource:
         data_dir: str | None,
         split: str,
         section: str,
-        asked: layouts.Asked = _NOTHING,
+        asked: layouts.Asked = layouts.NOTHING,
         *,
         labelled: bool = True,
     ) -> None:

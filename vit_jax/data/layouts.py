@@ -1,6 +1,7 @@
 """Where the images of a split lie in a folder of own images.
 
-DIR/SPLIT/CLASS/* is the full layout; a split with a file labels.csv has its images anywhere below, and no classes. A test split is called test, val, valid or validation, and one stands for another.
+DIR/SPLIT/CLASS/* is the full layout. A split with a file labels.csv has its images anywhere below DIR/SPLIT. A test
+split is called test, val, valid or validation, and one stands for another.
 Without a test split, the last tenth of the training images, in their shuffled order, is held out of training and serves
 as one. DIR/CLASS/* alone is the split train.
 """
@@ -27,6 +28,9 @@ class Asked:
 
     to_train: frozenset[str] = frozenset()
     to_evaluate: frozenset[str] = frozenset()
+
+
+NOTHING = Asked()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,9 +103,8 @@ def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
         everything.update(left_out)
         if not found:
             without_images[name] = _counts(left_out) or "nothing"
-    if class_names != ANYWHERE and (
-        outside := [e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image()]
-    ):
+    loose = (e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image())
+    if class_names != ANYWHERE and (outside := list(loose)):
         outside.sort()
         _LOG.warning("%s: images outside of the classes' folders are not read: %s", folder, shortened(outside, _NAMED))
     del everything[_HIDDEN], everything[_LOOP]

@@ -20,12 +20,13 @@ from vit_jax.errors import UserError
 class Pool:
     """Threads or worker processes that call `make(number)`.
 
-    With `workers`, `make` is sent once to each of so many spawned processes; else it runs in `threads` threads. They end
+    With `workers`, `make` is sent once to each of so many spawned processes; else it runs in `threads` threads. All end
     when the pool is closed or forgotten.
     """
 
     def __init__(self, make: Callable[[int], Any], threads: int, workers: int) -> None:
         self._executor: futures.Executor
+        self._make: Callable[[int], Any]
         if workers:
             context = multiprocessing.get_context("spawn")
             formatter = messages.formatter()

@@ -7,7 +7,7 @@ from etils import epath
 from vit_jax import config as config_lib
 from vit_jax.data import splits
 from vit_jax.data.decode import Size
-from vit_jax.data.layouts import Asked
+from vit_jax.data.layouts import NOTHING, Asked
 from vit_jax.errors import UserError
 
 
@@ -41,7 +41,7 @@ class Spec:
     num_examples: int = 1024
     num_classes: int = 10
     section: str = "data"  # of the config, for messages; with "data" every class of a folder must have images
-    asked: Asked = Asked()  # the splits that the whole config asks of the same image folder
+    asked: Asked = NOTHING  # the splits that the whole config asks of the same image folder
 
 
 def training_spec(config: config_lib.Config) -> Spec:
