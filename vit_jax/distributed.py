@@ -20,9 +20,10 @@ _SHUTDOWN_SECONDS = 60  # how long a process that has finished waits for the oth
 
 
 def check(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
-    """Raises UserError if the flags --coordinator, --processes and --process_id contradict each other.
+    """Raises UserError if the flags --coordinator, --processes and --process_id are incomplete or can't be right.
 
-    None or all three must be given. Only `--processes=1` may be given alone; it means that there are no others.
+    None or all three must be given; the arguments are None for those that are not. `--processes=1` may be given without
+    the others, and means that this process is alone.
     """
     given = {"--coordinator": coordinator, "--processes": processes, "--process_id": process_id}
     missing = [flag for flag, value in given.items() if value is None]
