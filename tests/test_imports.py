@@ -26,13 +26,13 @@ LAYERS = (
     ("tasks",),
     ("checkpoints",),
     ("models", "data"),
-    ("config_file", "durations", "sharding", "distributed"),
+    ("config_file", "durations", "sharding", "distributed", "randomness"),
     ("config",),
     ("checking",),
     ("schema",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-EVERYONE = ("aliases", "errors", "logs", "values", "")
+EVERYONE = ("aliases", "errors", "logs", "streams", "values", "")
 
 
 def modules():

@@ -1,4 +1,4 @@
-"""Models for files."""
+"""Fixtures that make models to be saved."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,11 @@ TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16
 
 @pytest.fixture(scope="session")
 def drawn():
-    """`drawn(name, …)`: a model, TINY by default, of random parameters, preprocessing and class names of its own."""
+    """Returns a function `drawn(name, …)` that makes a model with random parameters.
+
+    For the default name, the fields of TINY apply. Preprocessing and class names are not the defaults, so that a test
+    notices if they are lost.
+    """
 
     def make(name="Ti/8", **keywords):
         rng, arch = np.random.default_rng(0), variants.named(name, **(keywords if name != "Ti/8" else TINY | keywords))

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: the web and its cache, public names, a subtree of a file."""
+"""Tests the sources of checkpoints: URLs and their cache, names of public checkpoints, and a subtree of a file."""
 
 import http.server
 import json
@@ -21,7 +21,10 @@ from vit_jax.checkpoints import containers, fetch, model_file
 
 @pytest.fixture
 def web(tmp_path, monkeypatch):
-    """A server of `web.files`, which notes what it is asked for; what is in `web.cut` breaks off in the middle."""
+    """Runs a web server that serves `web.files` and lists the requested paths in `web.asked`.
+
+    It sends only half of the files in `web.cut`. For a path in `web.answers`, it first sends those error codes in turn.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -107,7 +110,7 @@ def test_what_is_not_there(web, tmp_path):
 
 @pytest.mark.parametrize("name", ["model.json", "model.npz"])
 def test_a_server_that_fails_once(web, saved, tmp_path, name):
-    """What is beside a file is not taken for absent because of a failure."""
+    """A request is repeated after a server error, so that a file beside the checkpoint does not count as missing."""
     web.files, web.answers = saved, {name: [500]}
     assert model_file.read(f"{web.url}/model.npz").architecture.posemb == "sincos2d"
     assert web.asked.count(name) == 2 and kept(tmp_path) == ["model.json", "model.npz"]
@@ -120,11 +123,11 @@ def test_a_side_file_that_can_not_be_had_is_no_absent_one(web, saved, tmp_path, 
     assert kept(tmp_path) == []
     web.answers = {"model.json": [404], "preprocessor_config.json": [403] * 3}
     del web.files["model.json"]
-    with pytest.raises(vit_jax.UserError, match="no position embeddings"):  # as it is without
+    with pytest.raises(vit_jax.UserError, match="no position embeddings"):  # which model.json would say
         vit_jax.load(f"{web.url}/model.npz")
     with pytest.raises(vit_jax.UserError, match="preprocessor_config.json can't be fetched .*403"):
         vit_jax.load(f"{web.url}/model.safetensors")
-    monkeypatch.setattr(fetch, "_PUBLIC", f"{web.url}/")  # where 403 is the answer for what is not there
+    monkeypatch.setattr(fetch, "_PUBLIC", f"{web.url}/")  # public buckets answer 403 for a missing file
     web.answers = {"preprocessor_config.json": [403]}
     assert vit_jax.load(f"{web.url}/model.safetensors").arch.width == 16
 
@@ -137,7 +140,10 @@ def test_a_stalled_server(web, saved, monkeypatch):
 
 
 def test_an_entry_of_an_earlier_version_gets_what_it_lacks(web, saved, tmp_path, caplog):
-    """There a side file that could not be had counted as absent for ever."""
+    """A cache entry of an earlier version is completed with the files beside the checkpoint.
+
+    Earlier versions treated a file that they could not fetch as missing forever.
+    """
     web.files = saved
     target = fetch.local(f"{web.url}/model.npz")[0]
     for name in (".whole", "model.json"):
@@ -175,7 +181,7 @@ def write(path, content):
 
 
 def test_leftovers_that_vanish_while_they_are_looked_at(tmp_path, monkeypatch):
-    """Another process moves its download to its place between the listing and the look."""
+    """The removal of old leftovers tolerates that another process moves a file after the folder was listed."""
     (tmp_path / ".model.npz.0.partial").symlink_to(tmp_path / "moved")
     old = tmp_path / ".model.npz.1.partial"
     old.touch()
@@ -215,7 +221,7 @@ def test_the_recommended_checkpoint(web, saved, monkeypatch, caplog):
     assert f"fetching {web.url}/vit_models/augreg/B_16-best.npz to" in caplog.text
     with pytest.raises(vit_jax.UserError, match=r"there is no augreg:B/8; there are B/16, R\+Ti/16"):
         vit_jax.load("augreg:B/8")
-    # A bucket's file goes the same way.
+    # A path in a public bucket is also fetched over HTTP.
     assert vit_jax.load("gs://vit_models/augreg/B_16-best.npz").arch.width == 16
 
 
@@ -228,7 +234,10 @@ def test_public_names():
 
 @pytest.mark.parametrize("subtree", [":img", ""])
 def test_a_tower_of_two_in_bfloat16(goldens, tmp_path, subtree):
-    """NumPy writes what it does not know, bfloat16, as two bytes of void."""
+    """The image tower of a two-tower model loads from an .npz file in bfloat16.
+
+    NumPy does not know bfloat16, and writes it as a void type of two bytes.
+    """
     golden = np.load(goldens / "big_vision_tok_scan.npz")
     image = {n.removeprefix("params/"): golden[n] for n in golden.files if n.startswith("params/")}
     halves = {n: array.astype(ml_dtypes.bfloat16) for n, array in image.items()}

@@ -1,4 +1,8 @@
-"""Every format: the numbers of its own library, and round trips through all that have a place for a model."""
+"""Tests every format.
+
+Goldens compare loaded models with the results of the format's own library. Round trips write a model in every format
+that can store it, and read it again.
+"""
 
 import json
 import shutil
@@ -17,7 +21,7 @@ from vit_jax.models import names
 from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.functional import split
 
-# What each golden needs to be told, and the formats that have a place for it.
+# For each golden, the keywords that `load` needs and the formats that can store the model.
 FLAX = {"original", "big_vision", "big_vision_scan"}
 PLAIN = FLAX | {"timm", "transformers"}
 GOLDENS: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -40,7 +44,7 @@ GOLDENS: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 OF_TORCH = [name for name in GOLDENS if name.endswith(".safetensors")]
 
-# Models with options, and the formats that have a place for them.
+# For each model, its name, its options and the formats that can store it.
 TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": (16, 24), "num_classes": 3}
 DINO = {**TINY, "image_size": 16, "layer_scale": 0.5, "mlp_dim": 32, "posemb_resample": "bicubic"}
 OPTIONS: list[tuple[str, dict[str, Any], set[str]]] = [
@@ -68,7 +72,10 @@ OPTIONS: list[tuple[str, dict[str, Any], set[str]]] = [
 
 
 def assert_same(file, parameters, folded=False):
-    """Every parameter bit for bit; where positions are `folded` the class token's has joined the token."""
+    """Checks that a file has exactly these parameters, bit for bit.
+
+    With `folded`, the position embedding of the class token must be zero in the file and added to the class token.
+    """
     assert file.parameters.keys() == parameters.keys()
     for name in parameters:
         expected = parameters[name]
@@ -80,7 +87,7 @@ def assert_same(file, parameters, folded=False):
 
 
 def bare(path):
-    """Makes of a file what another program writes, without this one's metadata."""
+    """Removes this package's metadata from a file, so that it is as another program writes it."""
     file = containers.open_file(path)
     arrays = {name: np.array(file.read(name)) for name in file.shapes}
     containers.write_file(file.path, path.suffix, file.shapes, arrays.items(), {})
@@ -123,7 +130,7 @@ def test_goldens_go_through_every_format(goldens, tmp_path, name):
     model, source = vit_jax.load(goldens / name, **keywords), model_file.read(goldens / name, **keywords)
     parameters = dict(source.parameters)
     go_through_every_format(model, parameters, places, tmp_path)
-    # Between files it is as through a model.
+    # `convert` from file to file gives the same parameters as loading and saving a model.
     model_file.convert(goldens / name, tmp_path / "converted.npz", **keywords)
     converted = model_file.read(tmp_path / "converted.npz")
     assert_same(converted, parameters)
@@ -172,14 +179,17 @@ def test_folded_positions_compute_the_same(goldens, tmp_path):
     ids=str,
 )
 def test_the_json_for_other_libraries_tells_all(drawn, tmp_path, name, keywords, format):
-    """As it must where another program wrote the file, which leaves out what this one says in its metadata."""
+    """The JSON files for other libraries describe a model completely, also without this package's metadata.
+
+    A file that another program writes has only these JSON files.
+    """
     model, path = drawn(name, **keywords), tmp_path / "model.safetensors"
     vit_jax.save(model, path, format)
     bare(path)
     file = model_file.read(tmp_path)
     ours = {key: getattr(model.arch, key) for key in ("posemb_resample", "dropout", "scan")}
     if format == "timm":
-        ours["norm_eps"] = model.arch.norm_eps  # timm's models have one
+        ours["norm_eps"] = model.arch.norm_eps  # timm's models all have the same, so its config does not say it
     assert file.architecture.replace(**ours) == model.arch
     assert file.preprocessing == model.preprocessing and file.class_names == model.class_names
     assert_same(file, names.Published(split(model)[1]))
@@ -193,7 +203,7 @@ def test_the_original_naming_is_kept_to_the_letter(goldens, tmp_path):
 
 
 def test_newer_numbering_loads(goldens, tmp_path):
-    """Newer files count submodules per class."""
+    """Files whose names number the modules of each class from 0 load like files with the original numbers."""
     golden = np.load(goldens / "vit_token.npz")
 
     def rename(name):
@@ -217,7 +227,7 @@ def test_newer_numbering_loads(goldens, tmp_path):
     ],
 )
 def test_timm_models_named_without_their_arguments(drawn, tmp_path, architecture, width, heads):
-    """Published files name the architecture, which implies the heads and the activation."""
+    """Configs of published files give only the architecture's name, which determines the heads and the activation."""
     model = drawn("Ti/8", **{**TINY, "width": width, "num_heads": heads, "depth": 1})
     vit_jax.save(model, tmp_path / "model.safetensors")
     bare(tmp_path / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Model files: what `load` changes on the way, what rebuilds a model, and one sentence for every broken file."""
+"""Tests `load` and `save`: changed fields, what describes a model beside its file, and errors for broken files."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from vit_jax.models.functional import split
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory, drawn):
-    """`model.npz` and `model.safetensors`, of timm, with what describes them."""
+    """Returns a folder with `model.npz` and, in timm's format, `model.safetensors`, and the JSON files of both."""
     folder, model = tmp_path_factory.mktemp("saved"), drawn()
     vit_jax.save(model, folder / "model.npz")
     vit_jax.save(model, folder / "model.safetensors")
@@ -31,7 +31,7 @@ def copy(saved, tmp_path):
 
 
 def write(path, arrays):
-    """As another program does, without metadata."""
+    """Writes a file as another program does, without this package's metadata."""
     containers.write_file(
         files.epath.Path(path), path.suffix, {n: a.shape for n, a in arrays.items()}, arrays.items(), {}
     )
@@ -55,7 +55,7 @@ def test_another_size_and_another_head(goldens):
     np.testing.assert_array_equal(model(np.ones((2, 64, 64, 3))), np.zeros((2, 9)))
     same = vit_jax.load(goldens / "vit_token_prelogits.npz", num_classes=7)
     assert np.any(same(np.ones((1, 32, 32, 3))))
-    # Positions follow images of another size as `load` does.
+    # A model resamples its positions for images of another size in the same way as `load`.
     at_64 = vit_jax.load(goldens / "vit_token_prelogits.npz", image_size=64)
     images = np.random.default_rng(0).random((2, 64, 64, 3))
     np.testing.assert_allclose(same(images), at_64(images), atol=1e-5)
@@ -80,7 +80,10 @@ def contents(folder):
 
 
 def test_another_models_config_stays(copy, caplog, drawn):
-    """A second model beside it says in its own file, and in one of another name, what it is."""
+    """A second model saved in the same folder does not replace the config.json of the first.
+
+    It is described in its own metadata, and in a JSON file with another name.
+    """
     config = (copy / "config.json").read_text()
     deeper = drawn(depth=3)
     vit_jax.save(deeper, copy / "second.safetensors")
@@ -103,7 +106,7 @@ def test_nothing_is_written_over_unasked(copy, file, drawn):
 
 
 def test_what_describes_something_else_stays(copy, drawn):
-    """With overwrite, too."""
+    """A JSON file of another program, or a folder, is never replaced, not even with `overwrite`."""
     (copy / "free.json").write_text('{"notes": 1}')
     before = contents(copy)
     with pytest.raises(UserError, match="free.json is there and describes something else"):
@@ -122,7 +125,7 @@ def test_what_describes_something_else_stays(copy, drawn):
 
 
 def test_a_move_that_fails_changes_nothing(copy, drawn, monkeypatch):
-    """The last of the files can't take its place."""
+    """If the last of the new files can't be moved to its place, all files in the folder stay as they were."""
     before, replace = contents(copy), type(epath.Path(copy)).replace
 
     def failing(self, target):
@@ -155,7 +158,7 @@ def test_a_failure_changes_nothing(copy, file, drawn):
 
 
 def test_a_head_of_zeros_is_told(saved, goldens, tmp_path, caplog):
-    """As those of the original's ImageNet-21k files."""
+    """A warning says that a file's head is zero, as in the ImageNet-21k files of the original."""
     caplog.set_level(logging.WARNING)
     model = vit_jax.load(saved / "model.npz", num_classes=5)
     vit_jax.save(model, tmp_path / "zeros.npz")
@@ -196,7 +199,7 @@ def test_broken_off_files(copy, file):
 
 @pytest.mark.parametrize("compressed", [True, False])
 def test_damaged_bytes_are_found(copy, compressed):
-    """By the archive's checksums, wherever they are."""
+    """A changed byte anywhere in an .npz file raises an error, or has no effect on the arrays."""
     path, rng = copy / "model.npz", np.random.default_rng(0)
     kept = arrays_of(path)
     (np.savez_compressed if compressed else np.savez)(path, **kept)
@@ -207,7 +210,7 @@ def test_damaged_bytes_are_found(copy, compressed):
             read = dict(model_file.read(path).parameters)
         except vit_jax.UserError:
             continue
-        assert read.keys() == kept.keys()  # in a date, or what nothing reads
+        assert read.keys() == kept.keys()  # the byte was in a date or in a field that is not read
         assert all(np.array_equal(read[name], kept[name]) for name in kept)
 
 

@@ -1,4 +1,4 @@
-"""What files of other programs hold: read, or refused in one sentence that says how to go on."""
+"""Tests files of other programs. They load, or raise an error of one sentence that says what to do."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from vit_jax.errors import UserError
 
 @pytest.fixture
 def file(tmp_path, drawn):
-    """A `.safetensors` in timm's naming that does not describe itself, with its config.json."""
+    """Returns a `.safetensors` file in timm's format, without this package's metadata but with a config.json."""
     vit_jax.save(drawn(), tmp_path / "model.safetensors", format="timm")
     rewrite(tmp_path / "model.safetensors", lambda arrays: arrays)
     return tmp_path / "model.safetensors"
@@ -38,7 +38,7 @@ def rewrite(path, change):
 
 
 def in_shards(path):
-    """Splits a file into two shards and an index, and removes it; returns the index."""
+    """Replaces a file by two shards and an index, and returns the path of the index."""
     arrays, places = arrays_of(path), {}
     for number in range(2):
         shard = path.parent / f"model-0000{number + 1}-of-00002.safetensors"
@@ -106,7 +106,7 @@ def test_other_programs_files(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UserError, match=message):
         vit_jax.load(tmp_path / name)
-    if name.partition(".")[0] in ("pytorch_model", "tf_model"):  # as a hub's folder has them
+    if name.partition(".")[0] in ("pytorch_model", "tf_model"):  # names that folders of the Hugging Face hub have
         with pytest.raises(UserError, match=f"has no .safetensors: .*{message}"):
             vit_jax.load(tmp_path)
 
@@ -275,7 +275,11 @@ def test_info(file, drawn):
 
 
 def test_the_command_for_pytorch_runs(monkeypatch):
-    """With stand-ins for PyTorch and safetensors: the weights are found under any key, and none is an error."""
+    """The command that an error suggests for converting a PyTorch file runs.
+
+    It finds the weights at the top level or under any key, and exits with an error if there are none. PyTorch and
+    safetensors are replaced by stubs.
+    """
     sentence = hints.other_suffix(pathlib.Path("a b.pth"))
     assert sentence.endswith(" 'a b.pth' 'a b.safetensors'")
     program = sentence[sentence.index('-c "') + 4 : sentence.rindex('" ')]

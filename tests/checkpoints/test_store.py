@@ -1,4 +1,4 @@
-"""A run's own checkpoints: damaged ones are passed over, and never give wrong weights."""
+"""Tests the checkpoints of a run. Damaged ones are skipped, and never give wrong weights."""
 
 import gc
 import shutil
@@ -13,7 +13,7 @@ from vit_jax.checkpoints.store import Store, newest_params
 
 
 def state(step, average=True):
-    """Arrays large and small, and a scalar, all of them other ones at each step."""
+    """Returns a training state of large and small arrays and a scalar, all different for each step."""
     drawn = jax.random.normal(jax.random.key(step), (40, 100))
     params = {"large": drawn, "small": {"array": jnp.arange(3.0) + step}}
     opt_state = (jnp.int32(step), {"moment": drawn * 2})
@@ -35,7 +35,7 @@ def restored(folder):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A folder with the checkpoints 3 and 6."""
+    """Returns a folder with the checkpoints of steps 3 and 6."""
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     kept = Store(folder, keep=2)
     for step in (1, 3, 6):
@@ -54,7 +54,10 @@ def test_newest_is_restored_and_older_ones_go(saved):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_file_of_the_newest_cut_or_deleted(saved, tmp_path):
-    """Whatever is damaged, what comes is a whole checkpoint: the newest where that file is not needed, or the other."""
+    """If any file of the newest checkpoint is damaged, a complete checkpoint is restored.
+
+    This is the newest one if the damaged file is not needed, and the older one otherwise.
+    """
     back = 0
     for path in sorted(path for path in (saved / "6").rglob("*") if path.is_file()):
         for damage in ("cut", "deleted"):
@@ -72,7 +75,7 @@ def test_every_file_of_the_newest_cut_or_deleted(saved, tmp_path):
             assert (folder / "6.broken").exists() == (step == 3)
             back += step == 3
             shutil.rmtree(folder)
-    gc.collect()  # what Orbax drops as it gives up shows here and not in another test
+    gc.collect()  # so that warnings about objects that Orbax abandons appear in this test and not in a later one
     assert back
 
 
@@ -104,7 +107,7 @@ def test_what_a_kill_leaves_half_written_goes(saved, tmp_path):
     shutil.copytree(saved, folder)
     (folder / "6").rename(folder / "6.orbax-checkpoint-tmp")
     assert equal(newest_params(folder), state(3)["average"])
-    assert (folder / "6.orbax-checkpoint-tmp").exists()  # who only reads leaves it to the run, which may be alive
+    assert (folder / "6.orbax-checkpoint-tmp").exists()  # readers keep it: the run may be writing it
     assert restored(folder)[0] == 3
     assert [path.name for path in folder.iterdir()] == ["3"]
 

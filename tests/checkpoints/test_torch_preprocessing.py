@@ -1,4 +1,7 @@
-"""timm's and transformers' image settings, read and written; their pixels were compared with the libraries' own."""
+"""Tests that the image settings of timm and transformers are read and written correctly.
+
+The pixels that these settings give were compared with those of the libraries themselves.
+"""
 
 import contextlib
 import itertools
@@ -47,7 +50,10 @@ def transformers(config, kind="vit", size=224):
     ],
 )
 def test_timm_reads(cfg, expected, caplog):
-    """Rounded down, as timm does, and what is not said is timm's default, in configs of either age."""
+    """Configs of timm before and after version 0.9 are read.
+
+    `shorter_side` is rounded down, as in timm, and missing keys have timm's defaults.
+    """
     expected = Preprocessing(*expected)
     if cfg:
         assert timm(cfg) == expected
@@ -69,7 +75,7 @@ def test_what_timm_pads_is_said(caplog):
 @pytest.mark.parametrize("size", [(224, 224), (518, 518), (256, 128), (16, 24)])
 def test_both_write_what_they_read(size):
     for interpolation, keep_aspect in itertools.product(INTERPOLATIONS, (True, False)):
-        first = min(size) + (not keep_aspect)  # squashed to its own size an image is whole
+        first = min(size) + (not keep_aspect)  # a squash to exactly the final size means no crop
         for side in (None, *range(first, 2 * min(size))):
             settings = Preprocessing(size, side, *ANY.values(), interpolation, keep_aspect or side is None)
             written = torch_preprocessing.to_timm(settings)
@@ -84,7 +90,7 @@ def test_both_write_what_they_read(size):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (  # google/vit-base-patch16-224, and its file of 2021
+        (  # google/vit-base-patch16-224, now and in its file of 2021
             {"size": {"height": 224, "width": 224}, "resample": 2, "image_processor_type": "ViTImageProcessor"},
             ((224, 224), None, HALF, HALF, "bilinear"),
         ),
@@ -157,7 +163,7 @@ def test_what_transformers_makes_and_we_do_not_is_said(config, expected, caplog)
 
 @pytest.mark.parametrize("value", ["x", -1, 0, [], {}, [1, "a", 2], True, 1e400, {"height": "x", "width": 1}])
 def test_values_of_another_kind(value):
-    """A sentence, or a model whose preprocessing can be."""
+    """A wrong value in the settings raises a UserError, or gives a preprocessing that is valid."""
     both = {
         timm: ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std"),
         transformers: ("size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std", "do_center_crop"),

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,20 +7,45 @@ import pytest
 
 from vit_jax import config as config_lib
 from vit_jax.data import augment as augment_lib
-from vit_jax.data.augment import augment
+from vit_jax.data import warp
+from vit_jax.errors import UserError
 
 BATCH, HEIGHT, WIDTH_PX, CLASSES = 16, 9, 7, 6
 IMAGES = jax.random.uniform(jax.random.key(1), (BATCH, HEIGHT, WIDTH_PX, 3))
 LABELS = jax.nn.one_hot(jnp.arange(BATCH) % CLASSES, CLASSES)
 KEYS = jax.random.split(jax.random.key(2), BATCH)
 ALL = config_lib.Augmentation(flip=True, rotate_degrees=20.0, shift_pixels=2.0, mixup=0.5)
-jitted = jax.jit(augment, static_argnums=3)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def jitted(images, labels, keys, config):
+    """Both stages one after the other."""
+    batch = {"image": augment_lib.augment_pixels(images, keys, config), "label": labels}
+    mixed = augment_lib.mix(batch, keys, config)
+    return mixed["image"], mixed["label"]
 
 
 def test_off_is_nothing():
-    images, labels = augment(IMAGES, LABELS, KEYS, config_lib.Augmentation())
-    assert images is IMAGES
-    assert labels is LABELS
+    off, batch = config_lib.Augmentation(), {"image": IMAGES, "label": LABELS}
+    assert augment_lib.augment_pixels(IMAGES, KEYS, off) is IMAGES
+    assert augment_lib.mix(batch, KEYS, off) is batch
+    assert not augment_lib.changes_pixels(off) and not augment_lib.changes_pixels(config_lib.Augmentation(mixup=0.5))
+    assert augment_lib.changes_pixels(config_lib.Augmentation(shift_pixels=1.0))
+
+
+def test_each_operation_has_keys_of_its_own(monkeypatch):
+    """An operation that is put before the others changes nothing of what they draw."""
+    drawn = []
+    noop = augment_lib.PixelOp("nothing", lambda s: True, lambda images, keys, s: drawn.append(keys) or images)
+    expected = augment_lib.augment_pixels(IMAGES, KEYS, ALL)
+    monkeypatch.setattr(augment_lib, "PIXELS", (noop, *augment_lib.PIXELS))
+    np.testing.assert_array_equal(augment_lib.augment_pixels(IMAGES, KEYS, ALL), expected)
+    assert not np.array_equal(jax.random.key_data(drawn[0]), jax.random.key_data(KEYS))
+
+
+def test_mixing_needs_labels():
+    with pytest.raises(UserError, match=r"config.augmentation.mixup mixes labels, and the task has none"):
+        augment_lib.mix({"image": IMAGES}, KEYS, ALL)
 
 
 @pytest.mark.parametrize("config", [ALL, config_lib.Augmentation(flip=True, rotate_degrees=20.0, shift_pixels=2.0)])
@@ -42,25 +69,24 @@ def test_half_of_the_images_are_flipped():
     assert 150 < flipped.sum() < 250
 
 
-def warped(images, angle, down, right, monkeypatch):
+def warped(images, degrees, down, right):
     """What rotating and shifting by exactly so much gives."""
-    drawn = jnp.array([angle, down, right], jnp.float32)
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype, low, high: drawn)
-    return augment_lib._rotate_and_shift(images, KEYS[: len(images)], 90.0, 1.0)
+    angle, down, right = (jnp.full(len(images), value, jnp.float32) for value in (np.deg2rad(degrees), down, right))
+    return warp.rotated_and_shifted(images, angle, down, right)
 
 
-def test_shift_of_a_known_pattern(monkeypatch):
+def test_shift_of_a_known_pattern():
     image = jnp.arange(20.0).reshape(1, 4, 5, 1)
-    moved = warped(image, 0, 1, 2, monkeypatch)[0, ..., 0]
+    moved = warped(image, 0, 1, 2)[0, ..., 0]
     np.testing.assert_allclose(moved[1:, 2:], image[0, :-1, :-2, 0], atol=1e-5)
     np.testing.assert_allclose(moved[0], jnp.array([0.0, 0, 0, 1, 2]), atol=1e-5)  # edges are repeated
-    half = warped(image, 0, 0, 0.5, monkeypatch)[0, ..., 0]
+    half = warped(image, 0, 0, 0.5)[0, ..., 0]
     np.testing.assert_allclose(half[:, 1:], (image[0, :, 1:, 0] + image[0, :, :-1, 0]) / 2, atol=1e-5)
 
 
-def test_rotation_of_a_known_pattern(monkeypatch):
+def test_rotation_of_a_known_pattern():
     image = jax.random.uniform(jax.random.key(5), (1, 6, 6, 3))
-    quarter = warped(image, 1.0, 0, 0, monkeypatch)
+    quarter = warped(image, 90.0, 0, 0)
     turns = [np.abs(np.rot90(image[0], k) - quarter[0]).max() < 1e-4 for k in (1, 3)]
     assert sorted(turns) == [False, True]
 

@@ -1,4 +1,4 @@
-"""Attention whose backward pass is written out, against autodiff of the plain formula."""
+"""Compares attention with its hand-written backward pass to autodiff of the plain formula."""
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,14 @@ def plain(q, k, v):
 
 
 def with_gradients(function, *arrays):
-    """The output for all arrays but the last, and the gradients where the last is the output's."""
+    """Returns the output for all arrays but the last, and the gradients. The last array is the output's gradient."""
     output, back = jax.vjp(function, *arrays[:-1])
     return output, *back(arrays[-1])
 
 
 @pytest.fixture
 def arrays():
-    """Queries, keys, values and the output's gradient; scores up to some tens."""
+    """Returns queries, keys, values and the gradient of the output. They are large enough for scores of tens."""
     shapes = [(2, 5, 3, 8), (2, 7, 3, 8), (2, 7, 3, 8), (2, 5, 3, 8)]
     return [3 * jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
 
@@ -38,7 +38,7 @@ def test_bfloat16_is_as_close_to_float32_as_the_plain_formula(arrays):
         low = with_gradients(function, *(a.astype(jnp.bfloat16) for a in arrays))
         return [float(jnp.abs(a.astype(jnp.float32) - e).max()) for a, e in zip(low, exact, strict=True)]
 
-    arrays = [a.astype(jnp.bfloat16).astype(jnp.float32) for a in arrays]  # so that rounding these is no part
+    arrays = [a.astype(jnp.bfloat16).astype(jnp.float32) for a in arrays]  # the inputs have no rounding errors
     exact = with_gradients(plain, *arrays)
     for ours, theirs in zip(errors(attend), errors(plain), strict=True):
         assert ours < 1.5 * theirs
@@ -56,7 +56,7 @@ def test_slices_of_a_stack_and_their_gradients():
     np.testing.assert_array_equal(back(tuple(10 * s for s in slices))[0], 10 * stacked)
 
 
-@pytest.mark.parametrize("shape", [(8, 4, 6, 5), (8, 3, 5, 5)])  # what divides over the axes, and what does not
+@pytest.mark.parametrize("shape", [(8, 4, 6, 5), (8, 3, 5, 5)])  # the mesh divides the first, but not the second
 def test_each_part(shape):
     mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=1, tensor=2, sequence=2))
     parts = []

@@ -1,4 +1,4 @@
-"""Every family and every option learns: 20 steps on the digits, sharded over 8 devices and scanned."""
+"""Trains models of every family and with every option for 20 steps on digits, scanned and sharded over 8 devices."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ MIXER = {"image_size": 8, "patch_size": 2, "width": 32, "depth": 2, "tokens_mlp_
 MIXER |= {"dropout": 0.1, "drop_path": 0.1}
 CUBE, SPLIT = {"data": 2, "fsdp": 2, "tensor": 2}, {"data": 2, "fsdp": 4, "tensor": 1}
 
-CASES = {  # together they have every option
+CASES = {  # together they use every option
     "registers, scales, rope, swiglu, remat": (
         "Ti/16",
         {**VIT, "registers": 2, "layer_scale": 0.1, "rope": 100.0, "mlp": "swiglu", "remat": "full"},
@@ -58,7 +58,7 @@ def convolves(name):
 
 @pytest.fixture(scope="module")
 def digits():
-    """A batch of 32 for an image size."""
+    """Returns a function from an image size to a batch of 32 digits."""
     digits = load_digits()
     pixels = np.round(digits.images[:32] * (255 / 16)).astype(np.uint8)[..., None].repeat(3, -1)
     labels = np.eye(10, dtype=np.float32)[digits.target[:32]]
@@ -71,7 +71,7 @@ def digits():
 
 
 def run(digits, name, options, steps, **mesh):
-    """The losses and the last state."""
+    """Trains a model for `steps` steps and returns the losses and the last state."""
     config = config_lib.default()
     config.total_steps, config.global_batch_size, config.schedule.name = 20, 32, "constant"
     config.optimizer.learning_rate, config.optimizer.grad_clip_norm = 1e-3 if name.startswith("BiT") else 1e-2, 1.0
@@ -88,7 +88,7 @@ def run(digits, name, options, steps, **mesh):
 
 @pytest.fixture(scope="module")
 def sharded(digits):
-    """Runs of the cases, each done once."""
+    """Returns a function from a case to its sharded run. Each case runs once."""
     done = {}
 
     def make(case):
@@ -106,7 +106,7 @@ QUICK = ("learned2d shared, gap with a class token, norm_after_pool, qk_norm, ge
 @pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def test_learns(sharded, case):
     losses, state = sharded(case)
-    assert losses[0] == pytest.approx(np.log(10), abs=1e-5)  # a zero head
+    assert losses[0] == pytest.approx(np.log(10), abs=1e-5)  # the head starts at zero
     assert np.isfinite(losses).all() and losses[-3:].mean() < losses[0] - 0.3
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
@@ -122,7 +122,7 @@ def test_sharded_equals_whole(sharded, digits, case, monkeypatch):
 
 @pytest.mark.parametrize(
     ("case", "parts"),
-    [  # into how many each dimension is split
+    [  # the number of parts into which each dimension of a parameter is split
         (
             "hybrid",
             {
@@ -161,7 +161,7 @@ def test_sharded_equals_whole(sharded, digits, case, monkeypatch):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_parameters_are_split(sharded, case, parts):
-    """As the rules say; those of the optimizer along with them."""
+    """Parameters are split as `sharding.RULES` says, and the optimizer's state is split like the parameters."""
     _, state = sharded(case)
     params, moments = flatten(state.params), flatten(state.opt_state[2].mu)
     for path, expected in parts.items():

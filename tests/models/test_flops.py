@@ -1,4 +1,4 @@
-"""Counted operations against formulas, XLA's own count, and the paper's Table 6."""
+"""Compares the counted operations with formulas, with XLA's own count, and with Table 6 of the paper."""
 
 import itertools
 
@@ -24,7 +24,7 @@ def test_a_vision_transformer_by_its_formula():
     tokens, width, mlp, depth = 197, 768, 3072, 12
     block = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * mlp
     products = depth * block + 196 * 16 * 16 * 3 * width + width * 1000
-    # Attention's sums are a column of ones beside the 64 of each head's values.
+    # Attention computes its sums with a column of ones appended to the values, which are 64 per head.
     assert flops.forward(model("B/16"), 5) == 5 * 2 * (products + depth * 12 * tokens**2)
     assert flops.step(model("B/16"), 5) == 3 * flops.forward(model("B/16"), 5)
 
@@ -39,7 +39,10 @@ def test_scanned_counts_as_unrolled(name, keywords):
 
 
 def test_of_an_unrolled_last_block_what_the_head_reads():
-    """Queries, their scores, sums and weighted values, the output and the MLP are of one token instead of 197."""
+    """An unrolled last block saves the work for 196 of the 197 tokens.
+
+    The saved work is in the queries, their scores, the sums and weighted values, the output layer, and the MLP.
+    """
     width, mlp, heads = 768, 3072, 12
     token = 2 * width**2 + 2 * 197 * width + 197 * heads + 2 * width * mlp
     saved = flops.forward(model("B/16", scan=True), 1) - flops.forward(model("B/16", scan=False), 1)
@@ -48,7 +51,7 @@ def test_of_an_unrolled_last_block_what_the_head_reads():
 
 @pytest.mark.parametrize(("size", "kernel", "stride", "padding"), [*itertools.product([5, 8], [1, 3], [1, 2], [0, 1])])
 def test_products_with_padding_do_not_count(size, kernel, stride, padding):
-    """By convolving ones with ones: the result says how many products went into it."""
+    """A convolution of ones with ones gives, for each output, the number of products in it."""
     image, weights = np.ones((1, size, size, 2), np.float32), np.ones((kernel, kernel, 2, 3), np.float32)
 
     def convolve(image, weights):
@@ -70,7 +73,10 @@ def test_products_with_padding_do_not_count(size, kernel, stride, padding):
     ],
 )
 def test_agrees_with_the_compiler(name, keywords):
-    """With XLA's count of the unrolled model on a CPU; what is no product or convolution is in the 3 %."""
+    """The count agrees with XLA's for the unrolled model on a CPU.
+
+    XLA also counts operations other than products and convolutions; they are less than 3 %.
+    """
     unrolled = model(name, scan=False, **keywords)
     bind, params = split(unrolled)
     images = jax.ShapeDtypeStruct((2, 224, 224, 3), np.float32)
@@ -87,9 +93,10 @@ def test_agrees_with_the_compiler(name, keywords):
     ],
 )
 def test_exaflops_of_table_6(name, published):
-    """Of the whole pre-training; the paper asks for no more than two digits.
+    """The FLOPs of a whole pre-training agree with the paper's to 5 %.
 
-    It computes all tokens in all blocks, as scanned models do; unrolled recipes save up to a twelfth in the last one.
+    The paper's models compute all tokens in all blocks, as scanned models do. The recipes unroll the blocks, which
+    saves up to 1/12 of the work, because the last block computes only the tokens that the head reads.
     """
 
     def exaflops(*overrides):

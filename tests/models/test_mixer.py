@@ -1,4 +1,4 @@
-"""MLP-Mixer: a golden, randomness and precision."""
+"""Tests the body of MLP-Mixer: a golden of the original code, randomness, and precision."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 import vit_jax
-from vit_jax.models import randomness
+from vit_jax import randomness
 from vit_jax.models.architecture import MixerArchitecture
 from vit_jax.models.functional import split
 from vit_jax.models.mixer import MixerBody
@@ -68,7 +68,10 @@ def test_randomness_is_the_rows_own(tokens, keys):
 
 
 def test_drop_path_grows_with_depth(tokens, keys):
-    """From 0 at the first block, which is always there, to the rate at the last: here all but 1, so it never is."""
+    """The rate of stochastic depth grows from 0 in the first block to `drop_path` in the last.
+
+    With a rate of almost 1 the last of two blocks is always dropped, and the first never.
+    """
     model, first = small(drop_path=1 - 1e-6, depth=2), small(depth=1)
     first.blocks = jax.tree.map(lambda p: p[:1], model.blocks)
     np.testing.assert_allclose(model(tokens, keys), first(tokens, None), atol=1e-5)

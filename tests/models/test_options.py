@@ -1,4 +1,4 @@
-"""Every option of every family: pairs that must agree, and simple loops that say what an option means."""
+"""Tests every option of every family by pairs of models that must agree, and by simple loops that define an option."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,15 @@ import pytest
 from flax import nnx
 
 import vit_jax
-from vit_jax import config
-from vit_jax.models import posemb, randomness
+from vit_jax import config, randomness
+from vit_jax.models import posemb
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
 from vit_jax.models.encoder import Block, Scope
 from vit_jax.models.functional import split
 from vit_jax.models.names import flatten, unflatten
 
-# Nothing here is square: patches of 8x4 pixels, a grid of 2x3.
+# No size here is square, so that a swap of height and width shows: patches of 8x4 pixels, a grid of 2x3.
 VIT = {
     "patch_size": (8, 4), "image_size": (16, 12), "width": 32, "depth": 2, "mlp_dim": 48, "num_heads": 2,
     "num_classes": 5, "posemb_std": 0.5,
@@ -31,7 +31,7 @@ GRID = (2, 3)
 
 
 def drawn(module, seed=0, std=0.3):
-    """An abstract module with parameters drawn at random, none at zero: quicker than initialising it."""
+    """Returns an abstract module with random parameters, none of them zero. This is faster than its initialisation."""
     bind, shapes = split(module)
     draw = np.random.default_rng(seed).normal
     flat = {
@@ -54,7 +54,7 @@ def images(size=VIT["image_size"], batch=2):
     return np.random.default_rng(1).uniform(-1, 1, (batch, *size, 3)).astype(np.float32)
 
 
-CASES = {  # together they have every option
+CASES = {  # together they use every option
     "registers, scales, rope, swiglu, qk_norm, distilled": (
         "Ti/16",
         {"registers": 2, "layer_scale": 0.1, "rope": 100.0, "mlp": "swiglu", "qk_norm": True, "distilled": True}
@@ -89,7 +89,7 @@ ALSO_SCANNED = ("BiT", "Mixer")  # the ViT is in tests/training/test_step.py
 
 @pytest.mark.parametrize("case", CASES)
 def test_same_numbers_and_gradients(case):
-    """Whether scanned or unrolled, stored or recomputed."""
+    """The loss and the gradients do not depend on whether blocks are scanned or unrolled, nor on what is recomputed."""
     name, options = CASES[case]
     model = create(name, **options)
     x = images(model.arch.image_size)
@@ -116,7 +116,7 @@ def test_same_numbers_and_gradients(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_bfloat16(case):
-    """Finite, and near the numbers of float32."""
+    """The logits in bfloat16 are finite and near those in float32."""
     name, options = CASES[case]
     model, half = create(name, **options), create(name, dtype="bfloat16", **options)
     logits, halves = jax.jit(lambda *models: [m(images(m.arch.image_size)) for m in models])(model, half)
@@ -137,7 +137,7 @@ def test_cases_have_every_option():
 
 
 def naive_table(positions, options, grid):
-    """(tokens, width): rows of a table by one loop over the patches; zero for registers."""
+    """Returns position embeddings (tokens, width), computed by a loop over the patches; those of registers are zero."""
     rows = []
     special = int(bool(options.class_token))
     for y in range(grid[0]):
@@ -171,7 +171,11 @@ def test_tables_by_a_loop(kind, specials):
     + [("learned", at, "axial") for at in ("stem", "layers", "shared")],
 )
 def test_where_positions_are_added(kind, at, attention):
-    """Once; before every block, of its own table; before every block, of the same."""
+    """Position embeddings are added where `posemb_at` says.
+
+    `stem` adds them once, `layers` adds to every block those of its own table, and `shared` adds the same ones to every
+    block.
+    """
     axial = attention == "axial"
     options = {"pool": "gap", "attention": attention} if axial else {"registers": 1}
     model, x = create(posemb=kind, posemb_at=at, **options), images()
@@ -189,7 +193,7 @@ def test_where_positions_are_added(kind, at, attention):
             first = block.rows if axial else block
             if at == "layers":
                 tokens = tokens + first.positions(GRID)
-                del first.positions  # a block without positions, in a scope without any
+                del first.positions  # so that the block itself adds no positions
             elif at == "shared":
                 tokens = tokens + model.positions(GRID)
             tokens, _ = block(tokens, layer, Scope(GRID))
@@ -223,7 +227,10 @@ def test_relative_by_a_loop(specials):
 
 @pytest.mark.parametrize("at", ["stem", "layers", "shared"])
 def test_where_relative_positions_count(at):
-    """In the first layer alone, in every layer with offsets of its own, in every layer with the same."""
+    """Relative positions act where `posemb_at` says.
+
+    `stem` uses them only in the first layer, `layers` has a table for every layer, and `shared` has one for all layers.
+    """
     model, other = create(posemb="relative", posemb_at=at), create(posemb="relative", posemb_at=at)
     place = other.encoder.blocks.relative if at == "layers" else other.relative
     encode = jax.jit(lambda model, x: model.encode_with_attention(x))
@@ -235,7 +242,7 @@ def test_where_relative_positions_count(at):
     nnx.update(plain, nnx.State(params))
     place.offsets[...], place.special[...] = 0 * place.offsets[...], 0 * place.special[...]
     np.testing.assert_allclose(encode(other, x).tokens, encode(plain, x).tokens, atol=1e-5)
-    # The second layer, given the tokens that come out of the first.
+    # The attention weights of the second layer for given tokens.
     tokens = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 32)), jnp.float32)
     second = lambda model: jax.tree.map(lambda p: p[1], model.encoder.blocks)(  # noqa: E731
         tokens, 1, Scope(GRID, relative=getattr(model, "relative", None))
@@ -245,7 +252,7 @@ def test_where_relative_positions_count(at):
 
 
 def test_rope_by_complex_numbers():
-    """Pairs (i, i + head_dim / 2) turn: the first half of them with the row, the other with the column."""
+    """Features i and i + head_dim / 2 are a complex number. Half of these turn with the row, half with the column."""
     x = np.random.default_rng(0).normal(size=(2, 9, 2, 16)).astype(np.float32)  # 3 special tokens
     turned = np.asarray(posemb.rotate(jnp.asarray(x), GRID, 3, 50.0))
     expected = x[..., :8] + 1j * x[..., 8:]
@@ -283,7 +290,10 @@ def test_rope_scores_depend_on_offsets_alone():
     ids=str,
 )
 def test_another_resolution(options):
-    """Is what a model made for it computes, from tables resampled on the host."""
+    """A model gives images of another size the same results as a model made for that size.
+
+    The other model has the position tables of the first, resampled on the host.
+    """
     size, grid = (32, 8), (4, 2)
     model, larger = create(**options), create(image_size=size, **options)
     how = model.arch.posemb_resample
@@ -324,7 +334,7 @@ def test_axial_attention_is_full_attention_within_lines(axis, masked):
     x = rng.normal(size=(2, 6, 32)).astype(np.float32)
     mask = np.ones((2, 6), bool)
     if masked:
-        mask[0, 1] = mask[1, 3] = False  # of every line something is left
+        mask[0, 1] = mask[1, 3] = False  # every row and column keeps an unmasked patch
     layers = axial.query, axial.key, axial.value
     q, k, v = (np.einsum("btw,whd->bthd", x, layer.kernel[...]) + layer.bias[...] for layer in layers)
 
@@ -333,7 +343,7 @@ def test_axial_attention_is_full_attention_within_lines(axis, masked):
         return x * norm.scale[...] + norm.bias[...]
 
     scores = np.einsum("bqhd,bkhd->bhqk", normed(q, axial.query_norm), normed(k, axial.key_norm)) / 4
-    line = np.indices(GRID)[1 - axis].ravel()  # of a patch: its row for axis 1, its column for axis 0
+    line = np.indices(GRID)[1 - axis].ravel()  # the row of each patch for axis 1, its column for axis 0
     seen = (line[:, None] == line) & mask[:, None, None]
     expected = np.exp(np.where(seen, scores, -np.inf))
     expected /= expected.sum(-1, keepdims=True)
@@ -344,7 +354,10 @@ def test_axial_attention_is_full_attention_within_lines(axis, masked):
 
 
 def test_axial_attention_shows_rows_and_columns_in_turn():
-    """A patch sees all of the image through both, and the weights returned say so."""
+    """In an axial block, a patch sees its row first, and then through its column the whole image.
+
+    The returned attention weights are therefore positive for all pairs of patches.
+    """
     model = create(attention="axial", pool="gap", depth=1)
     x = jnp.asarray(images())
     weights = jax.jit(lambda x: model.encode_with_attention(x).attention)(x)
@@ -359,7 +372,7 @@ def test_axial_attention_shows_rows_and_columns_in_turn():
 
 @pytest.mark.parametrize("options", [{"rope": 10.0}, {"attention": "axial", "pool": "gap"}, {"posemb": "relative"}])
 def test_masked_patches_are_not_seen(options):
-    """Nor is a whole line of them."""
+    """Masked patches have no influence on the others, even if they are a whole row."""
     model, x = create(**options), images()
     changed = x.copy()
     changed[:, 8:] = 7  # the second row of patches
@@ -375,7 +388,7 @@ def test_masked_patches_are_not_seen(options):
 
 
 def test_layer_scale():
-    """Of zero leaves the tokens alone; of one is none at all."""
+    """A layer scale of 0 leaves the tokens unchanged, and one of 1 has no effect."""
     model, x = create(layer_scale=0.5), images()
     _, params = split(model)
     blocks = params["encoder"]["blocks"]
@@ -426,7 +439,7 @@ def test_block_by_hand(kind, parallel):
 @pytest.mark.parametrize("specials", [{}, {"registers": 2}, {"class_token": True, "registers": 1}], ids=str)
 @pytest.mark.parametrize("pool", ["tok", "gap", "tok+gap", "map"])
 def test_pooling(pool, specials):
-    """Averages and probes read patches alone; special tokens are attended to all the same."""
+    """Average and attention pooling read only the patches, not the special tokens."""
     model = create(pool=pool, **specials)
     n = specials.get("registers", 0) + bool(pool.startswith("tok") or specials.get("class_token"))
     assert model.arch.specials == n
@@ -470,7 +483,7 @@ def test_patches_by_a_loop(how):
         ("Ti/16", {"registers": 2}, (8, 40), 3 + 10),
         ("R+Ti/16", {}, (16, 24), 1 + 4 * 3),
         ("R26+S/32", {"stages": (1, 1), "image_size": (16, 32)}, (24, 48), 1 + 3 * 3),
-        ("BiT-R50x1", {"stages": (1, 1)}, (20, 27), 3 * 4),  # halves are rounded up
+        ("BiT-R50x1", {"stages": (1, 1)}, (20, 27), 3 * 4),  # odd sizes are halved and rounded up
         ("Mixer-B/16", {}, (16, 12), 6),
     ],
 )
@@ -481,7 +494,7 @@ def test_sizes_that_are_not_square(name, options, size, positions):
 
 
 def test_rows_draw_their_own_randomness():
-    """In all families that have any; without a key none."""
+    """Equal images give different results with different keys, and equal results without, in families with dropout."""
     for name, options in (("Ti/16", {"attention_dropout": 0.5}), ("Mixer-B/16", {"drop_path": 0.5})):
         model = create(name, **options)
         x = images(model.arch.image_size, batch=4)

@@ -1,4 +1,4 @@
-"""What is given to a model as images: integers are pixels, and what can't be meant gets one sentence."""
+"""Tests which images models take. Integers are pixels, and wrong input raises an error of one sentence."""
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,10 @@ def test_other_types(kind):
     "settings", [Preprocessing((8, 8)), IMAGENET, Preprocessing((8, 8), None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))]
 )
 def test_floats_in_the_range_and_around_it_pass(settings):
-    """Normalised images, as noisy as augmentation makes them, in any floating-point type; 0 to 255 do not."""
+    """Normalised images of any floating-point type pass, even with as much noise as augmentation adds.
+
+    Floats from 0 to 255 raise an error.
+    """
     noise = 6 * np.random.default_rng(1).uniform(-1, 1, PIXELS.shape)
     for images in (settings.normalize(PIXELS), np.float16(settings.normalize(PIXELS) + noise), jnp.bfloat16(noise)):
         np.testing.assert_array_equal(settings.normalize(images), np.float32(images))
@@ -103,7 +106,7 @@ def test_shapes(shape, said):
 
 
 def test_traced_values_are_not_looked_at():
-    """The check of values costs a compiled program nothing."""
+    """A compiled program does not check values, so it has no reduction over the image."""
     text = jax.jit(IMAGENET.normalize).lower(np.float32(PIXELS)).as_text()
     assert "stablehlo.reduce" not in text
     jax.jit(IMAGENET.normalize)(np.float32(PIXELS))

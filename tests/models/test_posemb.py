@@ -1,4 +1,4 @@
-"""Resampling of position embeddings and of patch kernels: goldens, SciPy, and what they are made to keep."""
+"""Tests the resampling of position embeddings and patch kernels with goldens, SciPy, and what resampling must keep."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +54,10 @@ def test_constants_stay_constant(method):
 
 
 def upsampled(patch, new):
-    """(height, width, 3) at another size, linearly between centres of pixels, the border repeated; by SciPy."""
+    """Returns a patch (height, width, 3) resized to `new` by SciPy.
+
+    The interpolation is linear between the centres of pixels, and pixels at the border are repeated.
+    """
     axes = [(np.arange(n) + 0.5) * (o / n) - 0.5 for o, n in zip(patch.shape, new, strict=False)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"))
     return np.stack(
@@ -64,7 +67,7 @@ def upsampled(patch, new):
 
 @pytest.mark.parametrize(("old", "new"), [((4, 4), (8, 8)), ((4, 6), (7, 9)), ((8, 4), (8, 5)), ((2, 3), (6, 3))])
 def test_resized_patches_have_the_same_embeddings(old, new):
-    """FlexiViT's promise: of a patch that was made larger, with the resized kernel, as of the patch itself."""
+    """An enlarged patch has, with the resized kernel, the embedding of the original patch (FlexiViT)."""
     rng = np.random.default_rng(0)
     patch, kernel = rng.uniform(-1, 1, (*old, 3)), rng.normal(size=(*old, 3, 16)).astype(np.float32)
     resized = interpolate.resize_patches(kernel, new)

@@ -1,4 +1,4 @@
-"""Every name of the registry has the published number of parameters, or the one of its family's formula."""
+"""Checks that every named model has the published number of parameters and the number that a formula gives."""
 
 import re
 
@@ -11,7 +11,7 @@ from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.functional import split
 
-# At 224 pixels with 1000 classes.
+# The numbers of parameters at 224 pixels with 1000 classes.
 PUBLISHED = {
     "Ti/16": 5_717_416, "S/16": 22_050_664, "S/32": 22_878_952, "B/8": 86_576_872, "B/16": 86_567_656,
     "B/32": 88_224_232, "L/16": 304_326_632, "L/32": 306_535_400, "H/14": 632_045_800, "g/14": 1_012_611_432,
@@ -24,13 +24,13 @@ PUBLISHED = {
 }  # fmt: skip
 PUBLISHED_GAP = {"S/16": 22_049_896, "S/32": 22_878_184, "B/16": 86_566_120, "B/32": 88_222_696}
 
-# As the papers have them, written down once more; nothing else tells the number of heads.
+# The sizes in the papers, copied here again, because the numbers of parameters do not depend on the number of heads.
 SIZES = {  # width, depth, MLP, heads
     "Ti": (192, 12, 768, 3), "S": (384, 12, 1536, 6), "B": (768, 12, 3072, 12), "L": (1024, 24, 4096, 16),
     "H": (1280, 32, 5120, 16), "So400m": (1152, 27, 4304, 16), "g": (1408, 40, 6144, 16), "G": (1664, 48, 8192, 16),
     "e": (1792, 56, 15360, 16), "22B": (6144, 48, 24576, 48),
 }  # fmt: skip
-STAGES = {  # of a hybrid, with its patch on the ResNet's output
+STAGES = {  # the stages of a hybrid, and its patch size on the ResNet's output
     "R+Ti/16": ((), 8), "R26+S/32": ((2, 2, 2, 2), 1), "R26+B/32": ((2, 2, 2, 2), 1),
     "R50+B/16": ((3, 4, 9), 1), "R50+L/16": ((3, 4, 9), 1),
     "R50+B/32": ((3, 4, 6, 3), 1), "R50+L/32": ((3, 4, 6, 3), 1),
@@ -46,15 +46,18 @@ def dense(inputs, outputs):
 def vit(size, patch, tokens, channels=3, pool="tok"):
     w, depth, mlp, heads = SIZES[size]
     attention, norms = 4 * dense(w, w), 2 * 2 * w
-    if size == "22B":  # parallel on one norm, no bias on queries, keys and values, both norms over a head
+    if size == "22B":  # one norm for both branches; no bias for queries, keys and values; qk_norm over head_dim
         attention, norms = attention - 3 * w + 2 * 2 * (w // heads), 2 * w
     blocks = depth * (attention + norms + dense(w, mlp) + dense(mlp, w))
-    cls = 2 * w if pool == "tok" else 0  # with its position
+    cls = 2 * w if pool == "tok" else 0  # the class token and its position embedding
     return dense(patch**2 * channels, w) + tokens * w + cls + blocks + 2 * w + dense(w, 1000)
 
 
 def convolutions(stages, width, norms):
-    """Of units of bottlenecks; `norms(inputs, width, projects)` counts the scales and biases of one."""
+    """Returns the number of parameters of a ResNet's convolutions and units, and its number of output channels.
+
+    `norms(inputs, width, projects)` returns the number of parameters of the norms in one unit.
+    """
     total, inputs = 7 * 7 * 3 * width, width
     for i, units in enumerate(stages):
         inner = width * 2**i
@@ -85,7 +88,7 @@ def mixer(size, patch):
 
 
 def formula(name, pool="tok"):
-    """The number of parameters by arithmetic; a KeyError for a name that no table above knows."""
+    """Returns the number of parameters by a formula. Raises KeyError if the name is not in the tables above."""
     if name.startswith("Mixer-"):
         size, patch = name.removeprefix("Mixer-").split("/")
         return mixer(size, int(patch))
@@ -118,7 +121,7 @@ def test_all_published_names_are_there():
 
 
 def test_sizes():
-    """Of the number of heads parameters say nothing."""
+    """The sizes are the papers'. The numbers of parameters do not show a wrong number of heads."""
     assert {name: tuple(size[:4]) for name, size in variants.SIZES.items()} == SIZES
 
 

@@ -1,4 +1,4 @@
-"""The hybrids' stem and BiT: a golden, shapes, paths, standardisation and precision."""
+"""Tests the stem of hybrids and BiT: a golden, shapes, parameter paths, weight standardisation and precision."""
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ BOTH = pytest.mark.parametrize("kind", [HybridStem, BitBody])
 
 
 def abstract(kind, stages=(1, 3), width=32, **options):
-    """A function from parameters to the network, and the parameters' shapes."""
+    """Returns a function from parameters to a network, and the shapes of the parameters."""
     return split(nnx.eval_shape(lambda: kind(stages, width, **{**OPTIONS, **options}, rngs=nnx.Rngs(0))))
 
 
 def make(kind, *args, **options):
-    """A small network with parameters drawn at random, none at zero."""
+    """Returns a small network with random parameters, none of them zero."""
     bind, shapes = abstract(kind, *args, **options)
     draw = np.random.default_rng(0).normal
     return bind(jax.tree.map(lambda p: jnp.asarray(draw(p.ndim < 4, 0.2, p.shape), p.dtype), shapes))
@@ -42,7 +42,7 @@ def test_bit_golden(goldens):
             param = body
             for part in path:
                 param = param if part == "root_block" else getattr(param, ours.get(part, part))
-            param[...] = jnp.asarray(golden[name]).reshape(param.shape)  # norms are (1, 1, 1, channels)
+            param[...] = jnp.asarray(golden[name]).reshape(param.shape)  # its norms are (1, 1, 1, channels)
     features = jax.jit(body)(golden["image"]).mean((1, 2))
     logits = features @ golden["params/head/kernel"] + golden["params/head/bias"]
     np.testing.assert_allclose(features, golden["pre_logits"], atol=2e-5, rtol=0)
@@ -52,7 +52,7 @@ def test_bit_golden(goldens):
 @BOTH
 @pytest.mark.parametrize("stages", [(), (1,), (2, 1), (1, 1, 1)])
 def test_shapes(kind, stages):
-    """Of odd images too: what does not divide is rounded up, at each halving."""
+    """The output has the expected shape. Odd sizes are rounded up at each halving."""
     network = make(kind, stages)
     assert network.features == stem_features(stages, 32) == (32 if not stages else 128 * 2 ** (len(stages) - 1))
     assert stem_stride(stages) == {0: 4, 1: 4, 2: 8, 3: 16}[len(stages)]
@@ -64,7 +64,10 @@ def test_shapes(kind, stages):
 
 @pytest.mark.parametrize(("kind", "norm"), [(HybridStem, "gn_proj"), (BitBody, None)])
 def test_parameter_paths(kind, norm):
-    """The first unit of each stage projects; its others are one stack, where there are any, each drawn anew."""
+    """The first unit of each stage has a projection, and the others, if any, are one stack.
+
+    The units of a stack have different initial parameters.
+    """
     _, params = split(kind((1, 3), 32, **OPTIONS, rngs=nnx.Rngs(0)))
     equal = {"conv1", "conv2", "conv3", "gn1", "gn2", "gn3"}
     assert set(params) == {"conv_root", "gn_root" if norm else "norm", "block1", "block2"}
@@ -79,7 +82,7 @@ def test_parameter_paths(kind, norm):
 
 
 def test_units_start_as_published():
-    """The hybrid's as identities after a relu; BiT's do not."""
+    """A new unit of a hybrid is the identity and a ReLU; one of BiT is not the identity."""
     x = jax.random.normal(jax.random.key(0), (1, 8, 8, 128))
     np.testing.assert_array_equal(HybridUnit(128, 32, 1, dtype="float32", rngs=nnx.Rngs(0))(x), nnx.relu(x))
     assert not np.allclose(BitUnit(128, 32, 1, dtype="float32", rngs=nnx.Rngs(0))(x), x, atol=0.1)
@@ -87,7 +90,7 @@ def test_units_start_as_published():
 
 @BOTH
 def test_weights_are_standardised(images, kind):
-    """So neither a kernel's scale nor an offset to all that goes into an output changes anything."""
+    """The result does not change if a kernel is scaled, or if a constant is added to all weights of an output."""
     network, other = make(kind, (1,)), make(kind, (1,))
     for conv in (other.conv_root, other.block1.unit1.conv2, other.block1.unit1.conv_proj):
         conv.kernel[...] = 3 * conv.kernel[...] + jnp.arange(conv.kernel.shape[-1])
@@ -104,7 +107,10 @@ def test_bfloat16(images, kind):
 
 
 def test_statistics_are_float32():
-    """Of bfloat16 inputs far from zero: sums, or squares, in bfloat16 would leave nothing of the variance."""
+    """Group norm computes its statistics in float32.
+
+    The inputs are bfloat16 and far from zero, where sums or squares in bfloat16 would lose the variance completely.
+    """
     x = (50 + jax.random.normal(jax.random.key(0), (2, 16, 16, 64))).astype(jnp.bfloat16)
     half = GroupNorm(64, "bfloat16", nnx.Rngs(0), epsilon=1e-6)(x)
     groups = np.asarray(x, np.float64).reshape(2, 256, 32, 2)

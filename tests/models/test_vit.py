@@ -1,4 +1,4 @@
-"""The Vision Transformer: shapes, masks, randomness and errors; its options are in test_options.py."""
+"""Tests the Vision Transformer: shapes, masks, randomness and errors. Its options are in test_options.py."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,12 @@ import pytest
 from flax import nnx
 
 import vit_jax
+from vit_jax import randomness
 from vit_jax.errors import UserError
-from vit_jax.models import randomness
+from vit_jax.models import dropout
 from vit_jax.models.encoder import Scope
 from vit_jax.models.functional import split
-from vit_jax.models.model import row_keys
+from vit_jax.models.model import keys_of_rows
 
 SMALL = {
     "width": 32, "depth": 3, "mlp_dim": 64, "num_heads": 4, "image_size": (32, 16), "num_classes": 5,
@@ -20,7 +21,7 @@ SMALL = {
 
 
 def small(name="Ti/8", **keywords):
-    """A small model with a head that is not zero."""
+    """Returns a small model with a head that is not zero."""
     model = vit_jax.create(name, **{**SMALL, **keywords})
     if model.arch.num_classes:
         model.head.kernel[...] = jax.random.normal(jax.random.key(5), model.head.kernel.shape)
@@ -56,14 +57,17 @@ def test_shapes(images, pool, posemb):
         {"attention_dropout": 0.0, "remat": "full"},
         {"attention_dropout": 0.0, "parallel": True, "qk_norm": True, "layer_scale": 0.1},
         {"attention_dropout": 0.0, "registers": 1, "distilled": True},
-        {},  # dropout within attention draws for all queries
+        {},  # attention dropout is drawn for all queries at once, so the block is not short
         {"attention_dropout": 0.0, "rope": 100.0},
         {"attention_dropout": 0.0, "posemb": "relative"},
         {"attention_dropout": 0.0, "pool": "tok+gap"},
     ],
 )
 def test_the_last_block_is_short(images, options):
-    """Unrolled, it computes only what the head reads, where it can, and that is what it would be among all."""
+    """The last block of an unrolled model computes only the tokens that the head reads, if the options permit it.
+
+    These tokens are the same as if all were computed.
+    """
     key, count = jax.random.key(0), 1 + options.get("distilled", False)
     short = options.get("attention_dropout") == 0 and not {"rope", "posemb", "pool"} & set(options)
 
@@ -82,7 +86,7 @@ def test_the_last_block_is_short(images, options):
 
 
 def test_positions_follow_the_images():
-    """At another size the table is resampled, which a model loaded at that size has done before."""
+    """A model takes images of another size, with its position embeddings resampled, if patches divide the size."""
     model = small(posemb_std=1.0)
     assert model(np.zeros((2, 64, 48, 3), np.uint8)).shape == (2, 5)
     assert not np.allclose(model(np.ones((1, 64, 16, 3))), model(np.ones((1, 32, 16, 3))))
@@ -107,7 +111,7 @@ def test_masked_patches_are_not_seen(images):
 
 
 def test_attention_weights_are_those_of_all_tokens(images):
-    """Whatever the head reads."""
+    """With `return_attention`, the last block computes all tokens, even if only the first are needed."""
     found = small(scan=False, attention_dropout=0.0).encoder(
         jnp.ones((4, 9, 32)), Scope(), return_attention=True, only=1
     )
@@ -123,7 +127,10 @@ def test_zero_head_with_its_bias(images):
 
 
 def test_randomness_is_the_rows(images):
-    """A row is dropped out by its own key, whatever batch it stands in; one key is folded with the row's number."""
+    """The randomness of an image depends only on its own key, not on the other images of the batch.
+
+    If a call gets one key for the batch, that key folded with the index of an image is the image's key.
+    """
     model = small()
     keys = randomness.row_keys(jax.random.key(3), 4)
     whole = model(images, key=keys)
@@ -133,7 +140,7 @@ def test_randomness_is_the_rows(images):
 
 def test_drop_path_keeps_the_mean():
     x, keys = jnp.ones((20_000, 1)), randomness.row_keys(jax.random.key(0), 20_000)
-    dropped = randomness.drop_path(x, 0.3, keys)
+    dropped = dropout.drop_path(x, 0.3, keys)
     assert set(np.unique(dropped).round(4)) == {0.0, np.float32(1 / 0.7).round(4)}
     assert abs(dropped.mean() - 1) < 0.02
 
@@ -164,7 +171,10 @@ def test_errors(name, keywords, message):
 
 
 def test_raw_keys_are_keys_too():
-    """`jax.random.PRNGKey` gives the numbers of `jax.random.key`, alone or one a row; no key is refused."""
+    """Keys of `jax.random.PRNGKey` give the same numbers as those of `jax.random.key`, alone or one for each image.
+
+    Values that are not keys raise an error.
+    """
     model, images = small(), np.ones((2, 32, 16, 3), np.float32)
     expected = model.encode(images, key=jax.random.key(3))
     np.testing.assert_array_equal(model.encode(images, key=jax.random.PRNGKey(3)), expected)
@@ -175,7 +185,7 @@ def test_raw_keys_are_keys_too():
         model(images, key=rows[:1])
     for no_key in (0, jnp.ones(3)):
         with pytest.raises(UserError, match="; give a key such as"):
-            row_keys(no_key, 2)
+            keys_of_rows(no_key, 2)
 
 
 @pytest.mark.parametrize("name", ["B/16", "Mixer-B/16", "BiT-R50x1", "R50+B/16"])

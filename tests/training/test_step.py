@@ -205,7 +205,7 @@ def test_label_smoothing(config, batch):
     task = make_task(config_lib.typed(config).task)
     logits = np.array([[2.0, 0, 0, 0]])
     batch = {"image": logits, "label": np.array([[1.0, 0, 0, 0]]), "mask": np.ones(1, np.float32)}
-    loss, _ = task.loss(lambda image, key=None: image, batch, None)
+    loss, _ = task.loss(lambda image, key=None: image, None, batch, None)
     log_probabilities = np.array([2, 0, 0, 0]) - np.log(np.exp(2) + 3)
     np.testing.assert_allclose(loss, -(0.7 * log_probabilities[0] + 0.1 * log_probabilities[1:].sum()), rtol=1e-6)
 

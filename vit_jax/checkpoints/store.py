@@ -16,7 +16,7 @@ from etils import epath
 
 from vit_jax.checkpoints.files import line
 from vit_jax.errors import UserError
-from vit_jax.models.functional import Params
+from vit_jax.models.functional import Params, of_model
 
 FOLDER = "checkpoints"
 _LOG = logging.getLogger(__name__)
@@ -114,10 +114,10 @@ class Store:
 
 
 def newest_params(folder: epath.PathLike) -> Params | None:
-    """Returns the weights of the newest readable checkpoint in a folder, as NumPy arrays; None if there is none.
+    """Returns the model's weights in the newest readable checkpoint of a folder, as NumPy arrays; None if there is none.
 
-    They are the averaged weights if the run has them, and otherwise the parameters. A checkpoint that can't be read is
-    skipped with a warning.
+    They are the averaged weights if the run has them, and otherwise the parameters. Parameters that belong to the task
+    and not to the model are left out. A checkpoint that can't be read is skipped with a warning.
     """
     handler = ocp.PyTreeCheckpointHandler()
     with contextlib.closing(_manager(epath.Path(folder), None)) as manager:
@@ -127,7 +127,7 @@ def newest_params(folder: epath.PathLike) -> Params | None:
         item = place / ("average" if (place / "average").exists() else "params")
         try:
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(item).tree)
-            return handler.restore(item, args=ocp.args.PyTreeRestore(restore_args=on_host))
+            return of_model(handler.restore(item, args=ocp.args.PyTreeRestore(restore_args=on_host)))
         except Exception as error:
             _LOG.warning("checkpoint %s can't be read (%s)", place, line(error))
     return None

@@ -4,16 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vit_jax import streams
+
 if TYPE_CHECKING:
     import grain
-
-# What draws from the seed, each from its own stream.
-SHUFFLE, LABELS_PER_CLASS, CROP = range(3)
-
-
-def generator(seed: int, purpose: int, *more: int) -> np.random.Generator:
-    """Random numbers that depend on the arguments only."""
-    return np.random.default_rng((seed, purpose, *more))
 
 
 def shuffled(num_examples: int, seed: int) -> "grain.MapDataset[int]":
@@ -24,5 +18,5 @@ def shuffled(num_examples: int, seed: int) -> "grain.MapDataset[int]":
     import grain
 
     # Grain gives epoch e the seed s + e, so nearby seeds would share epochs if they weren't mixed first.
-    mixed = int(np.random.SeedSequence((seed, SHUFFLE)).generate_state(1)[0])
+    mixed = int(np.random.SeedSequence((seed, streams.number("order"))).generate_state(1)[0])
     return grain.MapDataset.range(num_examples).shuffle(seed=mixed).repeat()

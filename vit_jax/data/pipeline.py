@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax import config as config_lib
+from vit_jax import streams
 from vit_jax.data import about, decode, messages, order, prefetch, sources
 from vit_jax.errors import UserError
 
@@ -246,7 +247,7 @@ def _whole(image: bytes | np.ndarray, position: int, *, size: decode.Size, **opt
 def _random_crop(
     image: bytes | np.ndarray, position: int, *, size: decode.Size, area_min: float, seed: int, **options: str
 ) -> np.ndarray:
-    rng = order.generator(seed, order.CROP, position)
+    rng = streams.generator(seed, "crop", position)
     return decode.random_crop(image, size, area_min, rng, **options)
 
 

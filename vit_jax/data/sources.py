@@ -8,7 +8,8 @@ import numpy as np
 from etils import epath
 
 from vit_jax import config as config_lib
-from vit_jax.data import decode, order, splits
+from vit_jax import streams
+from vit_jax.data import decode, splits
 from vit_jax.data.folder import FolderSource
 from vit_jax.data.layouts import Asked
 from vit_jax.data.once import once
@@ -270,7 +271,7 @@ def _draw(selection: Selection, per_class: int, seed: int, split: str) -> np.nda
     """`per_class` numbers of each class, sorted; of a large data set only as many labels are read as it takes."""
     missing = dict.fromkeys(range(len(selection.class_names)), per_class)
     drawn = []
-    for index in order.generator(seed, order.LABELS_PER_CLASS).permutation(len(selection)):
+    for index in streams.generator(seed, "labels_per_class").permutation(len(selection)):
         label = selection.label(int(index))
         if label in missing:
             drawn.append(index)

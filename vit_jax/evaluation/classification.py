@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vit_jax.errors import UserError
 from vit_jax.evaluation.subject import Evaluate, Subject
 from vit_jax.models.functional import Params
+from vit_jax.randomness import row_keys, stream_key
 from vit_jax.tasks import Batch
 
 _LOG = logging.getLogger(__name__)
@@ -27,10 +28,11 @@ def make(subject: Subject) -> Evaluate:
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def totals(params: Params, batch: Batch) -> dict[str, jax.Array]:
         """Sums over the rows that count."""
-        counted = batch["mask"] > 0
-        batch = {**batch, "label": task.targets(batch, batch["mask"], subject.num_classes)}
+        keys = row_keys(stream_key(subject.seed, "evaluation"), batch["index"])
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            measures = task.measures(subject.bind(params), batch)
+            batch = {**batch, **task.targets(batch, subject.num_classes)}
+            measures = task.measures(*subject.learner.bind(params), batch, keys)
+        counted = batch["mask"] > 0
         measures["examples"] = jnp.ones_like(batch["mask"])
         return {name: jnp.where(counted, values, 0).sum() for name, values in measures.items()}
 

@@ -16,6 +16,7 @@ from vit_jax.models.class_names import padded
 from vit_jax.models.functional import split
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
+from vit_jax.tasks import Learner, make_task
 from vit_jax.values import first_difference
 
 Measures = dict[str, dict[str, float]]
@@ -43,6 +44,11 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
         for name in models:
             model = model_file.load(name, **keywords)
             _check_classes(name, model, data.class_names(config))
+            if Learner(model, make_task(config.task)).has_own:
+                raise UserError(
+                    f"the task {config.task.name} has parameters of its own, which a model's file does not hold; "
+                    "evaluate it in its run, or choose another config.task.name"
+                )
             _LOG.info("judging %s at %d x %d pixels", name, *model.preprocessing.size)
             own = dataclasses.replace(
                 config.model, image_size=model.preprocessing.size, num_classes=model.arch.num_classes

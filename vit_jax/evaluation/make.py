@@ -11,9 +11,8 @@ from vit_jax import data, sharding
 from vit_jax.errors import UserError
 from vit_jax.evaluation.registry import KINDS
 from vit_jax.evaluation.subject import Evaluate, Subject
-from vit_jax.models.functional import split
 from vit_jax.models.model import Model
-from vit_jax.tasks import Batch, make_task
+from vit_jax.tasks import Batch, Learner, make_task
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +52,8 @@ def _evaluation(name: str, config: config_lib.Config, model: Model, mesh: Mesh) 
         for batch in data.evaluation_batches(config, name, rows=rows):
             yield sharding.to_devices(batch, mesh, batch_size)
 
-    subject = Subject(name, split(model)[0], model.arch.num_classes, make_task(config.task), mesh, batches)
+    task = make_task(config.task)
+    subject = Subject(name, Learner(model, task), model.arch.num_classes, task, config.seed, mesh, batches)
     return KINDS[section.kind](subject)
 
 

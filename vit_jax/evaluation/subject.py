@@ -6,8 +6,7 @@ from collections.abc import Callable, Generator
 from jax.sharding import Mesh
 
 from vit_jax.models.functional import Params
-from vit_jax.models.model import Model
-from vit_jax.tasks import Batch, Task
+from vit_jax.tasks import Batch, Learner, Task
 
 # From parameters to measures by name, and `examples`, the number of examples that they are means over.
 Evaluate = Callable[[Params], dict[str, float]]
@@ -18,8 +17,9 @@ class Subject:
     """The model, the task and the data of one evaluation."""
 
     name: str  # of the evaluation, for messages
-    bind: Callable[[Params], Model]
+    learner: Learner  # binds the parameters
     num_classes: int
     task: Task
+    seed: int
     mesh: Mesh
     batches: Callable[[], Generator[Batch]]  # each example once, as `data.evaluation_batches`, sharded over the mesh

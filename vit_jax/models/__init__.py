@@ -1,4 +1,4 @@
-"""Models: `create` builds one by its name. This folder knows nothing of data or training."""
+"""The models. `create` builds one by its name. This package does not depend on `vit_jax.data` or `vit_jax.training`."""
 
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.build import build, create

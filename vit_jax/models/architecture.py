@@ -1,6 +1,6 @@
-"""What a model is: its architecture and the preprocessing of its images, as plain values that a file can hold.
+"""The architecture of a model and the preprocessing of its images, as plain values that can be stored in a file.
 
-One dataclass a family. What a family's dataclass has no field for, its models do not read.
+Each family of models has its own dataclass. A model has no options other than the fields of its family's dataclass.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from vit_jax.values import as_hint, as_type, wording
 
 A = TypeVar("A", bound="Architecture")
 
-# What the fields' values may be, by their names: the config says it, of its sections `model` and `preprocessing`.
+# The limits of the fields' values by field name, as the config's sections `model` and `preprocessing` define them.
 _LIMITS = {name: key.limits for name, key in config.keys_of(config.Model).items()}
 _OF_IMAGES = {name: key.limits for name, key in config.keys_of(config.Preprocessing).items()}
 INTERPOLATIONS = _OF_IMAGES["interpolation"].choices
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of its channels, where pixels are 0 to 1
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # by channel, for pixels from 0 to 1
 
 
 def _pair(key: str, value: Any) -> tuple[int, int]:
@@ -36,7 +36,7 @@ def _pair(key: str, value: Any) -> tuple[int, int]:
 
 
 def _grid(image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-    """Patches along (height, width). Raises UserError where they do not divide the image."""
+    """Returns the number of patches along (height, width). Raises UserError if they do not divide the image evenly."""
     for image, unit, side in zip(image_size, stride, ("height", "width"), strict=True):
         if unit <= 0 or image % unit:
             raise UserError(
@@ -48,22 +48,25 @@ def _grid(image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, in
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What every family has. Sizes in pixels are (height, width)."""
+    """The fields that all families have. Image and patch sizes are (height, width)."""
 
     family: ClassVar[str]
     num_classes: int = 1000  # 0 for no head
     image_size: tuple[int, int] = (224, 224)
-    head_bias: float = 0.0  # of a new head
-    scan: bool = True
-    remat: str = "none"  # none, dots, offload, full
-    dtype: str = "float32"
+    head_bias: float = 0.0  # the initial bias of a new head
+    scan: bool = True  # run equal blocks by jax.lax.scan; False unrolls them
+    remat: str = "none"  # none, dots, offload or full: what is stored for the backward pass (stack.REMAT)
+    dtype: str = "float32"  # of the computation; parameters are always float32
 
     @classmethod
     def of(cls: type[A], **keywords: Any) -> A:
-        """The architecture with these fields; image and patch sizes may be one number, what is None is left out.
+        """Returns the architecture with these fields and the defaults of all others.
+
+        Args:
+            keywords: values of fields. A value of None is ignored. A square image or patch size may be one number.
 
         Raises:
-            UserError: an unknown or missing keyword, or sizes that do not fit together.
+            UserError: a keyword is unknown, missing or has a wrong value, or sizes do not fit together.
         """
         keywords = cls._converted(keywords)
         missing = [
@@ -74,15 +77,12 @@ class Architecture:
         return cls(**keywords)._completed()
 
     def replace(self: A, **keywords: Any) -> A:
-        """A copy with the keywords that are not None.
-
-        Raises:
-            UserError: an unknown keyword, or sizes that do not fit together.
-        """
+        """Returns a copy with these fields changed. Keywords and errors are those of `of`, but none is required."""
         return dataclasses.replace(self, **self._converted(keywords))._completed()
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:
+        """Returns the names of all fields."""
         return tuple(field.name for field in dataclasses.fields(cls))
 
     @classmethod
@@ -106,7 +106,11 @@ class Architecture:
         return converted
 
     def _completed(self) -> Any:
-        """This architecture, what follows from other fields filled in. Raises UserError where it can't be built."""
+        """Returns a copy in which each field that is None, but follows from other fields, has its value.
+
+        Raises:
+            UserError: a value is outside of its limits, or a model can't be built from these fields.
+        """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None and field.name in _LIMITS and (wrong := _LIMITS[field.name].wrong(value)):
@@ -118,26 +122,26 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VitArchitecture(Architecture):
-    """A Vision Transformer, with a ResNet before the patches in a hybrid (2010.11929, section 3.1)."""
+    """A Vision Transformer, or a hybrid, which has a ResNet before the patches (2010.11929, section 3.1)."""
 
     family: ClassVar[str] = "vit"
-    patch_size: tuple[int, int]  # on the stem's output in a hybrid, else in pixels
+    patch_size: tuple[int, int]  # in pixels; in a hybrid, in positions of the ResNet's output
     width: int
     depth: int
     mlp_dim: int
     num_heads: int
-    stages: tuple[int, ...] | None = None  # units of each stage of a hybrid's ResNet; None for no ResNet
+    stages: tuple[int, ...] | None = None  # number of units in each stage of a hybrid's ResNet; None for no ResNet
     stem_width: int = 64  # channels after that ResNet's first convolution
-    pool: str = "tok"  # class token; gap, average of the patches; map, attention pooling; tok+gap, side by side
-    class_token: bool | None = None  # with pool=tok; another pool may leave it unread
-    registers: int = 0  # further special tokens (2309.16588)
-    posemb: str = "learned"  # 1-D; learned2d, two tables of half the width; relative, offsets; sincos2d; none
-    posemb_at: str | None = None  # stem, layers (each its own), shared (by all layers); by default as posemb wants it
-    posemb_std: float = 0.02
+    pool: str = "tok"  # tok, class token; gap, average of the patches; map, attention pooling; tok+gap, concatenated
+    class_token: bool | None = None  # None: only if the pooling reads it; True: always
+    registers: int = 0  # number of special tokens after the class token (2309.16588)
+    posemb: str = "learned"  # learned, a 1-D table; learned2d, a table per side; relative; sincos2d, fixed; none
+    posemb_at: str | None = None  # stem; layers, one table each; shared by all layers; None: stem, layers if relative
+    posemb_std: float = 0.02  # standard deviation of the initial position embeddings
     posemb_resample: str = "bilinear"
     rope: float = 0.0  # base of 2-D rotary positions, such as 100; 0 for none
     patchify: str = "conv"  # conv, matmul: the same numbers
-    attention: str = "full"  # full; axial, along rows, then along columns, an MLP after each
+    attention: str = "full"  # full; axial, within rows and then within columns, with an MLP after each
     parallel: bool = False  # attention and MLP side by side on one norm (2302.05442)
     qk_norm: bool = False  # a norm over head_dim on queries and keys
     qkv_bias: bool = True
@@ -186,38 +190,41 @@ class VitArchitecture(Architecture):
 
     @property
     def stride(self) -> tuple[int, int]:
-        """Pixels from one token to the next, along (height, width)."""
+        """The distance from one patch to the next along (height, width), in pixels."""
         stem = 1 if self.stages is None else stem_stride(self.stages)
         return self.patch_size[0] * stem, self.patch_size[1] * stem
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches along (height, width)."""
+        """The number of patches along (height, width)."""
         return _grid(self.image_size, self.stride)
 
     @property
     def specials(self) -> int:
-        """Tokens before the patches."""
+        """The number of special tokens, which come before the patches: the class token and the registers."""
         return int(bool(self.class_token)) + self.registers
 
     @property
     def head_tokens(self) -> int | None:
-        """How many tokens, from the first, the head reads; None for all."""
+        """The number of tokens, counted from the first, that the head reads; None for all tokens."""
         return 1 + self.distilled if self.pool == "tok" else None
 
 
 def stem_stride(stages: Sequence[int]) -> int:
-    """Pixels from one output of a ResNet to the next: 4 after the root, twice that with each stage but the first."""
+    """Returns the distance in pixels from one output position of a ResNet to the next.
+
+    It is 4 after the first convolution and the pooling. Each stage except the first doubles it.
+    """
     return 4 * 2 ** max(len(stages) - 1, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResNetArchitecture(Architecture):
-    """BiT (1912.11370), the paper's baseline: a ResNet-v2 with standardised weights and group norm."""
+    """BiT (1912.11370): a ResNet-v2 with weight standardisation and group norm, the baseline in the paper on ViT."""
 
     family: ClassVar[str] = "bit"
 
-    stages: tuple[int, ...]  # units of each stage
+    stages: tuple[int, ...]  # number of units in each stage
     stem_width: int = 64  # channels after the first convolution
 
     def _completed(self) -> Any:
@@ -231,7 +238,7 @@ class ResNetArchitecture(Architecture):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixerArchitecture(Architecture):
-    """MLP-Mixer (2105.01601). Its weights belong to one number of patches, so images have one size."""
+    """MLP-Mixer (2105.01601). Its weights depend on the number of patches, so its images must all have `image_size`."""
 
     family: ClassVar[str] = "mixer"
     patch_size: tuple[int, int]
@@ -250,7 +257,7 @@ class MixerArchitecture(Architecture):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches along (height, width)."""
+        """The number of patches along (height, width)."""
         return _grid(self.image_size, self.patch_size)
 
 
@@ -261,22 +268,24 @@ FAMILIES: dict[str, type[Architecture]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the model's input: resized, its centre cropped, then (x / 255 - mean) / std by channel.
+    """How an image becomes the model's input.
 
-    Without `shorter_side` the whole image is resized to `size`, whatever its aspect ratio. With it the image is resized
-    until it just covers a box, and the centre of `size` is cropped: the box has the aspect ratio of `size`, and its
-    shorter side has `shorter_side` pixels.
+    If `shorter_side` is None, the whole image is resized to `size`, whatever its aspect ratio. Otherwise there is a box
+    with the aspect ratio of `size` and a shorter side of `shorter_side` pixels. The image is resized, with its own
+    aspect ratio, until it just covers the box, and its centre of `size` is cropped.
+
+    Then each channel is normalised as (x / 255 - mean) / std.
 
     Raises:
-        UserError: an unknown interpolation, a box that is smaller than the crop, or a mean or deviation that can't be.
+        UserError: the interpolation is unknown, `shorter_side` is smaller than the crop, or another value is wrong.
     """
 
     size: tuple[int, int]  # (height, width) in pixels
     shorter_side: int | None = None
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # with std .5 the values lie in [-1, 1]
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # together with std=0.5 this gives values in [-1, 1]
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     interpolation: str = "bilinear"
-    keep_aspect: bool = True  # with shorter_side; False resizes the whole image to the box, whatever its aspect ratio
+    keep_aspect: bool = True  # if False, the whole image is resized to the box, whatever its aspect ratio
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair("the preprocessing's size", self.size))
@@ -294,12 +303,19 @@ class Preprocessing:
             )
 
     def normalize(self, images: ArrayLike) -> Float[Array, "batch height width_px 3"]:
-        """Pixels (integers of any type, 0 to 255) as float32 in the model's range; floats are taken to be in it.
+        """Returns a batch of images as float32, with integers normalised. See `pixels.normalized`, also for errors.
 
-        Raises:
-            UserError: see `pixels.normalized`.
+        The images must already have their final size; nothing is resized.
         """
         return pixels.normalized(images, self.mean, self.std)
+
+    def to_pixels(self, images: ArrayLike) -> Float[Array, "batch height width_px 3"]:
+        """Returns what `normalize` takes as float32 pixels, 0 to 255. Raises UserError as that does."""
+        return pixels.to_pixels(images, self.mean, self.std)
+
+    def from_pixels(self, images: Float[Array, "batch height width_px 3"]) -> Float[Array, "batch height width_px 3"]:
+        """Returns float32 pixels, 0 to 255, in the model's range."""
+        return pixels.from_pixels(images, self.mean, self.std)
 
 
 def _channels(key: str, values: Sequence[float]) -> tuple[float, float, float]:

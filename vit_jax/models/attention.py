@@ -1,4 +1,4 @@
-"""Multi-head attention, with the softmax in float32 and the weights returned when asked for."""
+"""Multi-head attention, which returns its weights as well as its output. The softmax is computed in float32."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,19 @@ from jaxtyping import Array, Bool, Float
 from vit_jax import sharding
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attend import attend
+from vit_jax.models.dropout import dropout
 from vit_jax.models.linear import flattened, layer_norm, linear
 from vit_jax.models.posemb import Grid, rotate
-from vit_jax.models.randomness import Keys, dropout
+from vit_jax.randomness import Keys
 
 
 class Attention(nnx.Module):
     """Multi-head dot-product attention; kernels are (width, heads, head_dim) and (heads, head_dim, width).
 
-    `axis` 0 or 1 makes it axial: patches see those of their own column or row.
+    Args:
+        arch: the architecture.
+        axis: 1 lets a patch attend only to patches in its own row, 0 in its own column; None to all tokens.
+        rngs: the random streams for the initial parameters.
     """
 
     def __init__(self, arch: VitArchitecture, *, axis: int | None = None, rngs: nnx.Rngs):
@@ -43,15 +47,16 @@ class Attention(nnx.Module):
         mask: Bool[Array, "batch tokens"] | None = None,
         keys: Keys | None = None,
     ) -> tuple[Float[Array, "batch queries width"], Float[Array, "batch heads queries tokens"]]:
-        """Returns the output and the attention weights, before dropout.
+        """Returns the output, and the attention weights in float32, before dropout.
 
         Args:
-            queries: what attends.
-            tokens: what is attended to.
-            grid: of the patches, for positions and axes.
-            relative: what positions add to the scores, of queries (batch, tokens, heads, head_dim).
-            mask: tokens where it is False are not seen.
-            keys: a PRNG key a row, for dropout.
+            queries: the tokens that attend.
+            tokens: the tokens that are attended to.
+            grid: the number of patches along (height, width). Rotary and relative positions and `axis` need it.
+            relative: a function of queries (batch, tokens, heads, head_dim) and the grid that returns what relative
+                positions add to the scores.
+            mask: True for the tokens that may be attended to; None for all.
+            keys: one PRNG key per image, for dropout of the weights; None for no dropout.
         """
         q, k, v = flattened(self.query, queries), flattened(self.key, tokens), flattened(self.value, tokens)
         if self.arch.qk_norm:
@@ -68,13 +73,13 @@ class Attention(nnx.Module):
             scores = scores + relative(q, grid)
         weights, dropped = self._softmax(scores, None if mask is None else mask[:, None, None], v.dtype, keys)
         if relative is None and mask is None and (keys is None or not self.arch.attention_dropout):
-            x = attend(q, k, v)  # and what is above only where the weights are asked for
+            x = attend(q, k, v)  # the compiler removes the weights above if the caller does not use them
         else:
             x = jnp.einsum("bhqk,bkhd->bqhd", dropped, v)
         return flattened(self.out, x, in_axes=2), weights
 
     def _softmax(self, scores: Array, mask: Array | None, dtype: Any, keys: Keys | None) -> tuple[Array, Array]:
-        """Weights in float32, and the same in `dtype` after dropout."""
+        """Returns the weights in float32, and the weights in `dtype` after dropout."""
         if mask is not None:
             scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
         weights = jax.nn.softmax(scores)
@@ -83,10 +88,10 @@ class Attention(nnx.Module):
     def _along_lines(
         self, q: Array, k: Array, v: Array, grid: Grid, mask: Array | None, keys: Keys | None
     ) -> tuple[Array, Array]:
-        """Attention within each row (axis 1) or column (axis 0) of the grid."""
+        """Returns the result and weights of attention within each row (`axis` 1) or column (`axis` 0) of the grid."""
 
         def lines(x: Array) -> Array:
-            """(batch, tokens, …) to (batch, lines, along, …)."""
+            """Returns `x` (batch, tokens, …) as (batch, lines, tokens of a line, …); a line is a row or a column."""
             x = x.reshape(len(x), *grid, *x.shape[2:])
             return x if self.axis == 1 else x.swapaxes(1, 2)
 
@@ -97,7 +102,8 @@ class Attention(nnx.Module):
         scores = jnp.einsum("blqhd,blkhd->bhlqk", q, k).astype(jnp.float32)
         mask = None if mask is None else lines(mask)[:, None, :, None]
         weights, dropped = self._softmax(scores, mask, v.dtype, keys)
-        # Zero between lines: (batch, heads, tokens, tokens) as full attention has it, computed where it is asked for.
+        # The weights (batch, heads, tokens, tokens) as in full attention, with zeros between different lines. The
+        # compiler removes this computation if the caller does not use them.
         dense = jnp.einsum("bhlqk,lm->blqmkh", weights, jnp.eye(weights.shape[2]))
         dense = tokens(jnp.moveaxis(tokens(dense), 1, -1))  # (batch, key, heads, query)
         return tokens(jnp.einsum("bhlqk,blkhd->blqhd", dropped, v)), dense.transpose(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""The models that the Vision Transformer is held against: BiT, the paper's baseline, and MLP-Mixer."""
+"""The models that the Vision Transformer is compared with: BiT, the baseline in its paper, and MLP-Mixer."""
 
 from flax import nnx
 from jax.typing import ArrayLike
@@ -6,13 +6,13 @@ from jaxtyping import Array, Float
 
 from vit_jax.models.architecture import MixerArchitecture, Preprocessing, ResNetArchitecture
 from vit_jax.models.mixer import MixerBody
-from vit_jax.models.model import Model, head, row_keys
+from vit_jax.models.model import Model, head, keys_of_rows
 from vit_jax.models.patchify import Patchify
 from vit_jax.models.resnet import BitBody
 
 
 class BiT(Model):
-    """Big Transfer (1912.11370): a ResNet-v2, the average of its last positions, a head."""
+    """Big Transfer (1912.11370): a ResNet-v2, average pooling over its last feature map, and a linear head."""
 
     def __init__(
         self,
@@ -30,13 +30,13 @@ class BiT(Model):
             self.head = head(arch, self.resnet.features, rngs)
 
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch positions width"]:
-        """The last positions in raster order, after the final norm and relu; `key` has no use."""
+        """Returns the last feature map, flattened in raster order, after the final norm and ReLU. `key` is ignored."""
         x = self.resnet(self.preprocessing.normalize(images))
         return x.reshape(len(x), -1, x.shape[-1])
 
 
 class Mixer(Model):
-    """MLP-Mixer (2105.01601): patches, blocks that mix tokens and channels, their average, a head."""
+    """MLP-Mixer (2105.01601): patch embedding, mixing blocks, average pooling over the tokens, and a linear head."""
 
     def __init__(
         self,
@@ -53,6 +53,10 @@ class Mixer(Model):
             self.head = head(arch, arch.width, rngs)
 
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
-        """Tokens after the final norm. Raises UserError for images of another number of patches."""
+        """Returns the tokens after the final norm.
+
+        Raises:
+            UserError: the images have another number of patches than those of `arch.image_size`.
+        """
         x = self.stem(self.preprocessing.normalize(images))
-        return self.mixer(x.reshape(len(x), -1, x.shape[-1]), row_keys(key, len(x)))
+        return self.mixer(x.reshape(len(x), -1, x.shape[-1]), keys_of_rows(key, len(x)))

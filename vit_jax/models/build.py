@@ -1,4 +1,4 @@
-"""A model from its name or its architecture."""
+"""Builds a model from its name or from its architecture."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ FAMILIES: dict[str, Any] = {"vit": VisionTransformer, "bit": BiT, "mixer": Mixer
 
 
 def create(name: str = "B/16", *, seed: int = 0, **keywords: Any) -> Model:
-    """A freshly initialised model.
+    """Returns a model with freshly initialised parameters.
 
     Args:
-        name: a variant, such as `B/16`, `R50+B/16`, `BiT-R50x1`, `Mixer-B/16`.
-        seed: of the initial parameters.
-        keywords: fields of the family's `Architecture` that differ from the variant's, such as `num_classes`,
-            `image_size`, `pool`, `dtype`; None leaves the variant's value.
+        name: the name of a variant, such as `B/16`, `R50+B/16`, `BiT-R50x1` or `Mixer-B/16`. See `list_models`.
+        seed: the seed of the initial parameters.
+        keywords: fields of the family's `Architecture` to set, such as `num_classes`, `image_size`, `pool` or `dtype`.
+            A field that is missing or None keeps the variant's value.
 
     Raises:
-        UserError: an unknown variant or keyword, or sizes that do not fit together.
+        UserError: the variant or a keyword is unknown, or sizes do not fit together.
     """
     return build(variants.named(name, **keywords), rngs=nnx.Rngs(seed))
 
@@ -37,17 +37,25 @@ def build(
     *,
     rngs: nnx.Rngs,
 ) -> Model:
-    """A freshly initialised model of an architecture."""
+    """Returns a model of the given architecture with freshly initialised parameters.
+
+    Args:
+        arch: the architecture.
+        preprocessing: how images become the model's input. None resizes the whole image to `arch.image_size`, with
+            values in [-1, 1].
+        class_names: the names of the head's outputs, in their order, or () if they have no names.
+        rngs: the random streams for the initial parameters.
+    """
     return FAMILIES[arch.family](arch, preprocessing, class_names, rngs=rngs)
 
 
 def abstract(
     arch: Architecture, preprocessing: Preprocessing | None = None, class_names: tuple[str, ...] = ()
 ) -> Model:
-    """The same with shapes for parameters."""
+    """Returns the model that `build` makes, with `jax.ShapeDtypeStruct`s instead of arrays as its parameters."""
     return nnx.eval_shape(lambda: build(arch, preprocessing, class_names, rngs=nnx.Rngs(0)))
 
 
 def abstract_params(arch: Architecture) -> Params:
-    """The shapes of an architecture's parameters."""
+    """Returns the parameters of an architecture as a nested dict of `jax.ShapeDtypeStruct`s."""
     return split(nnx.eval_shape(lambda: build(arch, rngs=nnx.Rngs(jax.random.key(0)))))[1]

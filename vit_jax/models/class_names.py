@@ -1,12 +1,12 @@
-"""The names of a head's outputs."""
+"""The names of the outputs of a model's head."""
 
 from collections.abc import Sequence
 
 
 def padded(names: Sequence[str], count: int) -> tuple[str, ...]:
-    """Returns a name for each of `count` outputs: those of the data's classes, then `unused N` for output N.
+    """Returns names for the `count` outputs of a head: all of `names`, then `unused N` for each further output N.
 
-    A head may have more outputs than the data has classes (`config.model.num_classes`), and a model file has a name for
-    each or none at all.
+    A head may have more outputs (`config.model.num_classes`) than the data has classes, but a model file must name
+    either all outputs or none.
     """
     return (*names, *(f"unused {number}" for number in range(len(names), count)))

@@ -1,4 +1,4 @@
-"""The encoder: one stacked block, scanned or unrolled over the depth, and the final norm."""
+"""The encoder of a Vision Transformer: a stack of blocks, which is scanned or unrolled, and the final norm."""
 
 import functools
 from collections.abc import Callable
@@ -12,23 +12,32 @@ from vit_jax import sharding
 from vit_jax.models import posemb, stack
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
+from vit_jax.models.dropout import drop_path, dropout
 from vit_jax.models.linear import flattened, layer_norm, normed
 from vit_jax.models.mlp import Mlp
-from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
+from vit_jax.randomness import Keys, fold_in
 
 
 class Scope(NamedTuple):
-    """What all blocks of a call see."""
+    """What all blocks get in one call of the encoder."""
 
-    grid: posemb.Grid | None = None  # of the patches
-    positions: Float[Array, "1 tokens width"] | None = None  # added before every block, where layers share them
-    relative: posemb.Relative | None = None  # offsets that layers share
-    mask: Bool[Array, "batch tokens"] | None = None  # tokens that are attended to
-    keys: Keys | None = None
+    grid: posemb.Grid | None = None  # the number of patches along (height, width)
+    positions: Float[Array, "1 tokens width"] | None = None  # position embeddings that every block adds to its input
+    relative: posemb.Relative | None = None  # relative position embeddings that all blocks share
+    mask: Bool[Array, "batch tokens"] | None = None  # True for tokens that may be attended to; None for all tokens
+    keys: Keys | None = None  # one PRNG key per image; None for no dropout and no stochastic depth
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and MLP, one after the other or in parallel, each with dropout and stochastic depth."""
+    """A pre-norm Transformer block: attention and an MLP, each with dropout and stochastic depth.
+
+    With `arch.parallel` the two run side by side on the same norm, else one after the other.
+
+    Args:
+        arch: the architecture.
+        axis: None for attention over all tokens; 1 for attention within each row of patches, 0 within each column.
+        rngs: the random streams for the initial parameters.
+    """
 
     def __init__(self, arch: VitArchitecture, *, axis: int | None = None, rngs: nnx.Rngs):
         self.arch = arch
@@ -48,9 +57,15 @@ class Block(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"], layer: Array | int, scope: Scope, only: int | None = None
     ) -> tuple[Float[Array, "batch queries width"], Float[Array, "batch heads queries tokens"]]:
-        """`layer` counts from 0; it sets the block's rate of stochastic depth and its randomness.
+        """Returns the tokens after this block, and the attention weights in float32, before dropout.
 
-        With `only` the queries, of which the output is, are so many tokens from the first; without it all.
+        Args:
+            x: the tokens.
+            layer: the index of the block, from 0. It sets the rate of stochastic depth, which grows linearly from 0 in
+                the first block to `arch.drop_path` in the last.
+            scope: what all blocks of a call get.
+            only: computes only the first `only` tokens of the output (`queries` in the shapes). They still attend to
+                all tokens. None computes all tokens.
         """
         keys = fold_in(scope.keys, layer)
         rate = self.arch.drop_path * layer / max(self.arch.depth - 1, 1)
@@ -84,13 +99,13 @@ class Block(nnx.Module):
         if hasattr(self, "relative"):
             return self.relative
         shared = scope.relative
-        if shared is not None and self.arch.posemb_at == "stem":  # where the tokens come in: in the first layer
+        if shared is not None and self.arch.posemb_at == "stem":  # only the first layer adds them
             return lambda queries, grid: jnp.where(jnp.asarray(layer) == 0, shared(queries, grid), 0)
         return shared
 
 
 class AxialBlock(nnx.Module):
-    """Attention along rows and an MLP, then attention along columns and an MLP (2010.11929, D.6; 1912.12180)."""
+    """Attention within rows and an MLP, then attention within columns and an MLP (2010.11929, D.6; 1912.12180)."""
 
     def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.rows = Block(arch, axis=1, rngs=rngs)
@@ -99,21 +114,28 @@ class AxialBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"], layer: Array | int, scope: Scope
     ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
-        """The attention weights returned are those through both: to the key's row first, then to the key."""
+        """Returns the tokens after this block, and the attention weights through both halves combined.
+
+        The combined weights are the product of the two weight matrices: a token reads another one through the token at
+        the crossing of its own column and the other one's row. `layer` and `scope` are those of `Block.__call__`.
+        """
         x, rows = self.rows(x, layer, scope._replace(keys=fold_in(scope.keys, 0)))
         x, columns = self.columns(x, layer, scope._replace(keys=fold_in(scope.keys, 1)))
         return x, columns @ rows
 
 
 class Encoded(NamedTuple):
-    """What an encoder returns."""
+    """The result of an encoder."""
 
-    tokens: Float[Array, "batch tokens width"]  # after the final norm
-    attention: Float[Array, "depth batch heads tokens tokens"] | None  # when asked for
+    tokens: Float[Array, "batch tokens width"]  # after the final norm, if the encoder has one
+    attention: Float[Array, "depth batch heads tokens tokens"] | None  # the weights of each block, if requested
 
 
 class Encoder(nnx.Module):
-    """`depth` blocks as one module whose parameters have a leading axis `depth`."""
+    """The `depth` blocks as one stack, and the final norm.
+
+    Every parameter of the stack has a leading axis `depth`. With `arch.norm_after_pool` there is no norm here.
+    """
 
     def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.arch = arch
@@ -130,10 +152,15 @@ class Encoder(nnx.Module):
         return_attention: bool = False,
         only: int | None = None,
     ) -> Encoded:
-        """Tokens that `scope.mask` leaves out are attended to by none.
+        """Returns the tokens after all blocks and the final norm, and the attention weights if requested.
 
-        With `only` no more than so many tokens are asked for, from the first: unrolled, the last block does not compute
-        the others, where it can do without. That is up to a twelfth of a B model's work, of L a twenty-fourth.
+        Args:
+            x: the tokens, with the position embeddings already added if `arch.posemb_at` is `stem`.
+            scope: what all blocks get.
+            return_attention: whether to return the attention weights of all blocks.
+            only: the caller needs only the first `only` tokens, and may get more. If the blocks are unrolled and the
+                options permit it, the last block does not compute the other tokens. That saves up to 1/12 of the work
+                of a B model and 1/24 of an L model. None returns all tokens.
         """
 
         def body(block, layer, x, **options):
@@ -147,7 +174,11 @@ class Encoder(nnx.Module):
         return Encoded(x if arch.norm_after_pool else flattened(self.norm, x), attention)
 
     def _last_can_be_short(self) -> bool:
-        """Not where positions, lines or dropout in attention are those of all queries, or devices share the tokens."""
+        """Returns whether the last block can compute only the first tokens of its output.
+
+        It can't with rotary or relative positions, axial attention or attention dropout, which are computed for all
+        queries together. Nor can it if the mesh splits the tokens of an image over devices.
+        """
         arch = self.arch
         every = arch.rope or arch.posemb == "relative" or arch.attention == "axial" or arch.attention_dropout
         return not every and not sharding.splits_tokens()

@@ -1,6 +1,7 @@
-"""Floating-point operations of a model, counted on what it computes: a multiply-add is two of them.
+"""Counts the floating-point operations (FLOPs) of a model from its traced computation (its jaxpr).
 
-Counted are matrix products and convolutions, which is what papers count; loops as often as they run.
+A multiply-add counts as two operations. Only matrix products and convolutions are counted, as papers do. The body of a
+`scan` is counted once for each iteration.
 """
 
 import math
@@ -16,23 +17,26 @@ from vit_jax.models.model import Model
 
 
 def forward(model: Model, batch_size: int) -> int:
-    """Of a forward pass over `batch_size` images of the model's own size."""
+    """Returns the FLOPs of a forward pass over `batch_size` images of the size `model.arch.image_size`."""
     bind, params = split(model)
     images = jax.ShapeDtypeStruct((1, *model.arch.image_size, 3), np.uint8)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     traced = jax.make_jaxpr(lambda params, images: bind(params)(images))(shapes, images).jaxpr
-    # Attention weights that nobody asks for are traced, and not computed.
+    # The trace contains attention weights that no output uses. The compiler removes them, so they must not count.
     computed, _ = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars))
     return batch_size * count(computed)
 
 
 def step(model: Model, batch_size: int) -> int:
-    """Of a training step: forward and backward are three forwards; nothing that is computed again counts twice."""
+    """Returns the FLOPs of a training step over `batch_size` images, as three times those of the forward pass.
+
+    The backward pass has twice the products of the forward pass. Recomputation by `remat` is not counted.
+    """
     return 3 * forward(model, batch_size)
 
 
 def count(jaxpr: Any) -> int:
-    """Of all equations of a jaxpr."""
+    """Returns the FLOPs of all equations of a jaxpr, including the jaxprs inside them."""
     return sum(_equation(equation) for equation in jaxpr.eqns)
 
 
@@ -50,7 +54,7 @@ def _equation(equation: Any) -> int:
 
 
 def _convolution(equation: Any) -> int:
-    """Products with padding are not computed, so they are not counted."""
+    """Returns the FLOPs of a convolution, without the products with padding."""
     params, (image, kernel) = equation.params, (v.aval.shape for v in equation.invars)
     spec = params["dimension_numbers"]
     outputs, inputs = (kernel[i] for i in spec.rhs_spec[:2])
@@ -64,6 +68,6 @@ def _convolution(equation: Any) -> int:
 
 
 def _pairs(size: int, kernel: int, stride: int, padding: Sequence[int]) -> int:
-    """How many products of an input with a weight there are along one side."""
+    """Returns the number of products of an input pixel with a weight along one spatial axis."""
     starts = range(-padding[0], size + padding[1] - kernel + 1, stride)
     return sum(min(start + kernel, size) - max(start, 0) for start in starts)

@@ -1,7 +1,7 @@
-"""Between a module and its parameters: the functional shell around NNX.
+"""Splits a Flax NNX module into a function and its parameters.
 
-Training holds parameters as a plain nested dict of arrays, `{"encoder": {"blocks": …}, …}`, and a model as a function
-of them.
+Training code holds the parameters as a plain nested dict of arrays, `{"encoder": {"blocks": …}, …}`, and the model as a
+function of them.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,18 @@ from typing import Any
 from flax import nnx
 
 Params = dict[str, Any]
+TASK = "task"  # the key, among a run's parameters, of those that belong to its task and not to its model
+
+
+def of_model(params: Params) -> Params:
+    """Returns the parameters of the model alone, which is what a run leaves as its model."""
+    return {key: value for key, value in params.items() if key != TASK}
 
 
 def split(model: nnx.Module) -> tuple[Callable[[Params], Any], Params]:
-    """A function from parameters to the module, and the module's parameters (arrays, or shapes of an abstract one)."""
+    """Returns `(bind, params)`: `bind(params)` gives the module again, also with other parameters.
+
+    `params` holds arrays, or `jax.ShapeDtypeStruct`s if the module is abstract.
+    """
     graphdef, state = nnx.split(model)
     return lambda params: nnx.merge(graphdef, nnx.State(params)), nnx.to_pure_dict(state)

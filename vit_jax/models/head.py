@@ -1,4 +1,4 @@
-"""From tokens to features: attention pooling. (Pooling by class token or average needs no module.)"""
+"""Attention pooling of tokens to features. The other kinds of pooling have no parameters and are in `Model.pooled`."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -11,11 +11,14 @@ from vit_jax.models.mlp import Mlp
 
 
 class AttentionPool(nnx.Module):
-    """Multi-head attention pooling (2106.04560): a learned probe attends to all tokens, then a residual MLP."""
+    """Multi-head attention pooling (2106.04560): a learned query attends to the given tokens, then a residual MLP.
+
+    The learned query is called the probe, as in big_vision.
+    """
 
     def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, 1, arch.width), jnp.float32))
-        # A plain block's parts, without dropout, as in big_vision.
+        # As in big_vision, the attention and the MLP ignore all options of the encoder except `gelu_erf`.
         plain = {"dropout": 0.0, "attention_dropout": 0.0, "qk_norm": False, "qkv_bias": True, "rope": 0.0}
         arch = arch.replace(**plain, mlp="gelu" if arch.mlp == "swiglu" else arch.mlp)
         self.attention = Attention(arch, rngs=rngs)

@@ -1,4 +1,7 @@
-"""Interpolation between grids as small matrices, one along each side: exact, and as cheap on devices as on the host."""
+"""Resizes grids of vectors and patch kernels by two matrix products, one along each side.
+
+The interpolation matrices are small, and computed in float64 on the host. The products can run on a device too.
+"""
 
 import functools
 
@@ -12,11 +15,13 @@ METHODS = ("bilinear", "bicubic", "bicubic_antialias")
 def resize(
     values: Float[Array | np.ndarray, "rows columns width"], new: tuple[int, int], method: str = "bilinear"
 ) -> Float[Array | np.ndarray, "rows_new columns_new width"]:
-    """A grid of vectors at another size.
+    """Returns a grid of vectors resized to `new`, its new (rows, columns).
 
-    `bilinear` is corner-aligned, which the original does by `scipy.ndimage.zoom` of order 1; `bicubic` has half-pixel
-    centres and a = -0.75, as DINOv2 and the transformers library; `bicubic_antialias` has a = -0.5 and a filter that
-    widens where the grid shrinks, as timm.
+    The result is a NumPy array if `values` is one, else a JAX array. `method` names the interpolation:
+
+    - `bilinear` aligns the corners, as the original's `scipy.ndimage.zoom` of order 1 does.
+    - `bicubic` has half-pixel centres and a = -0.75, as in DINOv2 and the transformers library.
+    - `bicubic_antialias` has half-pixel centres and a = -0.5, and its filter widens if the grid shrinks, as in timm.
     """
     rows, columns = (matrix(o, n, method).astype(values.dtype) for o, n in zip(values.shape, new, strict=False))
     if isinstance(values, np.ndarray):
@@ -26,7 +31,7 @@ def resize(
 
 @functools.lru_cache(maxsize=64)
 def matrix(old: int, new: int, method: str = "bilinear") -> np.ndarray:
-    """The matrix (new, old) of an interpolation along one side, float64; its rows sum to 1."""
+    """Returns the matrix (new, old), float64, that interpolates `old` values at `new` positions. Its rows sum to 1."""
     if old == new:
         return np.eye(old)
     if method == "bilinear":
@@ -46,7 +51,10 @@ def matrix(old: int, new: int, method: str = "bilinear") -> np.ndarray:
 
 
 def _half_pixel(old: int, new: int, a: float) -> np.ndarray:
-    """Four taps around each centre; those beyond the border count for the border's entry."""
+    """Returns the matrix (new, old) of cubic interpolation with half-pixel centres and four taps per new position.
+
+    The weight of a tap outside the grid goes to the nearest entry at the border. `a` is the parameter of `_cubic`.
+    """
     centre = (np.arange(new) + 0.5) * (old / new) - 0.5
     weights = np.zeros((new, old))
     for tap in range(-1, 3):
@@ -56,7 +64,7 @@ def _half_pixel(old: int, new: int, a: float) -> np.ndarray:
 
 
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """Keys' cubic convolution kernel."""
+    """Returns the weights of the cubic convolution kernel of Keys (1981) with the parameter `a`, for each distance."""
     d = np.abs(distance)
     near = (a + 2) * d**3 - (a + 3) * d**2 + 1
     far = a * (d**3 - 5 * d**2 + 8 * d - 4)
@@ -64,17 +72,21 @@ def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
 
 
 def resize_patches(kernel: np.ndarray, new: tuple[int, int]) -> np.ndarray:
-    """A patch-embedding kernel (height, width, 3, features) for another patch size, float32.
+    """Returns a patch-embedding kernel for the patch size `new`, float32, by the pseudo-inverse resize of FlexiViT.
 
-    The pseudo-inverse of the resize of patches (FlexiViT, 2212.08013, section 3.4): embeddings of a patch that was
-    resized to the new size are those of the patch itself.
+    With the new kernel, a patch that is enlarged to the new size has the embedding that it had before with the old
+    kernel (2212.08013, section 3.4).
+
+    Args:
+        kernel: (height, width, channels, features).
+        new: the new (height, width) of patches, in pixels.
     """
     rows, columns = (np.linalg.pinv(_linear(o, n).T) for o, n in zip(kernel.shape, new, strict=False))
     return np.einsum("yi,xj,ijcd->yxcd", rows, columns, kernel.astype(np.float64), optimize=True).astype(np.float32)
 
 
 def _linear(old: int, new: int) -> np.ndarray:
-    """The matrix (new, old) of linear interpolation with half-pixel centres."""
+    """Returns the matrix (new, old) of linear interpolation with half-pixel centres; the border is repeated."""
     centre = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
     below = np.minimum(np.floor(centre).astype(int), max(old - 2, 0))
     weights = np.zeros((new, old))

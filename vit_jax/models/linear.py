@@ -1,4 +1,4 @@
-"""Dense layers and norms, as every module here uses them."""
+"""Dense layers and layer norms for the models of this package."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,10 +11,15 @@ from vit_jax import sharding
 
 
 def flattened(layer: Callable[[Array], Array], x: Array, in_axes: int = 1) -> Array:
-    """`layer` on the last `in_axes` axes of `x`, all leading ones flattened.
+    """Returns `layer(x)`. If the devices are CPUs, it is computed with all leading axes of `x` flattened into one.
 
-    XLA's CPU back end is a third faster on two axes than on three; elsewhere it makes no difference, except that tokens
-    which are split over devices can't be flattened with the batch.
+    XLA's CPU back end runs a layer a third faster on (rows, features) than on (batch, tokens, features). On other
+    platforms, and if the mesh splits the tokens over devices, `layer` is called with `x` as it is.
+
+    Args:
+        layer: a function of an array that has any number of leading axes and returns as many.
+        x: the input.
+        in_axes: the number of last axes of `x` that are not leading axes.
     """
     if sharding.splits_tokens() or sharding.platform() != "cpu":
         return layer(x)
@@ -24,15 +29,19 @@ def flattened(layer: Callable[[Array], Array], x: Array, in_axes: int = 1) -> Ar
 
 
 def recomputed(function: Callable[..., Array]) -> Callable[..., Array]:
-    """`function`, of whose inside the backward pass of a scan keeps nothing but the arguments: for what is cheap.
+    """Returns `function` such that the backward pass recomputes its intermediate values instead of storing them.
 
-    Unrolled, the compiler decides by itself.
+    Use it for cheap functions only. In a scan, only the arguments of `function` are stored. In unrolled code, the
+    compiler may still decide to keep intermediate values.
     """
     return jax.checkpoint(function, prevent_cse=False)
 
 
 def normed(norm: nnx.LayerNorm, x: Array) -> Array:
-    """`norm(x)`, computed again in the backward pass: float32 copies of `x` are most of what a scan would keep."""
+    """Returns `norm(x)`, which the backward pass recomputes.
+
+    Without recomputation, the norm's float32 copies of `x` would be most of what a scan stores for its backward pass.
+    """
     return recomputed(flattened)(norm, x)
 
 
@@ -45,7 +54,18 @@ def linear(
     bias: bool = True,
     bias_std: float = 0.0,
 ) -> nnx.LinearGeneral:
-    """A dense layer, Xavier-uniform over its flattened inputs and outputs, from the last axes to new ones."""
+    """Returns a dense layer that maps the last axes, of shape `inputs`, to new axes of shape `outputs`.
+
+    The kernel starts Xavier-uniform, with fans that count the flattened inputs and outputs.
+
+    Args:
+        inputs: the size of the last axis, or the sizes of the last axes.
+        outputs: the size or sizes of the axes that replace them.
+        dtype: the dtype of the computation; parameters are float32.
+        rngs: the random streams for the initial parameters.
+        bias: whether the layer has a bias.
+        bias_std: the standard deviation of the bias's initial values; 0 for zeros.
+    """
     axes = 1 if isinstance(inputs, int) else len(inputs)
     return nnx.LinearGeneral(
         inputs,
@@ -61,5 +81,8 @@ def linear(
 
 
 def layer_norm(features: int, dtype: str, rngs: nnx.Rngs, epsilon: float = 1e-6) -> nnx.LayerNorm:
-    """Over the last axis, with its statistics in float32 whatever the dtype of the computation."""
+    """Returns a layer norm over the last axis, of `features` values; `dtype` is that of its output.
+
+    Statistics and parameters are float32 in any case.
+    """
     return nnx.LayerNorm(features, epsilon=epsilon, dtype=jnp.dtype(dtype), param_dtype=jnp.float32, rngs=rngs)

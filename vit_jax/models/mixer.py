@@ -1,4 +1,4 @@
-"""MLP-Mixer (2105.01601): blocks of two MLPs, one over the tokens and one over the channels, and the final norm."""
+"""The body of MLP-Mixer (2105.01601): blocks with one MLP over the tokens and one over the channels, then a norm."""
 
 from typing import Any
 
@@ -8,15 +8,17 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import MixerArchitecture
+from vit_jax.models.dropout import drop_path, dropout
 from vit_jax.models.linear import flattened, layer_norm
-from vit_jax.models.randomness import Keys, drop_path, dropout, fold_in
 from vit_jax.models.stack import run, stacked
+from vit_jax.randomness import Keys, fold_in
 
 
 class MixingMlp(nnx.Module):
-    """Two dense layers with a GELU, in its tanh approximation as published, between them; dropout after both.
+    """Two dense layers with a GELU between them, and dropout after each.
 
-    Kernels start LeCun-normal and biases zero, unlike the Vision Transformer's, and as in the published code.
+    The GELU is the tanh approximation, as in the published code. Kernels start LeCun-normal and biases zero, also as
+    published; the MLP of the Vision Transformer starts differently.
     """
 
     def __init__(self, features: int, mlp_dim: int, *, dropout: float, dtype: str, rngs: nnx.Rngs):
@@ -33,7 +35,7 @@ class MixingMlp(nnx.Module):
 
 
 class MixerBlock(nnx.Module):
-    """Pre-norm token mixing, then channel mixing, each residual and with stochastic depth."""
+    """Token mixing, then channel mixing. Each has a norm before it, a residual connection and stochastic depth."""
 
     def __init__(self, arch: MixerArchitecture, *, rngs: nnx.Rngs):
         self.arch = arch
@@ -46,7 +48,14 @@ class MixerBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"], layer: Array | int, keys: Keys | None
     ) -> Float[Array, "batch tokens width"]:
-        """`layer` counts from 0; it sets the block's rate of stochastic depth and its randomness."""
+        """Returns the tokens after this block.
+
+        Args:
+            x: the tokens.
+            layer: the index of the block, from 0. It sets the rate of stochastic depth, which grows linearly from 0 in
+                the first block to `arch.drop_path` in the last.
+            keys: one PRNG key per image for dropout and stochastic depth; None for neither.
+        """
         keys = fold_in(keys, layer)
         rate = self.arch.drop_path * layer / max(self.arch.depth - 1, 1)
         path_keys = keys if self.arch.drop_path else None
@@ -58,7 +67,7 @@ class MixerBlock(nnx.Module):
 
 
 class MixerBody(nnx.Module):
-    """`depth` blocks as one module whose parameters have a leading axis `depth`, and the final norm."""
+    """The `depth` blocks and the final norm. The blocks are one module; its parameters have a leading axis `depth`."""
 
     def __init__(self, arch: MixerArchitecture, *, rngs: nnx.Rngs):
         self.arch = arch
@@ -68,7 +77,15 @@ class MixerBody(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"], keys: Keys | None = None
     ) -> Float[Array, "batch tokens width"]:
-        """Tokens after the final norm; without keys no dropout. Raises UserError for another number of tokens."""
+        """Returns the tokens after the final norm.
+
+        Args:
+            x: the embedded patches.
+            keys: one PRNG key per image for dropout and stochastic depth; None for neither.
+
+        Raises:
+            UserError: `x` has another number of tokens than an image of `arch.image_size`.
+        """
         tokens = self.arch.grid[0] * self.arch.grid[1]
         if x.shape[1] != tokens:
             raise UserError(

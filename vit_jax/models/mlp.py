@@ -1,18 +1,22 @@
-"""The MLP of a block."""
+"""The MLP of a Transformer block."""
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from vit_jax.models.dropout import dropout
 from vit_jax.models.linear import flattened, linear, recomputed
-from vit_jax.models.randomness import Keys, dropout, fold_in
+from vit_jax.randomness import Keys, fold_in
 
 
 class Mlp(nnx.Module):
-    """Two dense layers with a nonlinearity between them, dropout after both.
+    """Two dense layers with a nonlinearity between them, and dropout after each.
 
-    `kind` is gelu, by its tanh approximation as published; gelu_erf, exact, as timm and transformers have it; swiglu,
-    where the SiLU of a third layer, `gate`, multiplies the first's output (2002.05202).
+    The nonlinearity is one of these, as `kind` says:
+
+    - `gelu`: the tanh approximation of GELU, as in the original code.
+    - `gelu_erf`: the exact GELU, as in timm and transformers.
+    - `swiglu`: the output of the first layer times the SiLU of a third layer, `gate` (2002.05202).
     """
 
     def __init__(

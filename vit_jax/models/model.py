@@ -1,4 +1,4 @@
-"""What all families' models share: images in, features, a head."""
+"""The base class of all models, which turns images into tokens, tokens into features, and features into logits."""
 
 import math
 import textwrap
@@ -11,17 +11,25 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
-from vit_jax.models import randomness, summary
+from vit_jax.models import summary
 from vit_jax.models.architecture import Architecture, Preprocessing
+from vit_jax.randomness import Keys, row_keys
 
 
 class Model(nnx.Module):
-    """Holds parameters alone: randomness comes with the call, and without a key there is none.
+    """The base class of all models.
 
-    A family adds its layers, `encode` and `pooled`.
+    A model holds parameters and no random state. Dropout and stochastic depth are active only if a call passes a key.
+    A subclass adds the layers and `encode`, and may override `pooled`, `encode_for_head` and `logits`.
+
+    Args:
+        arch: the architecture, of the family's subclass of `Architecture`.
+        preprocessing: how images become the model's input. None resizes the whole image to `arch.image_size`, with
+            values in [-1, 1].
+        class_names: the names of the head's outputs, in their order, or () if they have no names.
     """
 
-    head: nnx.Linear  # where the model has classes
+    head: nnx.Linear  # missing if `arch.num_classes` is 0
 
     def __init__(self, arch: Any, preprocessing: Preprocessing | None = None, class_names: tuple[str, ...] = ()):
         self.arch = arch
@@ -29,7 +37,7 @@ class Model(nnx.Module):
         self.class_names = class_names
 
     def __repr__(self) -> str:
-        """Returns a summary that fits a screen: architecture, classes, preprocessing, parameters by group."""
+        """Returns a short summary: the architecture, classes, preprocessing, and number of parameters per group."""
         counts: dict[str, int] = {}
         for path, leaf in nnx.to_flat_state(nnx.state(self)):
             counts[str(path[0])] = counts.get(str(path[0]), 0) + math.prod(leaf.shape)
@@ -39,43 +47,50 @@ class Model(nnx.Module):
         return f"{type(self).__name__}\n" + textwrap.indent(summary.table(lines), "  ")
 
     def __call__(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch classes"]:
-        """Logits in float32; the features where the model has no head.
+        """Returns the logits, float32, or the features if the model has no head.
 
         Args:
-            images: (batch, height, width, 3); integers are pixels, 0 to 255, and floats are in the range of
-                `preprocessing`.
-            key: one PRNG key, or one for each row, for dropout and stochastic depth; None for neither.
+            images: (batch, height, width, 3). Integers are pixels from 0 to 255. Floats must already be normalised, as
+                `preprocessing.normalize` does.
+            key: one PRNG key, or one for each image, for dropout and stochastic depth; None for neither.
 
         Raises:
-            UserError: images of another shape or type; values that can't be pixels or are far outside of the range,
-                where they are at hand (not under `jax.jit`).
+            UserError: `images` has another shape or type, or `key` is not a key. Outside of `jax.jit` also: integers
+                are not pixels, or floats are far outside of the normalised range.
         """
         return self.logits(self.encode_for_head(images, key=key))
 
     def features(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch features"]:
-        """What the head sees, float32: (batch, width), or (batch, pre_logits) with that layer."""
+        """Returns the input of the head for each image, float32.
+
+        It has as many features as a token; twice as many with `pool=tok+gap`; or `arch.pre_logits` if the model has
+        that layer. Arguments and errors are those of `__call__`.
+        """
         return self.pooled(self.encode_for_head(images, key=key))
 
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
-        """Tokens after the final norm, special ones first."""
+        """Returns the tokens after the final norm: special tokens first, then patches in raster order."""
         raise NotImplementedError
 
     def encode_for_head(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
-        """Of what `encode` returns at least the tokens, the first ones, that the head reads."""
+        """Returns the tokens that the head reads, or more: all tokens of `encode`, or the first few of them.
+
+        A subclass may override this method to skip the computation of tokens that the head does not read.
+        """
         return self.encode(images, key=key)
 
     def pooled(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch features"]:
-        """The features that the head sees, float32, from what `encode` returns."""
+        """Returns the head's input, float32, from the tokens that `encode` returns. The default is their mean."""
         return tokens.astype(jnp.float32).mean(axis=1)
 
     def logits(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch classes"]:
-        """The head's output from what `encode` returns, float32; the features where there is no head."""
+        """Returns the logits, float32, from the tokens of `encode`, or the features if the model has no head."""
         features = self.pooled(tokens)
         return self.head(features) if self.arch.num_classes else features
 
 
 def head(arch: Architecture, features: int, rngs: nnx.Rngs) -> nnx.Linear:
-    """A dense layer that starts from zero, its bias from `head_bias`."""
+    """Returns a dense layer from `features` to `arch.num_classes`, with zero weights and the bias `arch.head_bias`."""
     return nnx.Linear(
         features,
         arch.num_classes,
@@ -85,15 +100,16 @@ def head(arch: Architecture, features: int, rngs: nnx.Rngs) -> nnx.Linear:
     )
 
 
-def row_keys(key: Any, batch: int) -> randomness.Keys | None:
-    """Returns a key a row, of one key or of as many; None of None.
+def keys_of_rows(key: Any, batch: int) -> Keys | None:
+    """Returns one PRNG key for each image of a batch, or None if `key` is None.
 
     Args:
-        key: of `jax.random.key`, or of `jax.random.PRNGKey`, which gives the same numbers.
-        batch: how many rows there are.
+        key: one key, which is folded with the index of each image, or an array of `batch` keys, which is returned. Keys
+            of `jax.random.key` and of `jax.random.PRNGKey` give the same numbers.
+        batch: the number of images.
 
     Raises:
-        UserError: `key` is no key, or the keys are not as many as the rows.
+        UserError: `key` is not a PRNG key, or an array of another number of keys.
     """
     if key is None:
         return None
@@ -103,7 +119,7 @@ def row_keys(key: Any, batch: int) -> randomness.Keys | None:
     elif kind is None or not jnp.issubdtype(kind, jax.dtypes.prng_key):
         raise UserError(f"key is {key!r}; give a key such as jax.random.key(0), or leave it out for no dropout")
     if key.ndim == 0:
-        return randomness.row_keys(key, batch)
+        return row_keys(key, batch)
     if key.shape != (batch,):
         raise UserError(f"there are keys of shape {key.shape} for {batch} images; give one key, or one for each image")
     return key

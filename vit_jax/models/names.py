@@ -1,7 +1,12 @@
-"""The published names of parameters: the original's where it has one, else big_vision's, else `vit_jax/…`.
+"""Translates the paths of parameters inside a model to their published names.
 
-Inside, equal modules are one stacked module (`encoder/blocks/mlp/dense1/kernel`, leading axis depth). What users see,
-patterns in configs and files alike, are the names per layer (`Transformer/encoderblock_3/MlpBlock_3/Dense_0/kernel`).
+A model stacks equal modules into one, so it has one parameter for all layers at a *path* such as
+`encoder/blocks/mlp/dense1/kernel`, with a leading axis `depth`. Users see one *published name* for each layer, such as
+`Transformer/encoderblock_3/MlpBlock_3/Dense_0/kernel`, both in files and in the patterns of configs.
+
+The published name of a parameter is the one of the original code (google-research/vision_transformer). A parameter that
+the original lacks has big_vision's name. One that both lack has its path after `vit_jax/`, with `encoderblock_3`
+instead of `encoder/blocks` for layer 3.
 """
 
 import re
@@ -15,7 +20,7 @@ from vit_jax.models.functional import Params
 _BLOCK = "Transformer/encoderblock_{layer}"
 _PUBLISHED = tuple(
     (re.compile(pattern), name)
-    for pattern, name in {  # the first that fits the beginning of the path
+    for pattern, name in {  # the first pattern that matches the start of a path counts
         r"positions/table": "Transformer/posembed_input/pos_embedding",
         r"encoder/blocks/norm1/": f"{_BLOCK}/LayerNorm_0/",
         r"encoder/blocks/attention/query_norm/": f"{_BLOCK}/MultiHeadDotProductAttention_1/query_ln/",
@@ -35,7 +40,7 @@ _PUBLISHED = tuple(
         r"embedding/": "embedding/",
         r"pre_logits/": "pre_logits/",
         r"head/": "head/",
-        # The ResNet of a hybrid; `unit` counts the stacked ones from 2.
+        # The ResNet of a hybrid. `unit` starts at 2, because the first unit of a stage is not in the stack.
         r"stem/(conv_root|gn_root)/": r"\1/",
         r"stem/(block\d+)/unit1/": r"\1/unit1/",
         r"stem/(block\d+)/units/": r"\1/unit{unit}/",
@@ -56,12 +61,15 @@ _PUBLISHED = tuple(
 
 
 def is_stacked(path: str) -> bool:
-    """Whether the parameter at an inner path has a leading axis of layers or units."""
+    """Returns whether the parameter at a path inside the model has a leading axis of layers or ResNet units."""
     return "/blocks/" in path or "/units/" in path
 
 
 def layer_names(path: str, depth: int) -> list[str]:
-    """The published names of the parameter at an inner path: one, or one for each layer where it is stacked."""
+    """Returns the published names of the parameter at a path inside the model.
+
+    There is one name, or `depth` names if the parameter is stacked: one for each layer or ResNet unit, in order.
+    """
     name = _template(path)
     return [name.format(layer=i, unit=i + 2) for i in range(depth)] if is_stacked(path) else [name]
 
@@ -70,11 +78,11 @@ def _template(path: str) -> str:
     for pattern, name in _PUBLISHED:
         if found := pattern.match(path):
             return found.expand(name) + path[found.end() :]
-    return f"vit_jax/{path}"
+    return "vit_jax/" + path.replace("/blocks/", "/block_{layer}/").replace("/units/", "/unit_{unit}/")
 
 
 def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
-    """`{"encoder/norm/scale": …}`: the leaves by their inner paths."""
+    """Returns the leaves of a nested dict by their paths, such as `{"encoder/norm/scale": …}`."""
     flat: dict[str, Any] = {}
     for key, value in params.items():
         flat.update(flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value})
@@ -82,6 +90,7 @@ def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> Params:
+    """Returns a nested dict from its leaves by path. This is the inverse of `flatten`."""
     params: Params = {}
     for path, value in flat.items():
         *parents, name = path.split("/")
@@ -93,14 +102,17 @@ def unflatten(flat: dict[str, Any]) -> Params:
 
 
 class Place(NamedTuple):
-    """Where a published parameter is inside."""
+    """Where in a model's parameters the parameter with a published name is."""
 
     path: str
-    layer: int | None  # of a stacked one
+    layer: int | None  # the index along the leading axis of a stacked parameter; None for others
 
 
 def places(params: Params) -> dict[str, Place]:
-    """The place of every parameter, of arrays or shapes, by published name, one per layer."""
+    """Returns where each parameter is, by its published name. A stacked parameter has one entry for each layer.
+
+    The leaves of `params` may be arrays or `jax.ShapeDtypeStruct`s.
+    """
     found: dict[str, Place] = {}
     for path, value in flatten(params).items():
         stacked = is_stacked(path)
@@ -110,7 +122,10 @@ def places(params: Params) -> dict[str, Place]:
 
 
 class Published(Mapping[str, np.ndarray]):
-    """Parameters by published name, one per layer, each taken to the host when it is asked for."""
+    """The parameters of a model as NumPy arrays by published name, one for each layer of a stack.
+
+    A parameter is copied to the host's memory only when it is looked up.
+    """
 
     def __init__(self, params: Params):
         self._flat, self._places = flatten(params), places(params)

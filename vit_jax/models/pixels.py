@@ -1,4 +1,4 @@
-"""What a model is given as images: checked, and brought into the model's range."""
+"""Checks the images that a model is given, and normalises their pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,20 +10,48 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
 
-# Floats may leave the model's range by so many times its width, which no normalised or augmented image does and most
-# images of 0 to 255 do.
+# Floats may exceed the normalised range by _TOLERANCE times its width, or by _LEAST_TOLERANCE if that is more. No
+# normalised or augmented image exceeds it by that much, but most images with values from 0 to 255 do.
 _TOLERANCE = 4.0
 _LEAST_TOLERANCE = 8.0
 
 
 def normalized(images: Any, mean: Sequence[float], std: Sequence[float]) -> Float[Array, "batch height width_px 3"]:
-    """Pixels (integers of any type, 0 to 255) as float32 in the model's range; floats are in that range already.
+    """Returns images as float32, with integers normalised as (x / 255 - mean) / std for each channel.
 
-    Shapes and types are checked under `jax.jit` too; values only where they are at hand.
+    Floats are only converted to float32, because they must be normalised already. Shape and type are checked always,
+    also while `jax.jit` traces. Values are checked if this process can read them (see `_at_hand`).
+
+    Args:
+        images: (batch, height, width, 3), an array or nested lists; integers of any type from 0 to 255, or floats.
+        mean: the mean of each channel, for pixels from 0 to 1.
+        std: the standard deviation of each channel, for pixels from 0 to 1.
 
     Raises:
-        UserError: `images` is no batch of RGB images, integers are not pixels, or floats are far outside of the range.
+        UserError: `images` is not a batch of RGB images, integers are not from 0 to 255, or floats are far outside of
+            the normalised range.
     """
+    images, integers = _checked(images, mean, std)
+    return from_pixels(images, mean, std) if integers else images
+
+
+def to_pixels(images: Any, mean: Sequence[float], std: Sequence[float]) -> Float[Array, "batch height width_px 3"]:
+    """Returns what `normalized` takes as float32 pixels, 0 to 255. Raises UserError as that does."""
+    images, integers = _checked(images, mean, std)
+    return images if integers else (images * jnp.array(std, jnp.float32) + jnp.array(mean, jnp.float32)) * 255
+
+
+def from_pixels(
+    pixels: Float[Array, "batch height width_px 3"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Array, "batch height width_px 3"]:
+    """Returns float32 pixels, 0 to 255, in the model's range."""
+    scale = [1 / (255 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    return pixels * jnp.array(scale) + jnp.array(offset)
+
+
+def _checked(images: Any, mean: Sequence[float], std: Sequence[float]) -> tuple[Array, bool]:
+    """Returns the images as float32, and whether they are pixels. Raises UserError as `normalized`."""
     if not hasattr(images, "dtype"):
         images = np.asarray(images)
     _check_shape(images.shape)
@@ -36,16 +64,14 @@ def normalized(images: Any, mean: Sequence[float], std: Sequence[float]) -> Floa
             _check_pixels(least, greatest)
         else:
             _check_range(least, greatest, mean, std)
-    images = jnp.asarray(images)
-    if integers:
-        scale = [1 / (255 * s) for s in std]
-        offset = [-m / s for m, s in zip(mean, std, strict=True)]
-        return images.astype(jnp.float32) * jnp.array(scale) + jnp.array(offset)
-    return images.astype(jnp.float32)
+    return jnp.asarray(images).astype(jnp.float32), bool(integers)
 
 
 def _at_hand(images: Any) -> bool:
-    """Whether this process can read the values now: not while a function is traced, nor of other processes' rows."""
+    """Returns whether this process can read the values of `images` now.
+
+    It can't while `jax.jit` traces a function, or if some rows are on the devices of other processes.
+    """
     if isinstance(images, jax.core.Tracer):
         return False
     return images.is_fully_addressable if isinstance(images, jax.Array) else True

@@ -1,6 +1,7 @@
-"""Position embeddings: what is added to tokens, what is added to attention, and what turns queries and keys.
+"""Position embeddings of three kinds: tables added to tokens, terms added to attention scores, and rotary positions.
 
-Grids are of patches along (height, width). Positions follow the images: another grid gets a resampled table.
+A grid is the number of patches along (height, width). For images with another grid than the architecture's, learned
+tables are resampled.
 """
 
 import functools
@@ -19,7 +20,7 @@ Grid = tuple[int, int]
 
 
 class Learned(nnx.Module):
-    """A learned vector for every patch in raster order, after one for the class token: the original's 1-D table."""
+    """The 1-D table of the original: a learned vector for the class token, if there is one, and for each patch."""
 
     def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.arch = arch
@@ -32,7 +33,10 @@ class Learned(nnx.Module):
 
 
 class Learned2d(nnx.Module):
-    """Two learned tables of half the width, one for the row and one for the column (2010.11929, D.4)."""
+    """A learned table for rows and one for columns, each with half the model's width (2010.11929, D.4).
+
+    The embedding of a patch is the concatenation of those of its row and its column.
+    """
 
     def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.arch = arch
@@ -55,7 +59,7 @@ class Learned2d(nnx.Module):
 
 
 class SinCos(nnx.Module):
-    """The fixed table; special tokens' entries are zero."""
+    """The fixed table of `sincos_2d`, with zeros for special tokens."""
 
     def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.arch = arch
@@ -66,7 +70,7 @@ class SinCos(nnx.Module):
 
 
 def _with_registers(table: Float[Array, "1 positions width"], arch: VitArchitecture) -> Float[Array, "1 tokens width"]:
-    """Zeros for the registers, which stand between the class token and the patches and have no positions."""
+    """Returns the table with zeros for the registers inserted between the class token and the patches."""
     if not arch.registers:
         return table
     cls, patches = table[:, : arch.specials - arch.registers], table[:, arch.specials - arch.registers :]
@@ -77,10 +81,11 @@ TABLES = {"learned": Learned, "learned2d": Learned2d, "sincos2d": SinCos}
 
 
 class Relative(nnx.Module):
-    """A learned key for every offset between two patches, which queries attend to beside the content.
+    """Relative position embeddings: a learned key for each head and each offset between two patches (2010.11929, D.4).
 
-    2010.11929, D.4. The offsets are along both sides of the grid, and have one key a head; those in raster order of the
-    paper tie some of these. Three more stand for pairs with special tokens: from one to a patch, back, and among them.
+    The product of a query with the key of an offset is added to the attention score. An offset is a pair, along height
+    and width; the paper instead uses differences of raster indices, so that different pairs share a key. Three more
+    keys are for pairs with special tokens: from a special token to a patch, from a patch to one, and between two.
     """
 
     def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
@@ -92,7 +97,7 @@ class Relative(nnx.Module):
             self.special = nnx.Param(arch.posemb_std * jax.random.normal(rngs.params(), (1, 3, *heads)))
 
     def __call__(self, queries: Float[Array, "batch tokens heads head_dim"], grid: Grid) -> Array:
-        """What is added to the attention's scores, (batch, heads, tokens, tokens), float32."""
+        """Returns the terms to add to the attention scores, (batch, heads, tokens, tokens), float32."""
         heads, head_dim = queries.shape[2:]
         table = self.offsets[...].reshape(1, -1, heads * head_dim)
         table = jnp.asarray(resample(table, offsets(self.arch.grid), offsets(grid), self.arch.posemb_resample))
@@ -105,13 +110,16 @@ class Relative(nnx.Module):
 
 
 def offsets(grid: Grid) -> Grid:
-    """How many offsets there are between two patches, along (height, width)."""
+    """Returns the number of different offsets between two patches along (height, width)."""
     return 2 * grid[0] - 1, 2 * grid[1] - 1
 
 
 @functools.lru_cache(maxsize=32)
 def _offset_index(grid: Grid, specials: int) -> np.ndarray:
-    """For each pair of query and key the index of its offset; those of pairs with special tokens come last."""
+    """Returns the index of the offset for each pair of a query and a key, (tokens, tokens).
+
+    The last three indices are for pairs with special tokens.
+    """
     (rows, columns), spans = np.mgrid[: grid[0], : grid[1]].reshape(2, -1), offsets(grid)
     dy, dx = (p[None, :] - p[:, None] + n - 1 for p, n in ((rows, grid[0]), (columns, grid[1])))
     index = np.full((specials + rows.size,) * 2, spans[0] * spans[1] + 2, np.int32)
@@ -124,9 +132,9 @@ def _offset_index(grid: Grid, specials: int) -> np.ndarray:
 def rotate(
     x: Float[Array, "batch tokens heads head_dim"], grid: Grid, specials: int, base: float
 ) -> Float[Array, "batch tokens heads head_dim"]:
-    """Rotary positions in two dimensions (2104.09864, 2403.13298), for queries and keys; special tokens stay.
+    """Returns queries or keys with 2-D rotary positions (2104.09864, 2403.13298). Special tokens are not changed.
 
-    Half of head_dim turns with the row and half with the column, by angles position · base^(-2i / half).
+    Half of head_dim is rotated by the row and half by the column, by the angles position · base^(-2i / half).
     """
     rows, columns = np.mgrid[: grid[0], : grid[1]].reshape(2, -1)
     quarter = x.shape[-1] // 4
@@ -140,9 +148,9 @@ def rotate(
 
 @functools.lru_cache(maxsize=32)
 def sincos_2d(grid: Grid, width: int, temperature: float = 10_000.0) -> np.ndarray:
-    """A fixed table (1, rows · columns, width) float32, as in MoCo v3 and 2205.01580.
+    """Returns a fixed table (1, rows · columns, width), float32, as in MoCo v3 and 2205.01580.
 
-    A quarter of the width each for sin and cos of the column, then sin and cos of the row.
+    The width has four equal parts: sin and cos of the column, then sin and cos of the row.
     """
     rows, columns = np.mgrid[: grid[0], : grid[1]]
     frequencies = temperature ** -(np.arange(width // 4) / (width // 4 - 1))
@@ -154,10 +162,10 @@ def sincos_2d(grid: Grid, width: int, temperature: float = 10_000.0) -> np.ndarr
 def resample(
     table: Float[Array | np.ndarray, "1 tokens width"], old: Sequence[int], new: Sequence[int], method: str = "bilinear"
 ) -> Float[Array | np.ndarray, "1 tokens_new width"]:
-    """A table of positions, with its special tokens first, from grid `old` to grid `new`; what precedes the grid stays.
+    """Returns a table of position embeddings resampled from the grid `old` to the grid `new`.
 
-    `method` is one of `interpolate.METHODS`. Two small products, so that it is as cheap and exact on devices as on the
-    host.
+    Entries before those of the patches belong to special tokens and are not changed. `method` is one of
+    `interpolate.METHODS`. The result is a NumPy array if `table` is one, else a JAX array.
     """
     if tuple(old) == tuple(new):
         return table

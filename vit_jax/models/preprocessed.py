@@ -1,4 +1,7 @@
-"""A model's preprocessing as the config's section, which is how `vit_jax.data`, that knows no models, is told of it."""
+"""Copies a model's preprocessing into the config.
+
+`vit_jax.data` reads images as the section `preprocessing` of the config says, and does not depend on the models.
+"""
 
 import dataclasses
 from typing import Any
@@ -8,10 +11,12 @@ from vit_jax.models.model import Model
 
 
 def preprocessed(config: Any, model: Model) -> config_lib.Config:
-    """Returns the config with the model's preprocessing in its section; the size is that of `config.model`.
+    """Returns a copy of the config whose section `preprocessing` has the values of `model.preprocessing`.
+
+    The section has no image size; that stays in `config.model.image_size`.
 
     Raises:
-        UserError: what is wrong with the config.
+        UserError: the config has an unknown key or a wrong value.
     """
     config = config_lib.typed(config)
     settings = {**dataclasses.asdict(model.preprocessing), "shorter_side": model.preprocessing.shorter_side or 0}

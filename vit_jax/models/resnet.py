@@ -1,8 +1,8 @@
-"""ResNets with group norm and standardised weights: the stem of the hybrids, and BiT.
+"""ResNets with group norm and weight standardisation: the stem of the hybrids, and the body of BiT.
 
-The two differ in every part: the hybrids' stem (2010.11929, section 3.1) normalises after its convolutions, as
-ResNet v1 does, BiT (1912.11370) before them, as v2 does; and neither convolutions nor norms are the same to the last
-digit, which published weights ask for. What they share is the walk through stages of bottleneck units.
+Both are stages of bottleneck units, but the units differ. The stem of a hybrid (2010.11929, section 3.1) has its norms
+after the convolutions, as ResNet v1 does; BiT (1912.11370) has them before, as ResNet v2 does. Padding and epsilons
+differ too, and published weights need exactly their own.
 """
 
 import functools
@@ -16,20 +16,26 @@ from jaxtyping import Array, Float
 from vit_jax.errors import UserError
 from vit_jax.models.stack import REMAT, run, stacked
 
-GROUPS = 32  # of every group norm
-EXPANSION = 4  # a unit's output channels over those of its 3x3 convolution
+GROUPS = 32  # the number of groups of every group norm
+EXPANSION = 4  # the ratio of a unit's output channels to the channels of its 3x3 convolution
 
 
 def stem_features(stages: tuple[int, ...], width: int) -> int:
-    """Channels that a network with so many units in each stage returns; without stages those of the root, `width`."""
+    """Returns the number of output channels of a ResNet: those of its last stage, or `width` if it has no stages.
+
+    Args:
+        stages: the number of units of each stage.
+        width: the number of channels after the first convolution.
+    """
     return EXPANSION * width * 2 ** (len(stages) - 1) if stages else width
 
 
 class Conv(nnx.Module):
-    """A convolution without bias whose kernel (height, width, inputs, outputs) is standardised first (1903.10520).
+    """A convolution without bias that standardises its kernel in each call (1903.10520).
 
-    Over all that goes into an output the weights have mean 0, and are divided by
-    sqrt(variance + `variance_epsilon`) + `std_epsilon`, in float32. The convolution itself is in `dtype`.
+    For each output channel, the weights have their mean subtracted and are divided by
+    sqrt(variance + `variance_epsilon`) + `std_epsilon`, in float32. The convolution itself is in `dtype`. The kernel is
+    (`size`, `size`, `inputs`, `outputs`).
     """
 
     def __init__(
@@ -46,13 +52,13 @@ class Conv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.stride, self.dtype = stride, dtype
-        # SAME pads to the image's size: at stride 2 less at the top and left than at the bottom and right.
+        # The two paddings differ at stride 2: SAME may pad less at the top and left than at the bottom and right.
         self.padding = "SAME" if same_padding else ((size // 2, size // 2),) * 2
         self.variance_epsilon, self.std_epsilon = variance_epsilon, std_epsilon
         self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (size, size, inputs, outputs)))
 
     def standardized(self) -> Float[Array, "height width inputs outputs"]:
-        """The kernel that the images see, float32."""
+        """Returns the standardised kernel, float32, with which images are convolved."""
         kernel = self.kernel[...].astype(jnp.float32)
         centred = kernel - kernel.mean((0, 1, 2))
         return centred / (jnp.sqrt((centred**2).mean((0, 1, 2)) + self.variance_epsilon) + self.std_epsilon)
@@ -64,9 +70,10 @@ class Conv(nnx.Module):
 
 
 class GroupNorm(nnx.Module):
-    """Over 32 groups of channels (1803.08494), with its statistics in float32 whatever the dtype of the computation.
+    """Group norm over 32 groups of channels (1803.08494). Statistics are float32; `dtype` is that of the output.
 
-    Channels stay the last axis throughout, as TPUs want it: each one's mean comes first, and of these the group's.
+    The statistics are computed first for each channel and then averaged over each group. The large array thus keeps its
+    channels as the last axis, which is fast on a TPU.
     """
 
     def __init__(self, channels: int, dtype: str, rngs: nnx.Rngs, *, epsilon: float, zero_scale: bool = False):
@@ -76,14 +83,14 @@ class GroupNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch rows columns channels"]) -> Float[Array, "batch rows columns channels"]:
         x = x.astype(jnp.float32)
-        # Not E[x²] - E[x]², which loses digits where a group's mean is far from zero.
+        # E[x²] - E[x]² would be cheaper, but loses digits if the mean of a group is far from zero.
         centred = x - self._of_groups(x.mean((1, 2), keepdims=True))
         variance = self._of_groups((centred**2).mean((1, 2), keepdims=True))
         scale = self.scale[...] / jnp.sqrt(variance + self.epsilon)
         return (centred * scale + self.bias[...]).astype(self.dtype)
 
     def _of_groups(self, values: Float[Array, "batch 1 1 channels"]) -> Float[Array, "batch 1 1 channels"]:
-        """The mean of each group, for each of its channels."""
+        """Returns, for each channel, the mean of `values` over the channels of its group."""
         groups = values.reshape(-1, GROUPS, values.shape[-1] // GROUPS).mean(-1, keepdims=True)
         return jnp.broadcast_to(groups, (*groups.shape[:2], values.shape[-1] // GROUPS)).reshape(values.shape)
 
@@ -95,9 +102,10 @@ _bit_norm = functools.partial(GroupNorm, epsilon=1e-5)
 
 
 class HybridUnit(nnx.Module):
-    """A bottleneck with its norms after the convolutions (1512.03385), the stride in the 3x3.
+    """A bottleneck unit with its norms after the convolutions (1512.03385); the 3x3 convolution has the stride.
 
-    Starts as the identity, or as its projection: the scale of the last norm is zero, as published.
+    The scale of the last norm starts at zero, as published. Before training, a unit thus returns the ReLU of its
+    shortcut.
     """
 
     def __init__(self, inputs: int, width: int, stride: int, *, dtype: str, rngs: nnx.Rngs):
@@ -121,7 +129,7 @@ class HybridUnit(nnx.Module):
 
 
 class BitUnit(nnx.Module):
-    """A bottleneck with its norms before the convolutions (1603.05027), the stride in the 3x3."""
+    """A bottleneck unit with its norms before the convolutions (1603.05027); the 3x3 convolution has the stride."""
 
     def __init__(self, inputs: int, width: int, stride: int, *, dtype: str, rngs: nnx.Rngs):
         outputs = EXPANSION * width
@@ -144,7 +152,11 @@ class BitUnit(nnx.Module):
 
 
 class Stage(nnx.Module):
-    """Units at one resolution: the first, which changes it and the channels, and the others, all equal, as a stack."""
+    """The units of one resolution.
+
+    The first unit (`unit1`) changes the resolution and the number of channels. The others are equal and form one stack
+    (`units`).
+    """
 
     def __init__(
         self,
@@ -174,7 +186,13 @@ class Stage(nnx.Module):
 
 
 def _blocks(unit: Callable[..., nnx.Module], stages: tuple[int, ...], width: int, **options) -> dict[str, Stage]:
-    """The stages by name, each with half the resolution and twice the channels of the one before."""
+    """Returns the stages of a ResNet by name (`block1`, `block2`, …).
+
+    Each stage has half the resolution and twice the channels of the stage before it. `options` are those of `Stage`.
+
+    Raises:
+        UserError: `width` is not a multiple of 32.
+    """
     if width % GROUPS:
         raise UserError(
             f"a ResNet of width {width} can't be normalised in {GROUPS} equal groups; take a multiple of {GROUPS}"
@@ -190,14 +208,17 @@ class HybridStem(nnx.Module):
     """The ResNet in front of a hybrid's Transformer (2010.11929, section 3.1 and appendix B).
 
     Args:
-        stages: the number of units of each stage; () leaves the root alone, as in R+Ti/16.
-        width: channels of the root and of the first stage's 3x3 convolutions, 64 in all published models.
-        dtype: of the computation; parameters and statistics are float32.
-        scan: whether equal units are scanned or unrolled.
-        remat: what the backward pass keeps of a unit, a key of `stack.REMAT`.
+        stages: the number of units of each stage. With () there is only the first convolution and the pooling, as in
+            R+Ti/16.
+        width: the number of channels of the first convolution and of the 3x3 convolutions of the first stage; 64 in all
+            published models.
+        dtype: the dtype of the computation; parameters and statistics are float32.
+        scan: whether the equal units of a stage run in a scan. If False, they are unrolled.
+        remat: what is stored of a unit for the backward pass, a key of `stack.REMAT`.
+        rngs: the random streams for the initial parameters.
 
     Raises:
-        UserError: a width that is no multiple of 32.
+        UserError: `width` is not a multiple of 32.
     """
 
     def __init__(self, stages: tuple[int, ...], width: int, *, dtype: str, scan: bool, remat: str, rngs: nnx.Rngs):
@@ -217,9 +238,9 @@ class HybridStem(nnx.Module):
 
 
 class BitBody(nnx.Module):
-    """Big Transfer's ResNet-v2 (1912.11370, section 3.3) up to its last norm and relu; the head wants their mean.
+    """The ResNet-v2 of Big Transfer (1912.11370, section 3.3) up to its last norm and ReLU, before the pooling.
 
-    Arguments and errors are those of `HybridStem`; `width` is 64 times the widening factor of the published ones.
+    Arguments and errors are those of `HybridStem`. In published models, `width` is 64 times the widening factor.
     """
 
     def __init__(self, stages: tuple[int, ...], width: int, *, dtype: str, scan: bool, remat: str, rngs: nnx.Rngs):

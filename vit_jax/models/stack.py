@@ -1,4 +1,8 @@
-"""Stacks: equal modules as one whose parameters have a leading axis, scanned or unrolled, with a named remat policy."""
+"""Runs stacks of equal modules.
+
+A stack is one module whose parameters have a leading axis, with one entry for each of the equal modules. It is run by
+`jax.lax.scan` or unrolled, with a named policy of rematerialisation (recomputing values in the backward pass).
+"""
 
 import functools
 from collections.abc import Callable
@@ -15,8 +19,9 @@ M = TypeVar("M", bound=nnx.Module)
 
 _POLICIES = jax.checkpoint_policies
 
-# What the backward pass keeps of a module: everything, the results of matrix products, these in the host's memory, or
-# only its input. Convolutions are no matrix products, so that dots and offload are full for a ResNet.
+# What is stored of a module for the backward pass: everything (none), the results of matrix products (dots), the same
+# in the host's memory (offload), or only the module's input (full). A convolution is not a matrix product here, so for
+# a ResNet dots and offload do the same as full.
 REMAT: dict[str, Callable[..., Any]] = {
     "none": lambda function: function,
     "dots": functools.partial(jax.checkpoint, policy=_POLICIES.dots_with_no_batch_dims_saveable),
@@ -28,7 +33,7 @@ REMAT: dict[str, Callable[..., Any]] = {
 
 
 def stacked(make: Callable[[nnx.Rngs], M], depth: int, rngs: nnx.Rngs) -> M:
-    """`depth` modules, each drawn with a key of its own, as one with a leading axis `depth` on every parameter."""
+    """Returns a stack of `depth` modules: `make(rngs)` for each, with random streams of its own."""
     return jax.vmap(lambda key: make(nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
 
 
@@ -42,9 +47,20 @@ def run(
     remat: str,
     last: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
 ) -> tuple[Any, Any]:
-    """`x, output = function(module, index, x)` for every module of the stack in turn; the outputs stacked, or None.
+    """Calls `x, output = function(module, index, x)` for every module of a stack in turn.
 
-    Unrolled, `last` takes the place of `function` for the last module; `x` may have another shape after it.
+    Args:
+        function: takes a module, its index from 0 and `x`, and returns a new `x` and an output, which may be None.
+        stack: the stack, as `stacked` returns it.
+        x: the input of the first module.
+        depth: the number of modules.
+        scan: whether to use `jax.lax.scan`. If False, the loop is unrolled.
+        remat: what is stored for the backward pass, a key of `REMAT`.
+        last: replaces `function` for the last module if the loop is unrolled, and may change the shape of `x`. With
+            `scan` it is ignored.
+
+    Returns:
+        The last `x`, and the outputs stacked along a new leading axis, or None if they are None.
     """
     function, last = REMAT[remat](function), REMAT[remat](last or function)
     x = sharding.constrain(x)
@@ -68,10 +84,11 @@ def run(
 
 @jax.custom_vjp
 def layers(stacked: Array) -> tuple[Array, ...]:
-    """The slices along the leading axis, each read from memory where it is used, and their gradients stacked at once.
+    """Returns the slices of an array along its leading axis, such that a TPU computes them efficiently.
 
-    Left alone, the TPU compiler casts a stack whole before it is sliced, and adds up as many padded stacks as there are
-    slices for its gradient.
+    Plain indexing would be slow in two ways. The TPU compiler would convert the whole stack to another dtype before it
+    slices it; a barrier makes it read each slice where it is used. And autodiff would pad the gradient of each slice to
+    the size of the stack and add all of these; here the gradients are stacked once.
     """
     return tuple(jax.lax.optimization_barrier(stacked[index]) for index in range(len(stacked)))
 

@@ -1,11 +1,12 @@
-"""What a model is in a few lines, for `repr(model)` and `python -m vit_jax.convert --info`."""
+"""Describes a model in a few lines, for `repr(model)` and `python -m vit_jax.convert --info`."""
 
 import dataclasses
 
 from vit_jax.models import variants
 from vit_jax.models.architecture import Architecture, Preprocessing
 
-# What other lines tell, or what does not belong to the weights; and what follows from the rest in most models.
+# The line of differing fields omits _TOLD, which other lines show or which do not affect the weights. It also omits the
+# fields with the values in _USUAL, which most models have.
 _TOLD = ("image_size", "num_classes", "scan", "remat", "dtype")
 _USUAL = (("class_token", True), ("posemb_at", "stem"))
 
@@ -13,8 +14,16 @@ Rows = list[tuple[str, str]]
 
 
 def rows(arch: Architecture, preprocessing: Preprocessing | None, class_names: tuple[str, ...]) -> Rows:
-    """Returns pairs of a word and a text: the architecture, by its published name where one fits, with the fields in
-    which it differs from that; the classes; the preprocessing. `preprocessing` is None where a file does not say it.
+    """Returns the lines of a summary, each as a pair of a label and a text.
+
+    The lines show the architecture, the classes and the preprocessing. An architecture with the sizes of a published
+    model is shown by the name of that model and the fields that differ from it. Any other architecture is shown by its
+    family and the fields that differ from their defaults.
+
+    Args:
+        arch: the architecture.
+        preprocessing: the preprocessing; None if a file does not say it.
+        class_names: the names of the classes; () if they have none.
     """
     name = variants.name_of(arch)
     if name:
@@ -32,7 +41,7 @@ def rows(arch: Architecture, preprocessing: Preprocessing | None, class_names: t
 
 
 def table(lines: Rows) -> str:
-    """Returns the pairs one a line, the texts below each other."""
+    """Returns the lines as text, one pair per line, with the texts aligned in a column."""
     width = max(len(word) for word, _ in lines)
     return "\n".join(f"{word:<{width}}  {text}" for word, text in lines)
 

@@ -1,9 +1,11 @@
-"""The published models by name: one table for the sizes of Transformers, one for Mixers, one for ResNets.
+"""The published models by name, from one table of sizes for Transformers, one for Mixers and one for ResNets.
 
-B/16        SIZE/PATCH
-R50+B/16    a hybrid: a ResNet before the Transformer; PATCH is the pixels from one token to the next
-Mixer-B/16
-BiT-R50x1   BiT-R<layers>x<width factor>
+A name has one of these forms:
+
+B/16        a Vision Transformer, SIZE/PATCH
+R50+B/16    a hybrid, a ResNet before the Transformer; PATCH is the number of pixels from one token to the next
+Mixer-B/16  an MLP-Mixer, Mixer-SIZE/PATCH
+BiT-R50x1   a ResNet of Big Transfer, BiT-R<layers>x<width factor>
 """
 
 import difflib
@@ -58,15 +60,15 @@ MIXERS = {  # 2105.01601, Table 1
     "L": MixerSize(1024, 24, 512, 4096),
 }
 
-RESNETS = {  # units of each stage (1512.03385; R200 1603.05027)
+RESNETS = {  # the number of units of each stage (1512.03385; R200: 1603.05027)
     "R50": (3, 4, 6, 3),
     "R101": (3, 4, 23, 3),
     "R152": (3, 8, 36, 3),
     "R200": (3, 24, 36, 3),
 }
 
-HYBRIDS = {  # stages of the ResNet before the patches (2010.11929, B.1; 2106.10270)
-    "R+Ti/16": (),  # the published name; its patches of 8 on the stem of stride 4 make the real grid /32
+HYBRIDS = {  # the number of units of each stage of the ResNet before the patches (2010.11929, B.1; 2106.10270)
+    "R+Ti/16": (),  # the published name; but tokens are 32 pixels apart, with patches of 8 after a stem of stride 4
     "R26+S/32": (2, 2, 2, 2),
     "R26+B/32": (2, 2, 2, 2),
     "R50+B/16": (3, 4, 9),
@@ -78,17 +80,21 @@ BIT = ("R50x1", "R50x2", "R50x3", "R101x1", "R101x3", "R152x1", "R152x2", "R152x
 
 
 def named(name: str, **keywords: Any) -> Architecture:
-    """The architecture of a name such as `B/16`; a keyword that is not None replaces the variant's value.
+    """Returns the architecture of a variant, such as `B/16`.
+
+    Args:
+        name: the name of the variant.
+        keywords: fields of the architecture that replace those of the variant. A value of None is ignored.
 
     Raises:
-        UserError: an unknown name or keyword, or sizes that do not fit together.
+        UserError: the name or a keyword is unknown, or sizes do not fit together.
     """
     family, fields = _parse(name)
     return family.of(**{**fields, **{key: value for key, value in keywords.items() if value is not None}})
 
 
 def family(name: str) -> type[Architecture]:
-    """The family of a name. Raises UserError for an unknown one."""
+    """Returns the class of the architecture that a name has. Raises UserError if the name is unknown."""
     return _parse(name)[0]
 
 
@@ -105,7 +111,7 @@ def _parse(name: str) -> tuple[type[Architecture], dict[str, Any]]:
 
 
 def _found(name: str) -> tuple[type[Architecture], dict[str, Any]] | None:
-    """Returns the family of a name and the values of its fields, None for an unknown name."""
+    """Returns the architecture's class and the values of its fields for a name, or None if the name is unknown."""
     if name in HYBRIDS:
         size = re.fullmatch(r"R\d*\+(\w+)/(\d+)", name)
         assert size
@@ -128,8 +134,8 @@ _SHORT = {
 _SIZE = f"(?P<size>{'|'.join(_SHORT)})"
 _PATCH = r"_?(?:patch_?)?(?P<patch>\d+)(?!\d)"
 
-# Patterns of foreign names, in lower case with _ between their parts, and what they are called here. The first that is
-# found counts.
+# Patterns of the names that other libraries use, and the form of our name for each. A name is searched in lower case
+# and with _ between its parts. The first pattern that is found counts.
 _OTHERS = (
     (rf"(?:^|_)vit_{_SIZE}_r(?P<layers>\d*)_s(?P<patch>\d+)(?:_p8)?(?![a-z0-9])", "R{layers}+{size}/{patch}"),
     (rf"(?:^|_)r(?P<layers>\d*)_(?:vit_)?{_SIZE}{_PATCH}", "R{layers}+{size}/{patch}"),
@@ -141,10 +147,11 @@ _OTHERS = (
 
 
 def _of_others(name: str) -> str | None:
-    """Returns our name, with the image size it says, of a model that timm, transformers, torchvision or a file names.
+    """Returns our name for the name of a model in another library or in a file, for use in an error message.
 
     Such names are `vit_base_patch16_224.augreg_in21k`, `google/vit-base-patch16-224`, `vit_b_16`, `ViT-B_16` and
-    `vit_base_r50_s16_384`. Returns None for a model that has no name here.
+    `vit_base_r50_s16_384`. If the name says an image size other than 224, the result ends with `, with image_size=…`.
+    Returns None if no name here corresponds to it.
     """
     text = name.rpartition("/")[2] if re.search(r"/[a-z]", name) else name
     text = re.sub(r"[-_/. +]+", "_", text.lower())
@@ -159,7 +166,10 @@ def _of_others(name: str) -> str | None:
 
 
 def name_of(arch: Architecture) -> str | None:
-    """Returns the published name whose sizes an architecture has; None where there is none. Switches may differ."""
+    """Returns the name of the published model that has the same sizes as `arch`, or None if there is none.
+
+    The sizes are width, depth, patch size and so on. Other fields may differ.
+    """
     for name in names():
         family, fields = _parse(name)
         sizes = {key: value for key, value in fields.items() if not isinstance(value, bool)}
@@ -172,18 +182,20 @@ def name_of(arch: Architecture) -> str | None:
 
 
 def list_models(pattern: str = "") -> list[str]:
-    """Returns the names that `vit_jax.create` takes, those of published models; with a pattern those that have it.
+    """Returns the names of the published models, which `vit_jax.create` takes.
+
+    `create` also takes other patch sizes, such as `B/20`, and any other size by its keywords.
 
     Args:
-        pattern: a part of a name, such as `B/16`, or one with wildcards, such as `R50+*`. Other patch sizes, and any
-            other size by keywords of `create`, are taken, too.
+        pattern: returns only the names that contain this text, such as `B/16`, or that match it as a whole if it has
+            wildcards (`*`, `?` or `[`), such as `R50+*`.
     """
     wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
     return [name for name in names() if fnmatch.fnmatchcase(name, wanted)]
 
 
 def names() -> list[str]:
-    """The published names, all that have one."""
+    """Returns the names of all published models, in the order Transformers, hybrids, Mixers, BiT."""
     transformers = [f"{size}/{patch}" for size in SIZES for patch in (8, 14, 16, 32)]
     mixers = [f"Mixer-{size}/{patch}" for size in MIXERS for patch in (8, 16, 32)]
     return [*transformers, *HYBRIDS, *mixers, *(f"BiT-{name}" for name in BIT)]

@@ -8,18 +8,23 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from vit_jax.models import posemb, randomness
+from vit_jax.models import posemb
 from vit_jax.models.architecture import Preprocessing, VitArchitecture
+from vit_jax.models.dropout import dropout
 from vit_jax.models.encoder import Encoded, Encoder, Scope
 from vit_jax.models.head import AttentionPool
 from vit_jax.models.linear import layer_norm, linear
-from vit_jax.models.model import Model, head, row_keys
+from vit_jax.models.model import Model, head, keys_of_rows
 from vit_jax.models.patchify import Patchify
 from vit_jax.models.resnet import HybridStem
+from vit_jax.randomness import fold_in
 
 
 class VisionTransformer(Model):
-    """A Transformer over patches of the image, or of a ResNet's output in a hybrid."""
+    """A Transformer over the patches of an image or, in a hybrid, of a ResNet's output.
+
+    Arguments are those of `build`.
+    """
 
     def __init__(
         self,
@@ -59,11 +64,14 @@ class VisionTransformer(Model):
                 self.head_dist = head(arch, features, rngs)
 
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
-        """Tokens after the final norm (before it with `norm_after_pool`): class token, registers, patches."""
+        """Returns the tokens in the order class token, registers, patches.
+
+        They are taken after the final norm, or before it if the model has `norm_after_pool`.
+        """
         return self.encode_with_attention(images, key=key, return_attention=False).tokens
 
     def encode_for_head(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
-        """Of what `encode` returns at least the tokens, the first ones, that the head reads."""
+        """Returns all tokens of `encode`, or only the first ones that the head reads; see `Model.encode_for_head`."""
         return self._encode(images, None, key, only=self.arch.head_tokens).tokens
 
     def encode_with_attention(
@@ -74,14 +82,18 @@ class VisionTransformer(Model):
         key: Array | None = None,
         return_attention: bool = True,
     ) -> Encoded:
-        """Tokens as `encode` gives them and every layer's attention weights.
+        """Returns the tokens of `encode` and the attention weights of every layer, float32.
 
-        Patches whose `mask` is False are attended to by none. Position embeddings follow the images' size.
+        Args:
+            images: as in `__call__`. For images of another size, the position embeddings are resampled.
+            mask: True for the patches that may be attended to, in raster order; None for all.
+            key: as in `__call__`.
+            return_attention: if False, the weights are None.
         """
         return self._encode(images, mask, key, return_attention=return_attention)
 
     def _encode(self, images: ArrayLike, mask: Array | None, key: Array | None, **options: Any) -> Encoded:
-        """The stem and the encoder, which takes the options."""
+        """Returns the result of the stem and the encoder. `options` are those of `Encoder.__call__`."""
         arch = self.arch
         x = self.preprocessing.normalize(images)
         x = self.embedding(self.stem(x) if arch.stages is not None else x)
@@ -97,13 +109,13 @@ class VisionTransformer(Model):
         positions = self.positions((grid[0], grid[1])) if hasattr(self, "positions") else None
         if positions is not None and arch.posemb_at == "stem":
             x, positions = x + positions.astype(x.dtype), None
-        keys = row_keys(key, batch)
-        x = randomness.dropout(x, arch.dropout, randomness.fold_in(keys, arch.depth))
+        keys = keys_of_rows(key, batch)
+        x = dropout(x, arch.dropout, fold_in(keys, arch.depth))
         scope = Scope((grid[0], grid[1]), positions, getattr(self, "relative", None), mask, keys)
         return self.encoder(x, scope, **options)
 
     def pooled(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch features"]:
-        """The features that the head sees, float32, from what `encode` returns."""
+        """Returns the head's input, float32, from the tokens that `encode` returns, by the pooling of `arch.pool`."""
         pool, patches = self.arch.pool, tokens[:, self.arch.specials :].astype(jnp.float32)
         if pool == "tok":
             features = tokens[:, 0]
@@ -119,7 +131,10 @@ class VisionTransformer(Model):
         return jnp.tanh(self.pre_logits(features)) if self.arch.pre_logits else features
 
     def logits(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch classes"]:
-        """The head's output; with a second head, on the distillation token, the mean of the two."""
+        """Returns the logits, float32, or the features if there is no head.
+
+        With a second head, which reads the distillation token, the result is the mean of both heads.
+        """
         logits = super().logits(tokens)
         if self.arch.distilled and self.arch.num_classes:
             return (logits + self.head_dist(tokens[:, 1].astype(jnp.float32))) / 2

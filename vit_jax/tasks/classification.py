@@ -1,36 +1,44 @@
 """Classification by softmax or sigmoid cross-entropy."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from vit_jax import config as config_lib
 from vit_jax.errors import UserError
-from vit_jax.models.randomness import Keys
-from vit_jax.tasks.task import Batch
+from vit_jax.models.model import Model
+from vit_jax.randomness import Keys
+from vit_jax.tasks.task import Batch, Task, masked_mean
 
 
-class Classification:
+class Classification(Task):
     """Learns the weights of classes (batch, classes), so that mixtures and several right classes fit."""
 
-    def __init__(self, settings: config_lib.Task):
-        self._settings = settings
+    def targets(self, batch: Batch, num_classes: int) -> Batch:
+        """Returns `label`, the weights of the classes, float32 (batch, num_classes), and `mask`.
 
-    def targets(self, batch: Batch, mask: jax.Array, num_classes: int) -> Array:
-        """Returns the weights of the classes, float32 (batch, num_classes).
+        The batch holds one of these:
 
-        `batch["label"]` is these weights already, or one class for each image as integers (batch,). An integer that
-        is no class makes its row NaN if the row counts, because values can't be checked inside of a compiled step.
+        - `label` as integers (batch,): one class for each image;
+        - `labels` as integers (batch, most): the classes of each image, filled up with -1. With the sigmoid loss each
+          of them has the weight 1. With the softmax loss they share the weight 1, and an image without a class does not
+          count: its `mask` becomes 0;
+        - `label` as numbers (batch, num_classes): the weights.
+
+        An integer that is no class makes its row NaN if the row counts, because values can't be checked inside a
+        compiled step.
 
         Raises:
-            UserError: the labels have another shape or type.
+            UserError: there are no labels, or they have another shape or type.
         """
+        mask = batch["mask"]
+        if "labels" in batch:
+            return self._of_several(jnp.asarray(batch["labels"]), mask, num_classes)
+        if "label" not in batch:
+            raise UserError("the batch has no label, which classification learns; set config.data.max_labels above 0")
         labels = jnp.asarray(batch["label"])
         if labels.shape == (len(mask), num_classes):
-            return labels.astype(jnp.float32)
+            return {"label": labels.astype(jnp.float32)}
         if labels.shape != (len(mask),) or not jnp.issubdtype(labels.dtype, jnp.integer):
             raise UserError(
                 f"the batch's label has the shape {labels.shape} and the type {labels.dtype}; give the weights of the "
@@ -38,14 +46,28 @@ class Classification:
             )
         one_hot = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
         wrong = (mask > 0) & ((labels < 0) | (labels >= num_classes))
-        return jnp.where(wrong[:, None], jnp.nan, one_hot)
+        return {"label": jnp.where(wrong[:, None], jnp.nan, one_hot)}
 
-    def loss(self, model: Any, batch: Batch, key: Keys | None) -> tuple[Array, dict[str, Array]]:
+    def _of_several(self, labels: jax.Array, mask: jax.Array, num_classes: int) -> Batch:
+        """Returns the weights and the mask of rows with several labels each, (batch, most)."""
+        if labels.ndim != 2 or len(labels) != len(mask) or not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise UserError(
+                f"the batch's labels have the shape {labels.shape} and the type {labels.dtype}; give the classes of "
+                f"each image as integers ({len(mask)}, most), filled up with -1"
+            )
+        weights = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32).max(axis=1)  # nothing for -1
+        wrong = (mask > 0) & ((labels < -1) | (labels >= num_classes)).any(axis=-1)
+        if self.settings.loss == "softmax":
+            count = weights.sum(axis=-1, keepdims=True)
+            weights, mask = weights / jnp.maximum(count, 1), mask * (count[:, 0] > 0)
+        return {"label": jnp.where(wrong[:, None], jnp.nan, weights), "mask": mask}
+
+    def loss(self, model: Model, own: None, batch: Batch, key: Keys) -> tuple[Array, dict[str, Array]]:
         """Returns the mean cross-entropy over the rows whose `mask` is 1, and no metrics."""
-        losses = self._losses(model(batch["image"], key=key), batch["label"], smoothing=self._settings.label_smoothing)
-        return _masked_mean(losses, batch["mask"]), {}
+        losses = self._losses(model(batch["image"], key=key), batch["label"], smoothing=self.settings.label_smoothing)
+        return masked_mean(losses, batch["mask"]), {}
 
-    def measures(self, model: Any, batch: Batch) -> dict[str, Array]:
+    def measures(self, model: Model, own: None, batch: Batch, key: Keys) -> dict[str, Array]:
         """Returns each row's `accuracy` and its `loss` without label smoothing.
 
         A row is right if the class with the highest logit is among its labels.
@@ -58,11 +80,7 @@ class Classification:
         self, logits: Float[Array, "batch classes"], labels: Float[Array, "batch classes"], smoothing: float = 0.0
     ) -> Float[Array, " batch"]:
         """Returns each row's softmax cross-entropy, or its sigmoid cross-entropy summed over the classes."""
-        if self._settings.loss == "sigmoid":
+        if self.settings.loss == "sigmoid":
             return optax.sigmoid_binary_cross_entropy(logits, labels).sum(axis=-1)
         labels = labels * (1 - smoothing) + smoothing / labels.shape[-1]
         return -(labels * jax.nn.log_softmax(logits)).sum(axis=-1)
-
-
-def _masked_mean(values: Float[Array, " batch"], mask: Float[Array, " batch"]) -> Array:
-    return (values * mask).sum() / jnp.maximum(mask.sum(), 1)

@@ -1,35 +1,70 @@
-"""The seam between what is learned, and the step and the evaluations that know only this protocol."""
+"""What a task is: all that the step and the evaluations know of what is learned."""
 
-from typing import Any, Protocol
+from typing import Any
 
-import jax
-from jaxtyping import Array
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
 
-from vit_jax.models.randomness import Keys
+from vit_jax import config as config_lib
+from vit_jax.models.architecture import Architecture
+from vit_jax.models.model import Model
+from vit_jax.randomness import Keys
 
 Batch = dict[str, Any]
 
 
-class Task(Protocol):
-    """Turns a batch into a loss, and a model's outputs into measures of each example."""
+class Task:
+    """Turns a batch into a loss, and a batch into measures of each example.
 
-    def targets(self, batch: Batch, mask: jax.Array, num_classes: int) -> Array:
-        """Returns what `loss` takes as `label`, made on the device of what the data gives as `label`.
+    A task implements `loss` and `measures`. The other methods have defaults: no parameters of its own, and a batch that
+    is used as the data gives it.
+    """
+
+    def __init__(self, settings: config_lib.Task):
+        """`settings` is the config's section."""
+        self.settings = settings
+
+    def modules(self, arch: Architecture, rngs: nnx.Rngs) -> nnx.Module | None:
+        """Returns the task's own modules, such as a decoder, with initial parameters; None if it has none.
+
+        Their parameters are learned and saved beside the model's, under the path `task/`, and are sharded by the same
+        table. They are not part of the model that a run leaves.
+        """
+        return None
+
+    def targets(self, batch: Batch, num_classes: int) -> Batch:
+        """Returns arrays (batch, …) that are added to the batch on the device, or replace some of it.
 
         Args:
-            batch: as `data.batches` yields it.
-            mask: float32 (batch,), 1 for the rows that count.
+            batch: what `data.open(…).batches` yields, with `mask` in any case: float32 (batch,), 1 for rows that count.
             num_classes: the outputs of the model's head.
 
         Raises:
-            UserError: the labels have another shape or type.
+            UserError: the batch does not hold what the task needs.
         """
-        ...
+        return {}
 
-    def loss(self, model: Any, batch: Batch, key: Keys | None) -> tuple[Array, dict[str, Array]]:
-        """Returns the mean loss over the rows whose `mask` is 1, and metrics."""
-        ...
+    def loss(self, model: Model, own: Any, batch: Batch, key: Keys) -> tuple[Array, dict[str, Array]]:
+        """Returns the loss and further metrics by name, each a mean over the rows whose `mask` is 1.
 
-    def measures(self, model: Any, batch: Batch) -> dict[str, Array]:
-        """Returns measures of each row by name, each of shape (batch,); an evaluation takes their means."""
-        ...
+        Args:
+            model: with the parameters of the step.
+            own: the task's own modules with the parameters of the step; None if it has none.
+            batch: normalised and augmented images, float32 (batch, height, width_px, 3), as `image`; `mask`; and what
+                the data and `targets` have given.
+            key: a key for each row (batch,).
+        """
+        raise NotImplementedError
+
+    def measures(self, model: Model, own: Any, batch: Batch, key: Keys) -> dict[str, Array]:
+        """Returns measures of each row by name, each (batch,); an evaluation takes their means.
+
+        The arguments are those of `loss`, without augmentation; the key depends on the example alone.
+        """
+        raise NotImplementedError
+
+
+def masked_mean(values: Float[Array, " batch"], mask: Float[Array, " batch"]) -> Array:
+    """Returns the mean of the rows whose mask is 1; 0 if there is none."""
+    return (values * mask).sum() / jnp.maximum(mask.sum(), 1)

@@ -25,6 +25,7 @@ from vit_jax.checkpoints.store import FOLDER, Store
 from vit_jax.errors import UserError
 from vit_jax.evaluation import make_evaluations
 from vit_jax.models import flops, names
+from vit_jax.models.functional import of_model
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
 from vit_jax.training import chips, identity, metrics, start
@@ -383,7 +384,7 @@ class _Run:
         """Waits for the last checkpoint and writes the model."""
         assert self.store is not None
         self.store.wait()
-        params = sharding.to_first_host(state.average or state.params)
+        params = sharding.to_first_host(of_model(state.average or state.params))
         if params is not None:
             path = self.folder / "model.npz"
             with _writing(self.folder):

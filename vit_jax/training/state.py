@@ -14,8 +14,10 @@ from jax.sharding import AbstractMesh, Mesh
 from vit_jax import config as config_lib
 from vit_jax import data, durations, sharding
 from vit_jax.models.build import build
-from vit_jax.models.functional import Params, split
+from vit_jax.models.functional import Params, of_model, split
 from vit_jax.models.model import Model
+from vit_jax.randomness import stream_key
+from vit_jax.tasks import Learner, make_task
 from vit_jax.training.freeze import Freeze
 from vit_jax.training.optimizer import make_optimizer
 
@@ -51,7 +53,7 @@ def initial(config: config_lib.Config, params: Params) -> TrainState:
 
 def abstract_state(config: config_lib.Config, model: Model, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shapes and shardings of the state. Raises UserError where `config.mesh.fsdp` does not divide the model."""
-    shapes = jax.eval_shape(functools.partial(initial, config), split(model)[1])
+    shapes = jax.eval_shape(functools.partial(initial, config), Learner(model, make_task(config.task)).shapes)
     sharding.check_fsdp(shapes.params, mesh)
     shardings = sharding.state_shardings(shapes, mesh)
     if config.optimizer.offload:
@@ -60,38 +62,46 @@ def abstract_state(config: config_lib.Config, model: Model, mesh: Mesh | Abstrac
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
-def create_state(config: Any, model: Model, params: Params | None = None) -> TrainState:
-    """The state before the first step, sharded over all devices as `config.mesh` says.
+def create_state(config: Any, model: Model, params: Params | None = None, mesh: Mesh | None = None) -> TrainState:
+    """Returns the state before the first step, sharded over the mesh.
 
     Args:
         config: a config as a file gives it.
         model: its parameters are the initial ones; of an abstract model (from `nnx.eval_shape`) they are drawn with
             `config.seed`, each device drawing its own shards.
-        params: initial parameters to take instead of the model's, on the host.
+        params: initial parameters of the model to take instead of its own, on the host.
+        mesh: the one of the config over all devices by default.
 
     Raises:
         UserError: what is wrong with the config.
     """
     config = resolve(config)
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = mesh or sharding.make_mesh(config.mesh)
+    learner = Learner(model, make_task(config.task))
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, model, mesh))
     params = split(model)[1] if params is None else params
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
 
-        def draw(key):
-            drawn = build(model.arch, rngs=nnx.Rngs(key))
-            return initial(config, split(drawn)[1])
+        def draw():
+            drawn = split(build(model.arch, rngs=nnx.Rngs(stream_key(config.seed, "parameters"))))[1]
+            return initial(config, learner.with_own(drawn, config.seed))
 
-        return jax.jit(draw, out_shardings=shardings)(jax.random.key(config.seed))
+        return jax.jit(draw, out_shardings=shardings)()
     if jax.process_count() > 1:  # each cuts out what its devices hold; device_put would compare whole copies of all
         host = jax.tree.map(np.asarray, params)
         params = jax.tree.map(
-            lambda x, s: jax.make_array_from_callback(x.shape, s, lambda index: x[index]), host, shardings.params
+            lambda x, s: jax.make_array_from_callback(x.shape, s, lambda index: x[index]),
+            host,
+            of_model(shardings.params),
         )
     else:
-        params = jax.device_put(params, shardings.params)
-    # Copied inside, so that the model's own arrays are not donated with the state.
-    return jax.jit(lambda p: initial(config, jax.tree.map(jnp.copy, p)), out_shardings=shardings)(params)
+        params = jax.device_put(params, of_model(shardings.params))
+
+    def begin(params: Params) -> TrainState:
+        # Copied inside, so that the model's own arrays are not donated with the state.
+        return initial(config, learner.with_own(jax.tree.map(jnp.copy, params), config.seed))
+
+    return jax.jit(begin, out_shardings=shardings)(params)
 
 
 def to_model(model: Model, state: TrainState) -> Model:
@@ -100,4 +110,4 @@ def to_model(model: Model, state: TrainState) -> Model:
     The weights are copies, since the next step uses up the state's own arrays.
     """
     params = state.params if state.average is None else state.average
-    return split(model)[0](jax.tree.map(jnp.copy, params))
+    return split(model)[0](jax.tree.map(jnp.copy, of_model(params)))

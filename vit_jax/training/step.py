@@ -8,11 +8,11 @@ import optax
 from jax.sharding import Mesh
 
 from vit_jax import sharding
-from vit_jax.data.augment import augment
-from vit_jax.models.functional import split
+from vit_jax.data import augment
+from vit_jax.errors import UserError
 from vit_jax.models.model import Model
-from vit_jax.models.randomness import fold_in, row_keys
-from vit_jax.tasks import Batch, make_task
+from vit_jax.randomness import Keys, row_keys, stream_key
+from vit_jax.tasks import Batch, Learner, make_task
 from vit_jax.training import average, compiler
 from vit_jax.training.freeze import Freeze, join
 from vit_jax.training.optimizer import make_optimizer
@@ -20,6 +20,7 @@ from vit_jax.training.schedule import make_schedule
 from vit_jax.training.state import TrainState, abstract_state, resolve
 
 Metrics = dict[str, jax.Array]
+_OWN_METRICS = ("loss", "gradient_norm", "learning_rate")
 
 
 def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages.Wrapped:
@@ -37,51 +38,65 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
     """
     config = resolve(config)
     mesh = mesh or sharding.make_mesh(config.mesh)
-    bind, params = split(model)
-    optimizer, schedule = make_optimizer(config.optimizer, params), make_schedule(config)
-    freeze = Freeze(config.optimizer, params)
     task, micro_batches = make_task(config.task), config.accumulation_steps
+    learner = Learner(model, task)
+    optimizer, schedule = make_optimizer(config.optimizer, learner.shapes), make_schedule(config)
+    freeze = Freeze(config.optimizer, learner.shapes)
     state_shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, model, mesh))
     rows = sharding.batch_sharding(mesh)
 
-    def prepare(batch: Batch, keys: jax.Array) -> Batch:
-        """The whole batch normalised and augmented, before it is split."""
-        images = model.preprocessing.normalize(batch["image"])
-        mask = jnp.asarray(batch["mask"], jnp.float32) if "mask" in batch else jnp.ones(len(images), jnp.float32)
-        labels = task.targets(batch, mask, model.arch.num_classes)
-        images, labels = augment(images, labels, fold_in(keys, 0), config.augmentation)
-        batch = {"image": images, "label": labels, "mask": mask, "key": fold_in(keys, 1)}
-        return jax.lax.with_sharding_constraint(batch, rows)
+    def keys(stream: str, number: jax.Array, size: int) -> Keys:
+        """Returns the keys of a step's rows."""
+        return row_keys(jax.random.fold_in(stream_key(config.seed, stream), number), size)
+
+    def prepare(batch: Batch, number: jax.Array) -> Batch:
+        """Returns the whole batch of a step, normalised and augmented, before it is split."""
+        size, settings, preprocessing = len(batch["image"]), config.augmentation, model.preprocessing
+        drawn = keys("augmentation", number, size)
+        mask = jnp.asarray(batch["mask"], jnp.float32) if "mask" in batch else jnp.ones(size, jnp.float32)
+        if augment.changes_pixels(settings):
+            pixels = augment.augment_pixels(preprocessing.to_pixels(batch["image"]), drawn, settings)
+            images = preprocessing.from_pixels(pixels)
+        else:
+            images = preprocessing.normalize(batch["image"])
+        batch = {**batch, "mask": mask}
+        batch = {**batch, **task.targets(batch, model.arch.num_classes), "image": images}
+        batch = augment.mix(batch, drawn, settings)
+        return jax.lax.with_sharding_constraint({**batch, "key": keys("loss", number, size)}, rows)
 
     def loss_and_gradients(params, batch: Batch):
-        """Summed over micro-batches, each weighted by its share of the rows that count.
+        """Returns the loss with the task's metrics, and the gradients of the trained parameters.
 
-        Gradients are those of the trained parameters. Others are constants, so that there is no backward pass below
-        the first that is trained.
+        They are summed over micro-batches, each weighted by its share of the rows that count. Frozen parameters are
+        constants, so that there is no backward pass below the first layer that is trained.
         """
         trained, frozen = freeze.split(params)
 
         def weighted(trained, part: Batch):
             weight = part["mask"].sum() / jnp.maximum(batch["mask"].sum(), 1)
-            loss, _ = task.loss(bind(join(trained, frozen)), part, part["key"])
-            return loss * weight
+            loss, metrics = task.loss(*learner.bind(join(trained, frozen)), part, part["key"])
+            return loss * weight, {"loss": loss * weight, **{name: m * weight for name, m in _checked(metrics).items()}}
 
+        # Auxiliary outputs and gradients; the loss itself is among the former.
+        values = jax.grad(weighted, has_aux=True)
         if micro_batches == 1:
-            return jax.value_and_grad(weighted)(trained, batch)
+            gradients, metrics = values(trained, batch)
+            return metrics, gradients
 
         def add(total, part):
             part = jax.lax.with_sharding_constraint(part, rows)
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(weighted)(trained, part)), None
+            return jax.tree.map(jnp.add, total, values(trained, part)), None
 
         # Row r goes to micro-batch r % micro_batches: a stride, so that each device splits its own rows.
         parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, micro_batches, *x.shape[1:]), 1, 0), batch)
-        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained))
-        return jax.lax.scan(add, zeros, parts)[0]
+        first = jax.tree.map(lambda x: x[0], parts)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(values, trained, first))
+        gradients, metrics = jax.lax.scan(add, zeros, parts)[0]
+        return metrics, gradients
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        keys = row_keys(jax.random.fold_in(jax.random.key(config.seed), state.step), len(batch["image"]))
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            loss, gradients = loss_and_gradients(state.params, prepare(batch, keys))
+            learned, gradients = loss_and_gradients(state.params, prepare(batch, state.step))
         opt_state = state.opt_state
         if config.optimizer.offload:
             opt_state = jax.device_put(opt_state, sharding.in_memory("device", opt_state, state_shardings.opt_state))
@@ -94,7 +109,7 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
             moving, still = freeze.split(averaged)
             averaged = join(average.update(config.optimizer, state.step, trained, moving), still)
         metrics = {
-            "loss": loss,
+            **learned,
             "gradient_norm": optax.tree.norm(freeze.zero(gradients)),
             "learning_rate": jnp.asarray(learning_rate, jnp.float32),
         }
@@ -108,3 +123,10 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         donate_argnums=0,
         compiler_options=compiler.options(mesh),
     )
+
+
+def _checked(metrics: Metrics) -> Metrics:
+    """Returns a task's metrics. Raises UserError for a name that the step has itself."""
+    if taken := [name for name in metrics if name in _OWN_METRICS]:
+        raise UserError(f"the task has a metric {taken[0]!r}, which is the step's own; call it by another name")
+    return metrics

@@ -1,4 +1,8 @@
-"""The formats: each a naming of a model's arrays, read and written by the same list of correspondences."""
+"""The file formats of checkpoints.
+
+A format says how the arrays of a file are named and laid out. It lists groups that pair arrays with parameters (see
+`checkpoints.groups`), and the same list serves for reading and for writing.
+"""
 
 from vit_jax.checkpoints.formats.base import About, Description, Format
 from vit_jax.checkpoints.formats.bit import Bit

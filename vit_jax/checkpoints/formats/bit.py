@@ -1,4 +1,4 @@
-"""The `.npz` of the public BiT models, which carry the names of their TensorFlow variables."""
+"""The format of the public BiT files (`.npz`), whose arrays have the names of TensorFlow variables."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from vit_jax.checkpoints.groups import Group, reshaped, same
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, ResNetArchitecture
 
-_FILE_NAMES = (  # published name, and the file's
+_FILE_NAMES = (  # a pattern of the published name, and the name in the file
     (r"root_block/conv_root/kernel", "root_block/standardized_conv2d/kernel"),
     (r"(block\d+/unit\d+)/conv_proj/kernel", r"\1/a/proj/standardized_conv2d/kernel"),
     (r"(block\d+/unit\d+)/conv1/kernel", r"\1/a/standardized_conv2d/kernel"),
@@ -25,13 +25,13 @@ _FILE_NAMES = (  # published name, and the file's
 
 
 class Bit:
-    """`resnet/block1/unit01/a/standardized_conv2d/kernel` and so on."""
+    """The format `bit`, with array names such as `resnet/block1/unit01/a/standardized_conv2d/kernel`."""
 
     name, suffix = "bit", ".npz"
 
     def rename(self, names: Iterable[str]) -> dict[str, str] | None:
         """See `base.Format.rename`."""
-        # Some files number their layers, as TensorFlow does.
+        # Some files number their layers as TensorFlow does, such as `group_norm_2`. The standard names have no numbers.
         found = {re.sub(r"(conv2d|group_norm)_\d+/", r"\1/", name.removeprefix("params/")): name for name in names}
         return found if "resnet/root_block/standardized_conv2d/kernel" in found else None
 
@@ -60,7 +60,7 @@ class Bit:
         return groups
 
     def sidecars(self, description: Description) -> dict[str, Any]:
-        """None."""
+        """Returns {}: the format needs no other files."""
         return {}
 
 

@@ -1,7 +1,11 @@
-"""The `.npz` of the original and of big_vision: Vision Transformers, hybrids, Mixers, BiT.
+"""The formats of the original Vision Transformer code and of big_vision (`.npz`): ViT, hybrids, Mixer and BiT.
 
-`original` is this package's own: published names are its names, and what the original lacks is under `vit_jax/…`.
-big_vision numbers submodules by class, adds positions before the class token joins, and can stack all blocks in one.
+`original` can store every model of this package. Its arrays have the published names of parameters (see
+`models.names`), and parameters that the original code lacks are under `vit_jax/…`.
+
+The formats of big_vision differ in three ways. Their names number the modules in a block for each class. Position
+embeddings are added before the class token is prepended, so the table has no entry for it. And `big_vision_scan` stores
+each parameter of all blocks as one array with a leading axis `depth`.
 """
 
 import re
@@ -25,7 +29,8 @@ from vit_jax.models.architecture import (
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 _BLOCK = r"(Transformer/encoderblock(?:_\d+)?)/"
 _ATTENTION = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1"
-# What newer files, which count submodules by class, call otherwise; published name and big_vision's.
+# Modules of a block by their published name and by their name in newer files, which number the modules of each class
+# from 0.
 _NUMBERED = (
     ("MultiHeadDotProductAttention_1", "MultiHeadDotProductAttention_0"),
     ("LayerNorm_2", "LayerNorm_1"),
@@ -34,7 +39,10 @@ _NUMBERED = (
 
 
 class Flax:
-    """One of `original`, `big_vision` and `big_vision_scan`, which differ in writing; all are read."""
+    """The format `original`, `big_vision` or `big_vision_scan`, as the argument `name` says.
+
+    An instance for either format of big_vision reads files of both. They differ only in what they write.
+    """
 
     suffix = ".npz"
 
@@ -42,7 +50,11 @@ class Flax:
         self.name = name
 
     def rename(self, names: Iterable[str]) -> dict[str, str] | None:
-        """Takes the subtree `params/` where there is one, then an image tower's `img/`, and the old numbering."""
+        """See `base.Format.rename`.
+
+        If any names start with `params/`, only these are used, without that prefix. The same then applies to `img/`,
+        the image tower of a model with two towers. The standard names have the numbers of the original.
+        """
         found = {name: name for name in names}
         for tree in ("params/", "img/"):
             if any(name.startswith(tree) for name in found):
@@ -111,7 +123,15 @@ class Flax:
         return groups
 
     def _stack(self, name: str, shape: Shape, depth: int, reading: bool) -> Group:
-        """A parameter of all layers in one array."""
+        """Returns the group for one array that holds a parameter of all layers.
+
+        Args:
+            name: the published name of the parameter in layer 0.
+            shape: the shape of the parameter in one layer.
+            depth: the number of layers.
+            reading: True for a file to be read, whose standard names have the module numbers of the original; False for
+                a file to be written, which has the numbers of big_vision.
+        """
         file = name.replace("encoderblock_0/", "encoderblock/")
         names = tuple(name.replace("encoderblock_0/", f"encoderblock_{i}/") for i in range(depth))
         return Group(
@@ -119,12 +139,20 @@ class Flax:
         )
 
     def sidecars(self, description: Description) -> dict[str, Any]:
-        """None."""
+        """Returns {}: the format needs no other files."""
         return {}
 
 
 def _positions(arch: VitArchitecture, shape: Shape) -> Group:
-    """A table that is added before the class token joins, which therefore carries its own."""
+    """Returns the group of big_vision's table of position embeddings, and of the class token if there is one.
+
+    big_vision adds the table before it prepends the class token, so the table has no entry for the token. When a file
+    is read, the token gets an entry of zeros. When one is written, the entry is added to the token.
+
+    Args:
+        arch: the architecture.
+        shape: the shape of this package's table, (1, tokens, width).
+    """
     if not arch.class_token:
         return same("pos_embedding", POSITIONS, shape)
     patches = (1, shape[1] - 1, shape[2])

@@ -1,4 +1,4 @@
-"""timm's `VisionTransformer.state_dict()` as `.safetensors`, with the `config.json` that its hub puts beside."""
+"""The format of timm: the `state_dict()` of its `VisionTransformer` as `.safetensors`, with a `config.json`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,8 @@ from vit_jax.checkpoints.groups import Group, same
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, VitArchitecture
 
-# What a config that names a published model, and not its arguments, leaves to be known (timm 1.0): 16 heads where they
-# are not of 64 each, and the approximate GELU.
+# A config.json may name a published architecture without its arguments. These patterns of timm 1.0's names tell which
+# of them have 16 heads of a width other than 64, and which have the tanh approximation of GELU.
 _SIXTEEN = re.compile(r"giantopt|vit_base_patch16_gap_224")
 _TANH = re.compile(r"patch32_siglip|so400m_patch16_siglip|giantopt|large_patch16_siglip(_gap)?_512")
 _POOLS = {"token": "tok", "avg": "gap", "map": "map"}
@@ -22,7 +22,11 @@ _ACTIVATIONS = {"gelu": "gelu_erf", "gelu_tanh": "gelu"}
 
 
 class Timm:
-    """Queries, keys and values fused; average pooling with `fc_norm`; registers; LayerScale; attention pooling."""
+    """The format `timm`.
+
+    It stores queries, keys and values of a layer as one array. It can store registers, LayerScale, SwiGLU, a second
+    head for distillation, and all kinds of pooling except `tok+gap`.
+    """
 
     name, suffix = "timm", ".safetensors"
 
@@ -100,7 +104,7 @@ class Timm:
             self.name, arch, stages=[None], attention=["full"], parallel=[False], rope=[0.0], pre_logits=[0],
             posemb=["learned", "none"], posemb_at=["stem"], pool=["tok", "gap", "map"],
         )  # fmt: skip
-        if arch.norm_eps > 1e-6:  # timm's is 1e-6, and a smaller one computes the same to rounding
+        if arch.norm_eps > 1e-6:  # timm uses 1e-6, and a smaller epsilon changes the results by no more than rounding
             need_place(self.name, arch, norm_eps=[1e-6])
         distilled = arch.distilled or "dist_token" in shapes
         if arch.distilled:
@@ -123,7 +127,7 @@ class Timm:
         return torch.kept(groups, arch)
 
     def sidecars(self, description: Description) -> dict[str, Any]:
-        """The `config.json` from which `timm.create_model("local-dir:FOLDER")` makes the model."""
+        """Returns the `config.json` from which `timm.create_model("local-dir:FOLDER")` builds the model."""
         arch, preprocessing, class_names = description
         assert isinstance(arch, VitArchitecture) and preprocessing is not None
         hidden = arch.mlp_dim * (2 if arch.mlp == "swiglu" else 1)

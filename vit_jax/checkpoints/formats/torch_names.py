@@ -1,4 +1,9 @@
-"""What timm's and transformers' namings of a Vision Transformer share: PyTorch's layouts of a block and its tokens."""
+"""Groups and other functions that the formats of the PyTorch libraries timm and transformers share.
+
+A group pairs arrays of a file with the parameters that they hold (see `checkpoints.groups.Group`). Unless a function
+says otherwise, `file` is the name of a module in the file, such as `blocks.0.mlp.fc1`, and `name` is the published name
+of the same module, such as `Transformer/encoderblock_0/MlpBlock_3/Dense_0`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +22,13 @@ HEAD_DIST = "vit_jax/head_dist"
 
 
 def dense(file: str, name: str, shape: Shape, inputs: int = 1) -> list[Group]:
-    """A dense layer's `weight` (outputs, inputs) and, where the parameters have one, `bias`, as PyTorch lays them out.
+    """Returns the groups of a dense layer: its `weight`, which PyTorch stores as (outputs, inputs), and its `bias`.
 
-    `shape` is the kernel's, of which the first `inputs` axes are inputs.
+    Args:
+        file: the name of the layer in the file.
+        name: the published name of the layer.
+        shape: the shape of this package's kernel, inputs first.
+        inputs: how many of the first axes of `shape` are inputs.
     """
     rows, columns = int(np.prod(shape[:inputs])), int(np.prod(shape[inputs:]))
     return [
@@ -34,12 +43,15 @@ def dense(file: str, name: str, shape: Shape, inputs: int = 1) -> list[Group]:
 
 
 def norm(file: str, name: str, features: int) -> list[Group]:
-    """A norm's `weight` and `bias`, PyTorch's names for scale and bias."""
+    """Returns the groups of a norm: its `weight`, which is our `scale`, and its `bias`."""
     return [same(f"{file}.{a}", f"{name}/{b}", (features,)) for a, b in (("weight", "scale"), ("bias", "bias"))]
 
 
 def convolution(file: str, name: str, shape: Shape) -> list[Group]:
-    """A convolution's `weight` (outputs, inputs, height, width) and `bias`; `shape` is the kernel's, outputs last."""
+    """Returns the groups of a convolution: its `weight` (outputs, inputs, height, width) and its `bias`.
+
+    `shape` is that of this package's kernel, (height, width, inputs, outputs).
+    """
     return [
         Group(
             {f"{file}.weight": (shape[3], shape[2], *shape[:2])},
@@ -52,7 +64,13 @@ def convolution(file: str, name: str, shape: Shape) -> list[Group]:
 
 
 def fused(file: str, names: Sequence[str], shape: Shape) -> Group:
-    """Several dense layers' kernels of the same `shape` (inputs, …) in one `weight` (all outputs, inputs)."""
+    """Returns a group for one array that holds the kernels of several dense layers, stacked along their outputs.
+
+    Args:
+        file: the name of the array, which is (outputs of all layers, inputs).
+        names: the published names of the kernels, in their order in the array.
+        shape: the shape of each kernel, (inputs, …).
+    """
     rows, columns = shape[0], int(np.prod(shape[1:]))
     return Group(
         {file: (len(names) * columns, rows)},
@@ -63,7 +81,13 @@ def fused(file: str, names: Sequence[str], shape: Shape) -> Group:
 
 
 def fused_bias(file: str, names: Sequence[str], shape: Shape) -> Group:
-    """Their biases of the same `shape` in one vector."""
+    """Returns a group for one vector that holds the biases of several dense layers, one after the other.
+
+    Args:
+        file: the name of the vector.
+        names: the published names of the biases, in their order in the vector.
+        shape: the shape of each bias.
+    """
     size = int(np.prod(shape))
     return Group(
         {file: (len(names) * size,)},
@@ -74,21 +98,24 @@ def fused_bias(file: str, names: Sequence[str], shape: Shape) -> Group:
 
 
 def attention(layer: int) -> str:
-    """The published name of a layer's attention."""
+    """Returns the published name of a layer's attention."""
     return f"Transformer/encoderblock_{layer}/MultiHeadDotProductAttention_1"
 
 
 def block(layer: int) -> str:
+    """Returns the published name of a layer's block."""
     return f"Transformer/encoderblock_{layer}"
 
 
 def extra(layer: int) -> str:
-    """Where a layer's parameters are that the original has not."""
+    """Returns the prefix of the published names of those parameters of a layer that the original code lacks."""
     return f"vit_jax/encoderblock_{layer}"
 
 
 def kept(groups: list[Group], arch: Architecture) -> list[Group]:
-    """The groups whose parameters the architecture has: a format lists biases and such without asking.
+    """Returns the groups whose parameters exist in the architecture.
+
+    A format may therefore list groups for every optional parameter, such as biases.
 
     Raises:
         UserError: a parameter of the architecture is in no group.
@@ -101,7 +128,7 @@ def kept(groups: list[Group], arch: Architecture) -> list[Group]:
 
 
 def vit_of(arch: Architecture, format: str) -> VitArchitecture:
-    """Raises UserError for another family."""
+    """Returns `arch`. Raises UserError, naming the format, if it is not a Vision Transformer."""
     if not isinstance(arch, VitArchitecture):
         raise UserError(f"the format {format} has no place for a model of the family {arch.family}")
     return arch
@@ -110,10 +137,18 @@ def vit_of(arch: Architecture, format: str) -> VitArchitecture:
 def with_special_positions(
     arch: VitArchitecture, table: str, registers: str | None, rows: int, cls: str
 ) -> list[Group]:
-    """Class token, registers and a table of positions with `rows` entries before the patches.
+    """Returns the groups of the class token, the registers and the table of position embeddings.
 
-    Here a table has an entry for the class token alone. Where a file's has one for every special token those of the
-    registers are added to them, which computes the same; where it has none the class token's is zero.
+    In this package, a table has entries for the class token and the patches, but none for registers. The table in a
+    file may also have entries for registers; these are then added to the registers themselves, which gives the same
+    model. Or the table may have entries for patches only; the entry of the class token is then zero.
+
+    Args:
+        arch: the architecture.
+        table: the name of the table in the file.
+        registers: the name of the registers in the file; None if the format has no registers.
+        rows: how many entries the file's table has before those of the patches.
+        cls: the name of the class token in the file.
     """
     specials, patches = arch.specials, arch.grid[0] * arch.grid[1]
     width = arch.width
@@ -149,7 +184,10 @@ def with_special_positions(
 
 
 def swiglu(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
-    """A SwiGLU's two first layers in one: the gate's outputs, then what it multiplies."""
+    """Returns the groups of the two first layers of a SwiGLU, which the file stores as one layer named `file`.
+
+    Its first outputs are those of the gate, and the others are those that the gate multiplies.
+    """
     gate, value, dim = f"{extra(layer)}/mlp/gate", f"{block(layer)}/MlpBlock_3/Dense_0", arch.mlp_dim
     return [
         Group(
@@ -168,7 +206,18 @@ def swiglu(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
 
 
 def prefix_rows(tokens: int, specials: int, own: int, image_size: Any, patch: tuple[int, int]) -> int:
-    """How many entries a table of so many has before the patches: none, the class token's, or all specials'."""
+    """Returns how many entries of a table of position embeddings come before those of the patches.
+
+    This is the number of all special tokens, that of the class token (1 or 0), or 0: the first of these that leaves as
+    many patches as an image of `image_size` has, or else the first that leaves a square number of patches.
+
+    Args:
+        tokens: the number of entries of the table.
+        specials: the number of special tokens: the class token and the registers.
+        own: 1 if there is a class token, else 0. This is also the result if no choice fits.
+        image_size: the image size in pixels, a number or (height, width); None if it is not known.
+        patch: (height, width) of a patch in pixels.
+    """
     choices = [rows for rows in (specials, own, 0) if rows <= tokens]
     if image_size is not None:
         height, width_px = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -179,27 +228,27 @@ def prefix_rows(tokens: int, specials: int, own: int, image_size: Any, patch: tu
 
 
 def number_or_pair(size: tuple[int, int]) -> int | list[int]:
-    """(height, width) as the libraries' configs write it: one number for a square."""
+    """Returns (height, width) as the configs of the libraries write it: one number if both are equal, else a list."""
     return size[0] if size[0] == size[1] else list(size)
 
 
 def first(*values: Any) -> Any:
-    """The first that is not None."""
+    """Returns the first value that is not None, or None if all are."""
     return next((value for value in values if value is not None), None)
 
 
 def length(shapes: Mapping[str, Shape], name: str) -> int:
-    """The first axis of an array that a file may lack; then 0."""
+    """Returns the length of the first axis of an array, or 0 if the file does not have the array."""
     return shapes[name][0] if name in shapes else 0
 
 
 def depth(shapes: Mapping[str, Shape], before: str, after: str) -> int:
-    """How many layers have the array `before<layer>after`."""
+    """Returns the number of layers: of arrays whose names start with `before` and end with `after`."""
     return sum(name.startswith(before) and name.endswith(after) for name in shapes)
 
 
 def listed(names: Any) -> tuple[Any, ...]:
-    """Returns a JSON list as a tuple; an empty one for null. Raises TypeError for what is no list."""
+    """Returns a JSON list as a tuple, and null (None) as (). Raises TypeError if `names` is neither."""
     if names is not None and not isinstance(names, list):
         raise TypeError(f"a list of names is needed, and it is {names!r}")
     return tuple(names or ())

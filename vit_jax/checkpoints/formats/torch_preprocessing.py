@@ -1,4 +1,4 @@
-"""How images become inputs: timm's `pretrained_cfg` and transformers' `preprocessor_config.json`, read and written."""
+"""Reads and writes preprocessing as timm's `pretrained_cfg` and as transformers' `preprocessor_config.json`."""
 
 import logging
 import math
@@ -17,7 +17,8 @@ _TIMM = {
     "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center",
     "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
 }  # fmt: skip
-# The defaults of transformers' image processors, by their names without `ImageProcessor` or `FeatureExtractor`.
+# The defaults of transformers' image processors. The keys are their names without `ImageProcessor` or
+# `FeatureExtractor`.
 _HALF = {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3}
 _CLIP = {
     "image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711), "resample": 3,
@@ -35,17 +36,25 @@ _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 
 
 
 def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preprocessing:
-    """timm's evaluation: the shorter side resized to the input's over `crop_pct`, rounded down, then the centre.
+    """Returns the preprocessing that timm uses for evaluation, from `pretrained_cfg` in config.json.
 
-    With `crop_mode=squash` the whole image is resized to both sides over `crop_pct`; `border`, which pads, is taken as
-    that, with a warning. What config.json does not say has the default of timm's `PretrainedCfg`: bicubic, a crop_pct
-    of 0.875, ImageNet's mean and deviation. Without any config.json the default is that of timm's ViTs and DeiTs:
-    bicubic, 0.9 and a mean and deviation of 0.5, for DeiTs ImageNet's.
+    timm resizes the shorter side of an image to that of the model's input divided by `crop_pct`, rounded down, and
+    crops the centre. With `crop_mode=squash` it instead resizes both sides, whatever the aspect ratio.
+    `crop_mode=border` pads images in timm; it is read as `squash` here, with a warning.
+
+    Missing keys have the defaults of timm's `PretrainedCfg`: bicubic, crop_pct=0.875, ImageNet's mean and standard
+    deviation. If config.json has no such keys at all, a warning says so, and the defaults of timm's ViTs are used:
+    bicubic, crop_pct=0.9, mean and standard deviation 0.5 (for distilled DeiTs those of ImageNet).
+
+    Args:
+        about: the file's name and its config.json.
+        arch: the architecture; its image size is used if config.json has none.
+        distilled: whether the file is a distilled DeiT.
 
     Raises:
-        UserError: a value of another type than timm's.
+        UserError: a value has another type than in timm.
     """
-    # Before timm 0.9 the keys stood in config.json itself.
+    # timm before 0.9 wrote these keys at the top level of config.json.
     config = about.config.get("pretrained_cfg", about.config) or {}
     settings: dict[str, Any] = {**_TIMM, "input_size": (3, *arch.image_size)}
     if not config:
@@ -69,7 +78,10 @@ def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preproces
 
 
 def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
-    """The same written: a `crop_pct` from which timm, too, finds `shorter_side`."""
+    """Returns timm's `pretrained_cfg` for a preprocessing.
+
+    Its `crop_pct` is adjusted until timm, which rounds down, computes exactly `preprocessing.shorter_side` from it.
+    """
     shortest, side = min(preprocessing.size), preprocessing.shorter_side
     crop_pct = shortest / side if side else 1.0
     while side and math.floor(shortest / crop_pct) < side:
@@ -85,14 +97,25 @@ def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preprocessing:
-    """From `preprocessor_config.json`; what it does not say has the default of the image processor that it names.
+    """Returns the preprocessing that `preprocessor_config.json` describes.
 
-    Without that file it is what the kind's published models have: ViT the whole image, bilinear; SigLIP the whole
-    image, bicubic; DINOv2 and DeiT bicubic with ImageNet's mean and deviation, resized to 256 / 224 of the image's size
-    and its centre. DINOv2 keeps the aspect ratio for that and DeiT does not.
+    Missing keys have the defaults of the image processor that the file names. If there is no such file, a warning says
+    so, and the preprocessing is that of the published models of this kind:
+
+    - ViT resizes the whole image, bilinear.
+    - SigLIP resizes the whole image, bicubic.
+    - DINOv2 and DeiT resize, bicubic, to 256 / 224 of the image size and crop the centre, with ImageNet's mean and
+      standard deviation. DINOv2 keeps the aspect ratio, DeiT does not.
+
+    A warning is also logged if the file asks for resizing that this package can't do exactly.
+
+    Args:
+        about: the file's name and its `preprocessor_config.json`.
+        kind: the kind of model: vit, deit, dinov2 or siglip.
+        arch: the architecture.
 
     Raises:
-        UserError: a value of another type than transformers'.
+        UserError: a value has another type than in transformers.
     """
     config, size = about.preprocessor, arch.image_size
     if not config:
@@ -135,10 +158,15 @@ def _channels(values: Any, scale: float = 1.0) -> tuple[float, float, float]:
 def _geometry(
     settings: Mapping[str, Any], edge: bool, image_size: tuple[int, int]
 ) -> tuple[tuple[int, int], int | None, bool, bool]:
-    """The images' size, `shorter_side`, `keep_aspect`, and whether transformers makes the same of the settings.
+    """Returns `size`, `shorter_side` and `keep_aspect` of a `Preprocessing`, and whether they are exact.
 
-    One number as the size is that of the shortest edge if `edge`, else of both sides. Without resizing, without a crop
-    after one that keeps the aspect ratio, with bounds on the longest edge and with padding it makes something else.
+    They are not exact if transformers, with the same settings, does something that a `Preprocessing` can't express. For
+    example, it does not resize, pads, limits the longest edge, or keeps the aspect ratio without a crop.
+
+    Args:
+        settings: the content of preprocessor_config.json with defaults filled in.
+        edge: whether a size of one number is the length of the shortest edge. If False, it is that of both sides.
+        image_size: the model's image size, used if the settings do not determine the size.
     """
     size, crop = settings["size"], settings.get("crop_size") if settings.get("do_center_crop") else None
     if isinstance(size, int) and edge:
@@ -159,7 +187,7 @@ def _geometry(
 
 
 def _both(size: Any) -> tuple[int, int]:
-    """(height, width) from one number, two, or a mapping."""
+    """Returns (height, width) from one number, from a pair, or from a mapping with `height` and `width`."""
     if isinstance(size, int):
         return size, size
     height, width_px = (size["height"], size["width"]) if isinstance(size, Mapping) else size
@@ -167,6 +195,11 @@ def _both(size: Any) -> tuple[int, int]:
 
 
 def to_transformers(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Returns the content of `preprocessor_config.json` for a preprocessing.
+
+    transformers can't crop to a size that is not square and keep the aspect ratio too. A warning then says that it
+    crops less than this package.
+    """
     height, width_px = preprocessing.size
     side = preprocessing.shorter_side
     config: dict[str, Any] = {

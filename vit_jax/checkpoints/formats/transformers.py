@@ -1,6 +1,8 @@
-"""What transformers' `save_pretrained` writes: ViT, DeiT, DINOv2 (with registers, with SwiGLU), SigLIP's vision tower.
+"""The format of the transformers library, as `save_pretrained` writes it.
 
-`model.safetensors`, `config.json`, and `preprocessor_config.json` with the mean and deviation that images want.
+It can hold the models ViT, DeiT, DINOv2, and the vision tower of SigLIP. DINOv2 may have registers and SwiGLU. The
+folder of a model has `model.safetensors`, `config.json`, and `preprocessor_config.json`, which says how images are
+resized and normalised.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,12 +23,16 @@ _ACTIVATIONS = {"gelu": "gelu_erf", "gelu_pytorch_tanh": "gelu", "gelu_new": "ge
 
 
 class Transformers:
-    """One naming for each kind of model: `vit`, `deit`, `dinov2` and `siglip`."""
+    """The format `transformers`. Each kind of model, `vit`, `deit`, `dinov2` or `siglip`, has its own array names."""
 
     name, suffix = "transformers", ".safetensors"
 
     def rename(self, names: Iterable[str]) -> dict[str, str] | None:
-        """Without the prefix of the bare model; of two towers only the vision one's."""
+        """See `base.Format.rename`.
+
+        The standard names have no prefix for the model without its head, such as `vit.`. Of a model with a text and a
+        vision tower, only the vision tower is used.
+        """
         names = list(names)
         if any(name.startswith("text_model.") for name in names):
             names = [name for name in names if name.startswith(_TOWER)]
@@ -36,7 +42,7 @@ class Transformers:
             if not name.endswith("position_ids"):
                 found[name[len(prefix) :]] = name
         if "embeddings.patch_embedding.weight" in found and "classifier.weight" in found:
-            # SigLIP's classifier is on the average; what the attention pooling would be is there and unused.
+            # SigLIP's classifier reads the average of the tokens. Such a file has unused arrays of attention pooling.
             found = {name: file for name, file in found.items() if not name.startswith("head.")}
         known = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
         return found if any(name in found for name in known) else None
@@ -119,7 +125,7 @@ class Transformers:
         return groups if shapes else _prefixed(groups, arch, kind)
 
     def sidecars(self, description: Description) -> dict[str, Any]:
-        """The `config.json` and `preprocessor_config.json` for `from_pretrained`."""
+        """Returns the `config.json` and `preprocessor_config.json` that `from_pretrained` reads."""
         arch, preprocessing, class_names = description
         assert isinstance(arch, VitArchitecture) and preprocessing is not None
         kind = _kind_to_write(arch, self.name)
@@ -176,7 +182,11 @@ def _kind(shapes: Mapping[str, Shape]) -> str:
 
 
 def _class_names(about: About) -> tuple[str, ...]:
-    """Returns the names in `id2label`, in the order of their numbers. Raises UserError where a number is missing."""
+    """Returns the names in `id2label` of config.json, in the order of their numbers; () if there are none.
+
+    Raises:
+        UserError: the keys are not the numbers from 0.
+    """
     labels = about.setting("id2label", dict, {})
     if labels.keys() != {str(number) for number in range(len(labels))}:
         raise UserError(
@@ -187,9 +197,13 @@ def _class_names(about: About) -> tuple[str, ...]:
 
 
 def _kind_to_write(arch: VitArchitecture, format: str) -> str:
-    """The kind of model that has a place for everything. Raises UserError where none has."""
+    """Returns the kind of model (vit, deit, dinov2 or siglip) as which an architecture can be written.
+
+    Raises:
+        UserError: no kind can store every part of the architecture.
+    """
     sides = arch.image_size, arch.patch_size
-    if not arch.class_token or arch.layer_scale:  # SigLIP's and DINOv2's grids are square
+    if not arch.class_token or arch.layer_scale:  # SigLIP and DINOv2 need square images and patches
         need_place(format, arch, image_size=[(s, s) for s in sides[0]], patch_size=[(s, s) for s in sides[1]])
     if not arch.class_token:
         need_place(format, arch, registers=[0], layer_scale=[0.0], mlp=["gelu", "gelu_erf"], pre_logits=[0],
@@ -217,14 +231,18 @@ def _model_type(arch: VitArchitecture, kind: str) -> str:
 
 def _class(arch: VitArchitecture, kind: str) -> str:
     stem = _CLASSES[_model_type(arch, kind)]
-    # The bare ViT and DeiT want a `pooler`; without one a classifier of no classes is what gives their features.
+    # ViTModel and DeiTModel need a `pooler` layer. A model without one is written as a classifier with 0 classes, which
+    # returns the features.
     if not arch.num_classes and (kind not in ("vit", "deit") or arch.pre_logits):
         return f"{stem}VisionModel" if kind == "siglip" else f"{stem}Model"
     return f"{stem}ForImageClassification{'WithTeacher' if arch.distilled else ''}"
 
 
 def _prefixed(groups: list[Group], arch: VitArchitecture, kind: str) -> list[Group]:
-    """The names under a classifier: all but the heads' have the prefix of the bare model."""
+    """Returns the groups with the names that a file to be written has.
+
+    In the file of a classifier, all names except those of the heads start with a prefix, such as `vit.`.
+    """
     if "For" not in _class(arch, kind):
         return groups
     prefix = _TOWER if kind == "siglip" else f"{_model_type(arch, kind)}."
@@ -242,7 +260,14 @@ def _mlp_dim(shapes: Mapping[str, Shape], kind: str) -> int:
 
 
 def _mlp_ratio(arch: VitArchitecture, format: str) -> int:
-    """DINOv2's, which makes of a SwiGLU's width two thirds, rounded up to a multiple of 8. Raises UserError."""
+    """Returns the `mlp_ratio` in DINOv2's config that gives `arch.mlp_dim`.
+
+    The MLP's width is `mlp_ratio` times the model's width. For SwiGLU, DINOv2 takes two thirds of that and rounds up to
+    a multiple of 8.
+
+    Raises:
+        UserError: no whole ratio up to 32 gives `arch.mlp_dim`.
+    """
     for ratio in range(1, 33):
         hidden = arch.width * ratio
         if (hidden if arch.mlp != "swiglu" else (hidden * 2 // 3 + 7) // 8 * 8) == arch.mlp_dim:
@@ -293,7 +318,10 @@ def _out(file: str, name: str, arch: VitArchitecture) -> list[Group]:
 
 
 def _siglip(arch: VitArchitecture) -> list[Group]:
-    """SigLIP's vision tower, with its attention pooling or, under a classifier, the average."""
+    """Returns the groups of SigLIP's vision tower, including those of its attention pooling and of a classifier.
+
+    The caller removes the groups of parameters that the architecture does not have.
+    """
     patches, width = arch.grid[0] * arch.grid[1], arch.width
     table, heads = "embeddings.position_embedding.weight", (arch.num_heads, width // arch.num_heads)
     groups = convolution("embeddings.patch_embedding", "embedding", (*arch.patch_size, 3, width))

@@ -1,0 +1,40 @@
+"""A model and its task's own modules as one tree of parameters, which is what a run trains."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from vit_jax.models.functional import TASK, Params, of_model, split
+from vit_jax.models.model import Model
+from vit_jax.randomness import stream_key
+from vit_jax.tasks.task import Task
+
+
+class Learner:
+    """What a step binds its parameters to.
+
+    Attributes:
+        has_own: whether the task has modules of its own.
+        shapes: of all parameters: the model's, and the task's under the key `task`, if it has some.
+    """
+
+    def __init__(self, model: Model, task: Task):
+        self._arch, self._task = model.arch, task
+        self._bind, params = split(model)
+        own = nnx.eval_shape(lambda: task.modules(model.arch, nnx.Rngs(0)))
+        self._bind_own: Any = None
+        self.has_own = own is not None
+        if own is not None:
+            self._bind_own, own_params = split(own)
+            params = {**params, TASK: own_params}
+        self.shapes: Params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+
+    def bind(self, params: Params) -> tuple[Model, Any]:
+        """Returns the model, and the task's own modules or None, with some parameters."""
+        return self._bind(of_model(params)), self._bind_own(params[TASK]) if self._bind_own else None
+
+    def with_own(self, params: Params, seed: int) -> Params:
+        """Returns a model's parameters with initial ones of the task's own beside them; may be traced."""
+        own = self._task.modules(self._arch, nnx.Rngs(stream_key(seed, "task")))
+        return params if own is None else {**params, TASK: split(own)[1]}
