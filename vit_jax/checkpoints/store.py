@@ -114,7 +114,7 @@ class Store:
 
 
 def newest_params(folder: epath.PathLike) -> Params | None:
-    """Returns the model's weights in the newest readable checkpoint of a folder, as NumPy arrays; None if there is none.
+    """Returns the model's weights in the newest readable checkpoint of a folder, as NumPy arrays, or None without one.
 
     They are the averaged weights if the run has them, and otherwise the parameters. Parameters that belong to the task
     and not to the model are left out. A checkpoint that can't be read is skipped with a warning.
