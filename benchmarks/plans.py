@@ -77,6 +77,7 @@ def plan(folder: pathlib.Path, name: str, flags: str, topology: str) -> dict[str
 
 
 def memory_of(found: dict[str, Any]) -> str:
+    """Returns the memory that a plan needs per device, and the limit, as text."""
     memory = found["hbm_per_device"]
     return f"{memory['total'] / 2**30:.1f} of {memory['limit'] / 2**30:.1f} GiB"
 
@@ -87,6 +88,7 @@ def print_row(cells: list[str], columns: int) -> None:
 
 
 def pairs(folder: pathlib.Path) -> None:
+    """Prints the table of `MODELS` on `SLICES`."""
     print("| model | slice | fits | memory a device | step | images/s | MFU | whole run | chip-hours |")
     print("| --- | --- | --- | --: | --: | --: | --: | --: | --: |")
     for model in MODELS:
@@ -107,6 +109,7 @@ def pairs(folder: pathlib.Path) -> None:
 
 
 def others(folder: pathlib.Path) -> None:
+    """Prints the table of the jobs in `OTHERS`."""
     print("| model | slice | settings | fits | memory a device | step | over ICI | between slices |")
     print("| --- | --- | --- | --- | --: | --: | --: | --: |")
     for number, (model, settings, where, slices) in enumerate(OTHERS):
@@ -125,6 +128,7 @@ def others(folder: pathlib.Path) -> None:
 
 
 def published(folder: pathlib.Path) -> None:
+    """Prints the table that compares planned with published training times, of the runs in `PUBLISHED`."""
     print("| run | slice | planned | published | ratio | source |")
     print("| --- | --- | --: | --: | --: | --- |")
     for run, flags, where, hours, source in PUBLISHED:

@@ -47,6 +47,7 @@ class Slice(NamedTuple):
 
 
 def fail(message: str) -> NoReturn:
+    """Prints an error message to stderr and exits with code 1."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(1)
 
@@ -122,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def manifest(args: argparse.Namespace, rest: list[str]) -> str:
+    """Returns the JobSet as YAML. Exits with an error if flags are wrong.
+
+    `args` are the flags of this script, and `rest` are those that are passed on to main.
+    """
     where = parse(args.topology)
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", args.name):
         fail(f"--name={args.name}: take small letters, digits and hyphens, at most 40, a letter first")

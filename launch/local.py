@@ -100,6 +100,7 @@ class _Job:
         self._held: list[tuple[int, str]] = []  # errors of processes other than 0, which are shown at the end if new
 
     def run(self) -> int:
+        """Starts the processes, waits until all have ended, and returns the exit code of this script."""
         before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
         threads = []
         try:

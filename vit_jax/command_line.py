@@ -1,7 +1,7 @@
 """The command line that all verbs share: absl's flags, `--config.KEY=VALUE`, and how errors and signals end a verb.
 
-Flags that set keys of the config have the syntax of `ml_collections.config_flags`. They are read here instead, because
-the errors of that module are tracebacks.
+Flags that set keys of the config have the syntax of `ml_collections.config_flags`. That module is not used, because it
+reports a user's mistakes by tracebacks.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Loads config files, `FILE.py` or `FILE.py:ARGUMENTS`, and applies overrides of their values.
 
-Values that are given as text have the syntax of `ml_collections.config_flags`. They are read here instead, because the
-errors of that module are tracebacks.
+Values that are given as text have the syntax of `ml_collections.config_flags`. That module is not used, because it
+reports a user's mistakes by tracebacks.
 """
 
 import ast

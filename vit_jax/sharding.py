@@ -2,7 +2,7 @@
 
 The mesh has four axes. `data` splits the batch. `fsdp` splits the batch, too, and over the same devices the parameters
 and the optimizer state. `tensor` splits the attention heads and the MLP. `sequence` splits the tokens of an image,
-which pays for large images. All functions here are pure: they depend on names, shapes and the mesh alone.
+which helps if images are large. How a parameter is split depends only on its name, its shape and the mesh.
 """
 
 import math
@@ -198,9 +198,9 @@ def splits_tokens() -> bool:
 
 
 def platform() -> str:
-    """Returns the platform that a traced computation is for, such as `cpu` or `tpu`.
+    """Returns the platform of the devices that a computation will run on, such as `cpu` or `tpu`.
 
-    It is that of the mesh in use, if the mesh says it, and otherwise that of JAX's default devices.
+    These are the devices of the mesh in use, if the mesh says what they are, and otherwise JAX's default devices.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device is not None and device.platform else jax.default_backend()

@@ -244,7 +244,10 @@ def shards_of(index: epath.Path) -> list[str]:
 
 
 def _places(index: epath.Path) -> dict[str, str]:
-    """Returns the name of the shard that holds each array, by the array's name. Raises UserError if it is no index."""
+    """Returns a dict from the name of each array to the name of the shard that holds it.
+
+    Raises UserError if the file is no index.
+    """
     content = read_json(index)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):

@@ -12,7 +12,7 @@ from vit_jax.errors import UserError
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-    """Writes `value` as indented JSON, by `replacing`, so that no half-written file is left."""
+    """Writes `value` to a file as indented JSON. If this fails, an existing file is left as it was."""
     with replacing(epath.Path(path)) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 

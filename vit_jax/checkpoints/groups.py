@@ -38,7 +38,7 @@ def reshaped(file: str, file_shape: Shape, name: str, shape: Shape) -> Group:
 
 
 def padding(file: str, shape: Shape) -> Group:
-    """Returns the group of an array that the format has but no model here uses: not read, and written as zeros."""
+    """Returns the group of an array that the format has but no model here uses. It is written as zeros, and not read."""
     return Group({file: shape}, (), lambda a: (), lambda: (np.zeros(shape, np.float32),))
 
 
@@ -140,4 +140,5 @@ def count_not_finite(array: np.ndarray) -> int:
 
 
 def file_shapes(groups: Sequence[Group]) -> dict[str, Shape]:
+    """Returns the shapes of the arrays of a file by name, in the order of the groups."""
     return {file: shape for group in groups for file, shape in group.files.items()}

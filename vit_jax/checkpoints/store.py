@@ -44,6 +44,7 @@ class Store:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def latest_step(self) -> int | None:
+        """Returns the step of the newest checkpoint, or None if there is none."""
         return self._manager.latest_step()
 
     def restore(self, abstract: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:

@@ -151,7 +151,7 @@ def _is_free(place: epath.Path, value: Any, path: epath.Path, overwrite: bool) -
 
 
 def describe(description: Description) -> dict[str, Any]:
-    """Returns the description of a model as JSON, which `read.described` reads."""
+    """Returns the description of a model as a JSON object; `read.described` turns it back into a description."""
     arch, preprocessing, class_names = description
     assert preprocessing is not None
     return {

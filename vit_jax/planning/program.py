@@ -36,6 +36,7 @@ class Instruction:
 
     @property
     def operands(self) -> list[str]:
+        """The names of the instructions whose results this one reads."""
         return re.findall(r"%([\w.-]+)", self.rest[: self.rest.find(")")])
 
     def called(self, *attributes: str) -> list[str]:
@@ -233,7 +234,7 @@ def _bytes(parts: Sequence[Part], *, hbm_only: bool = False) -> int:
 def _traffic(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]) -> int:
     """Returns the bytes that an instruction reads and writes in the device's memory.
 
-    A slice counts with the part that it takes, not with the whole operand.
+    An instruction that takes a slice of an operand reads only that slice, so only the slice is counted.
     """
     if instruction.opcode in _FREE or instruction.opcode.endswith("-done") or "AllocateBuffer" in instruction.rest:
         return 0

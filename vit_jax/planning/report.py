@@ -73,7 +73,7 @@ def _how(plan: Plan) -> str:
 
 
 def comparison(tried: Iterable[Tried]) -> str:
-    """Returns a table with a row for each that was tried: settings, memory, speed, or why there is no plan."""
+    """Returns a table with a row for each plan: its settings, memory and speed, or why the settings were refused."""
     rows: list[Sequence[str]] = [("settings", "fits", "memory a device", "step", "images/s", "MFU", "chip-hours")]
     for one in tried:
         plan = one.plan

@@ -34,6 +34,7 @@ class Slice:
 
     @property
     def devices(self) -> int:
+        """The number of devices, as JAX counts them, in all slices: one or two per chip."""
         return self.chips * self.chip.devices
 
 
