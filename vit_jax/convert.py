@@ -56,7 +56,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     from vit_jax.checkpoints import files
 
     files.check_place(epath.Path(target), _OVERWRITE.value)
-    from vit_jax.checkpoints import model_file  # after what can go wrong without JAX
+    from vit_jax.checkpoints import model_file  # imports JAX, which is slow: after the checks
 
     model_file.convert(source, target, _FORMAT.value, overwrite=_OVERWRITE.value, **keywords)
     command_line.say(f"wrote {target}")

@@ -38,7 +38,7 @@ def reshaped(file: str, file_shape: Shape, name: str, shape: Shape) -> Group:
 
 
 def padding(file: str, shape: Shape) -> Group:
-    """Returns the group of an array that the format has but no model here uses. It is written as zeros, and not read."""
+    """Returns the group of an array of the format that no model here uses. It is not read, and written as zeros."""
     return Group({file: shape}, (), lambda a: (), lambda: (np.zeros(shape, np.float32),))
 
 
