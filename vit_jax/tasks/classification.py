@@ -17,11 +17,9 @@ class Classification(Task):
 
     def check(self, config: config_lib.Config) -> None:
         """Raises UserError if no labels are read to train on or to evaluate on."""
-        for name, section in {
-            "data": config.data,
-            **{f"evaluations.{n}": e for n, e in config.evaluations.items()},
-        }.items():
-            if section.max_labels == 0:
+        most = {f"evaluations.{name}": section.max_labels for name, section in config.evaluations.items()}
+        for name, count in {"data": config.data.max_labels, **most}.items():
+            if count == 0:
                 raise UserError(f"config.{name}.max_labels is 0, and classification learns labels; set it to 1 or more")
 
     def targets(self, batch: Batch, num_classes: int) -> Batch:
