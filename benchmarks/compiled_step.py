@@ -1,22 +1,26 @@
-"""What the TPU compiler expects of a training step of B/16, beside the same step of big_vision and of the original.
+"""Compares the compiled training step of B/16 with those of big_vision and of the original vit_jax.
 
     pip install '.[tpu]'      # libtpu, the compiler; no TPU is needed
     python benchmarks/compiled_step.py
 
-224 px, 64 images on each device of a v5e:2x2, Adam with a bfloat16 first moment, clipping, no dropout, bfloat16
-computation. Cycles are those of one device: the compiler's own count for each instruction, loops as often as they run,
-and for the few of which it says nothing their memory traffic at the chip's bandwidth; without collectives. Temporaries
-are what the program holds beside its arguments. The peers' figures come from the same compiler (libtpu 0.0.42) and the
-same count, without our compiler options. At the chip's peak the step would take 51.4 million cycles. On two cores all
-of it takes about two minutes.
+The step: images of 224 px, 64 of them on each device of a v5e:2x2, Adam with a bfloat16 first moment, gradient
+clipping, no dropout, computation in bfloat16.
 
-Unrolled, our last block computes only the token that the head reads, which is the same function of the parameters for
-less work; the peers compute all tokens. With all of them ours would take 105.6 million cycles and 3.71 GiB.
+Cycles are those of one device without collectives, by the compiler's own count: the sum over all instructions, where
+those in a loop count as often as it runs. The compiler gives no count for a few instructions; they count with their
+memory traffic at the chip's bandwidth. Temporaries are the memory that the program needs in addition to its arguments.
+The other programs' numbers come from the same compiler (libtpu 0.0.42) and the same way of counting, without our
+compiler options. At the chip's peak the step would take 51.4 million cycles.
+
+If our blocks are unrolled, the last one computes only the token that the head reads. The result is the same, with less
+work; the other programs compute all tokens. With all tokens, our step would take 105.6 million cycles and 3.71 GiB.
+
+Hardware: any machine; on two cores the command takes about two minutes.
 """
 
 import os
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # where there is a TPU, it stays free
+os.environ["JAX_PLATFORMS"] = "cpu"  # JAX must not take this machine's own TPU, if there is one
 
 from vit_jax import command_line
 from vit_jax.planning import plans, slices
@@ -26,7 +30,7 @@ RECIPE = [
     ("model.dropout", "0.0"),
     ("optimizer.moment_dtype", "bfloat16"),
 ]
-# Our settings, and million cycles and GiB of temporaries of the peers.
+# Our settings for each step, and for each other program its million cycles and GiB of temporaries.
 STEPS = {
     "unrolled": ([], {"big_vision": (116.7, 3.51), "original": (136.3, 6.09)}),
     "scanned, remat full": ([("model.scan", "true"), ("model.remat", "full")], {"big_vision": (151.0, 1.58)}),
@@ -35,7 +39,7 @@ STEPS = {
 
 
 def measured(settings: list[command_line.Override]) -> tuple[float, float]:
-    """Million cycles and GiB of temporaries of our step."""
+    """Returns the million cycles and the GiB of temporaries of our step with these settings."""
     where = slices.parse("v5e:2x2")
     config = command_line.load_config("configs/pretrain.py:B/16,imagenet2012", [*RECIPE, *settings])
     plan, _ = plans.make_plan(config, where)

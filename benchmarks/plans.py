@@ -1,12 +1,15 @@
-"""The tables of plans in launch/README.md: which models fit which slices, other jobs, ours beside published hours.
+"""Prints the tables of plans in launch/README.md.
 
     python benchmarks/plans.py pairs --folder=/tmp/pairs
     python benchmarks/plans.py others --folder=/tmp/others
     python benchmarks/plans.py published --folder=/tmp/published
 
-Each plan is one `python -m vit_jax.plan … --json=FOLDER/NAME.json`, compiled one after another; those that the folder
-holds already are not made again, so that an interrupted run goes on where it stopped. Wants libtpu. Hardware: any
-machine with 16 GB of memory; on two cores a plan takes half a minute to two, all of `pairs` about half an hour.
+`pairs` plans five models on five slices, `others` plans jobs of other kinds, and `published` compares planned with
+published training times. Each plan is made by `python -m vit_jax.plan … --json=FOLDER/NAME.json`, one after another.
+Plans that the folder contains already are not made again, so that an interrupted run can be continued.
+
+Needs libtpu. Hardware: any machine with 16 GB of memory; on two cores a plan takes half a minute to two minutes, and
+all of `pairs` about half an hour.
 """
 
 import argparse
@@ -19,11 +22,12 @@ from typing import Any
 
 MODELS = ("B/16", "L/16", "H/14", "g/14", "G/14")
 SLICES = ("v3:16x16", "v4:8x8x8", "v5e:16x16", "v5p:8x8x8", "v6e:16x16")
-# Every model as the paper pre-trains it on JFT-300M, batch 4096; the large ones with their state over 16 devices.
+# Each model is pre-trained as in the paper on JFT-300M, with a batch of 4096. The state of large ones is split over 16
+# devices.
 LARGE = "--config.mesh.fsdp=16"
 SETTINGS = {"B/16": "", "L/16": "", "H/14": LARGE, "g/14": LARGE, "G/14": f"{LARGE} --config.model.remat=dots"}
 
-# Jobs of other kinds and sizes: the model, what it is set to, the slice and how many.
+# Jobs of other kinds and sizes: the model, its settings, the slice, and the number of slices.
 OTHERS = (
     ("L/16", "", "v3:32x32", 1),
     ("BiT-R152x4", "mesh.fsdp=64 model.remat=full", "v3:32x32", 1),
@@ -34,7 +38,7 @@ OTHERS = (
      "v5e:16x16", 1),
 )  # fmt: skip
 
-# Name, config and flags, slice, published hours, where from.
+# Runs with published times: name, config and flags, slice, published hours, source. First two long lists of flags.
 PLAIN_S16 = (
     "--config=configs/pretrain.py:S/16,imagenet2012 --config.global_batch_size=1024 --config.total_epochs=90 "
     "--config.model.dropout=0.0 --config.model.pool=gap --config.model.posemb=sincos2d --config.model.pre_logits=384 "
@@ -54,7 +58,14 @@ PUBLISHED = (
 
 
 def plan(folder: pathlib.Path, name: str, flags: str, topology: str) -> dict[str, Any]:
-    """The plan as JSON has it, made where the folder does not hold it."""
+    """Returns the JSON of a plan from `folder`, after making it if the folder does not contain it.
+
+    Args:
+        folder: the folder of the plans.
+        name: of the plan; its file is NAME.json.
+        flags: of `vit_jax.plan`, without the topology.
+        topology: the slice.
+    """
     file = folder / f"{name}.json"
     if not file.exists():
         unfinished = file.with_suffix(".partial")
@@ -66,16 +77,18 @@ def plan(folder: pathlib.Path, name: str, flags: str, topology: str) -> dict[str
 
 
 def memory_of(found: dict[str, Any]) -> str:
+    """Returns the memory that a plan needs per device, and the limit, as text."""
     memory = found["hbm_per_device"]
     return f"{memory['total'] / 2**30:.1f} of {memory['limit'] / 2**30:.1f} GiB"
 
 
 def print_row(cells: list[str], columns: int) -> None:
-    """With empty cells for what a job that does not fit has not."""
+    """Prints a row of a table. Missing cells, as of a job that does not fit, are empty."""
     print("|", " | ".join([*cells, *[""] * (columns - len(cells))]), "|", flush=True)
 
 
 def pairs(folder: pathlib.Path) -> None:
+    """Prints the table of `MODELS` on `SLICES`."""
     print("| model | slice | fits | memory a device | step | images/s | MFU | whole run | chip-hours |")
     print("| --- | --- | --- | --: | --: | --: | --: | --: | --: |")
     for model in MODELS:
@@ -96,6 +109,7 @@ def pairs(folder: pathlib.Path) -> None:
 
 
 def others(folder: pathlib.Path) -> None:
+    """Prints the table of the jobs in `OTHERS`."""
     print("| model | slice | settings | fits | memory a device | step | over ICI | between slices |")
     print("| --- | --- | --- | --- | --: | --: | --: | --: |")
     for number, (model, settings, where, slices) in enumerate(OTHERS):
@@ -114,6 +128,7 @@ def others(folder: pathlib.Path) -> None:
 
 
 def published(folder: pathlib.Path) -> None:
+    """Prints the table that compares planned with published training times, of the runs in `PUBLISHED`."""
     print("| run | slice | planned | published | ratio | source |")
     print("| --- | --- | --: | --: | --: | --- |")
     for run, flags, where, hours, source in PUBLISHED:

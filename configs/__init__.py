@@ -1,1 +1,1 @@
-"""What to train: one short file a recipe."""
+"""Config files: each is the recipe of one training run. Its docstring says the command and the result to expect."""

@@ -1,17 +1,17 @@
-"""A small ViT from scratch on a folder of images, DIR/{train,test}/CLASS/* or DIR/CLASS/*.
+"""Train a small ViT from scratch on a folder of images, DIR/{train,test}/CLASS/* or DIR/CLASS/*.
 
     python -m vit_jax.main --config=configs/folder.py:DIR --workdir=/tmp/folder
 
-Hardware: two CPU cores. Time: four minutes for 10,000 images. Expect (measured): 51.4 % of 2,000 test images for 1,000
-training images of each of CIFAR-10's classes. A ViT from scratch wants more images, or more epochs; or
-`--config.init_from`, a pre-trained model of its architecture.
+Hardware: two CPU cores. Time: four minutes for 10,000 images. Expect (measured): an accuracy of 51.4 % on 2,000 test
+images of CIFAR-10, after training on 1,000 images of each of its classes. A ViT from scratch needs more images or more
+epochs than that; or set `--config.init_from` to a pre-trained model of the same architecture.
 
-The test images may also lie in DIR/val, DIR/valid or DIR/validation. If there are none, or if DIR holds the folders of
-the classes itself, the last tenth of the training images, in an order shuffled once and for all, is held out of
-training and tested on. Every format that Pillow decodes is read, and so are folders inside those of the classes. To
+The test images may also lie in DIR/val, DIR/valid or DIR/validation. If there are none, or if DIR contains the folders
+of the classes itself, the training images are shuffled, always in the same way, and the last tenth is not trained on
+but used for tests. Every format that Pillow decodes is read. Folders inside those of the classes are read, too. To
 fine-tune a checkpoint on the same folder, see `transfer.py`.
 
-Images are resized to 32 pixels; for larger ones set `--config.model.image_size` and `--config.model.patch_size`.
+Images are resized to 32 pixels. To use larger ones, set `--config.model.image_size` and `--config.model.patch_size`.
 """
 
 from vit_jax import config as config_lib

@@ -2,30 +2,35 @@
 
     python -m vit_jax.main --config=configs/pretrain.py:B/16,imagenet2012 --workdir=gs://BUCKET/b16
 
-`pretrain.py:VARIANT,DATASET`: VARIANT is a size and a patch, such as S/16, B/32 or H/14, a hybrid such as R50+B/16,
-or Mixer-B/16 (for BiT see `bit.py`, too); DATASET is one of the names below. Weight decay is in the paper's convention:
-multiplied by the learning rate.
+Arguments: `pretrain.py:VARIANT,DATASET`. VARIANT is a size and a patch size, such as S/16, B/32 or H/14, a hybrid such
+as R50+B/16, or Mixer-B/16 (for BiT, see also `bit.py`). DATASET is one of the names below. The weight decay is
+multiplied by the learning rate, as in the paper.
 
-imagenet2012: 300 epochs. Published for B/16: 77.91 % on ImageNet, after fine-tuning at 384 px (Table 5); not measured
-    by us. Hardware and time: 3 to 4 hours on a TPU v3-128, an estimate: the 41 exaFLOPs of the run at the 27 TFLOP/s a
-    core that the paper's Tables 2 and 6 imply for L/16.
-imagenet21k: sigmoid loss, 90 epochs; L models were also trained for 30, `--config.total_epochs=30`. Published: B/16
-    84.53 % and L/16 84.47 % on ImageNet after fine-tuning with `transfer.py`; L/16 took 230 TPU v3 core-days. Not
-    measured by us. TFDS does not carry this data set: bring your own under this name, as one split `full`. Its first
-    51,200 images are held out.
-jft300m: sigmoid loss, 7 epochs (L/16 and H/14 14), for BiT-R50x1 and its like, too. Published: H/14 88.55 % and L/16
-    87.76 % on ImageNet, after 2,500 and 680 TPU v3 core-days. The data set is not public: bring your own under this
-    name, as a split `train` with labels of the paper's 18,291 classes, or use the recipe for plans. Not measured by us.
-cifar10, cifar100, oxford_iiit_pet, oxford_flowers102: the paper does not train on these from scratch, and so small a
-    data set teaches a ViT little. The settings are ours, ImageNet's made smaller: batch 512, a lower learning rate, 5 %
-    of warm-up. Not measured. CIFAR's 32 px want small patches and no upsampling:
+imagenet2012: 300 epochs. Published for B/16: 77.91 % on ImageNet, after fine-tuning at 384 px (Table 5). We have not
+    measured it. Hardware and time: 3 to 4 hours on a TPU v3-128. This is an estimate: the run has 41 exaFLOPs, and the
+    paper's Tables 2 and 6 imply 27 TFLOP/s per core for L/16.
+imagenet21k: sigmoid loss, 90 epochs. The paper also trained L models for 30 epochs, `--config.total_epochs=30`.
+    Published: B/16 84.53 % and L/16 84.47 % on ImageNet after fine-tuning with `transfer.py`; L/16 took 230 TPU v3
+    core-days. We have not measured it. TFDS does not contain this data set: prepare your own under this name, with one
+    split `full`. Its first 51,200 images are held out for the evaluation.
+jft300m: sigmoid loss, 7 epochs (L/16 and H/14 14), also for BiT-R50x1 and other BiT models. Published: H/14 88.55 % and
+    L/16 87.76 % on ImageNet, after 2,500 and 680 TPU v3 core-days. We have not measured it. The data set is not public:
+    prepare your own under this name, with a split `train` and labels of the paper's 18,291 classes, or use this recipe
+    for plans only.
+cifar10, cifar100, oxford_iiit_pet, oxford_flowers102: the paper does not train on these from scratch, and they are so
+    small that a ViT learns little from them. The settings are our own, not the paper's: those of ImageNet with a batch
+    of 512, a lower learning rate, and a warm-up of 5 % of the run. We have not measured them. CIFAR's images of 32 px
+    need small patches and no upsampling:
 
     python -m vit_jax.main --config=configs/pretrain.py:Ti/4,cifar10 --config.model.image_size=32 --workdir=/tmp/cifar
 
-`python -m vit_jax.plan` says what a run needs before any of it is paid for; the large models want `--config.mesh.fsdp`
-and `--config.model.remat`, and the plan says which. Up to L the blocks are unrolled, which takes longer to compile than
-a scan over them and is faster: by plan, a step of L/16 on a v5e:16x16 is 68 instead of 101 ms. Larger ones are scanned;
-with `--config.model.scan=false` a step of H/14 with fsdp=16 is 160 ms there, and compiles in two to four minutes.
+`python -m vit_jax.plan` says what a run needs before you pay for it. Large models need `--config.mesh.fsdp` and perhaps
+`--config.model.remat`; the plan says which values.
+
+In models up to L the blocks are unrolled. This takes longer to compile than a scan over the blocks, but a step is
+faster: by `plan`, 68 instead of 101 ms for L/16 on a v5e:16x16. Larger models are scanned. With
+`--config.model.scan=false` and `--config.mesh.fsdp=16`, a step of H/14 takes 160 ms there, by `plan`, and compiles in
+two to four minutes.
 """
 
 from vit_jax import config as config_lib
@@ -42,7 +47,8 @@ SPLITS = {
     "oxford_flowers102": ("train", "test"),
 }
 
-# Unrolled, H/14 compiles in two to four minutes, larger ones longer; a BiT was not tried, nor a hybrid.
+# Variants whose blocks are unrolled. Larger ones take too long to compile: H/14 two to four minutes. BiT and hybrids
+# were not tried.
 UNROLLED = ("Ti", "S", "B", "L", "Mixer-S", "Mixer-B", "Mixer-L")
 
 
@@ -100,13 +106,13 @@ def _imagenet(config: config_lib.Section) -> None:
 
 
 def _imagenet21k(config: config_lib.Section) -> None:
-    from vit_jax.models import variants  # here, since it brings JAX
+    from vit_jax.models import variants  # imported here, because it imports JAX, which is slow
     from vit_jax.models.architecture import VitArchitecture
 
     config.total_epochs = 90
     config.global_batch_size = 4096
     config.task.loss = "sigmoid"
-    config.model.head_bias = -10.0  # every class starts as good as absent
+    config.model.head_bias = -10.0  # at the start, the probability of each class is almost 0
     arch = variants.named(config.model.name)
     if isinstance(arch, VitArchitecture):
         config.model.pre_logits = arch.width
@@ -117,7 +123,7 @@ def _imagenet21k(config: config_lib.Section) -> None:
     config.schedule.warmup_steps = 10_000
 
 
-# The learning rates of Table 3 for JFT-300M, by the first name that the variant starts with.
+# The learning rates of Table 3 for JFT-300M. The first name applies with which the name of the variant starts.
 _JFT300M = {
     "R50+ViT-L/32": 2e-4, "R50+ViT-L": 4e-4, "R50+ViT-B": 8e-4, "ViT-H": 3e-4, "ViT-L/32": 6e-4, "ViT-L": 4e-4,
     "BiT-R50": 1e-3, "BiT-R101x1": 8e-4, "BiT-R": 6e-4, "": 8e-4,
@@ -128,7 +134,7 @@ def _jft300m(config: config_lib.Section, variant: str) -> None:
     config.total_epochs = 14 if variant in ("L/16", "H/14") else 7
     config.global_batch_size = 4096
     config.task.loss = "sigmoid"
-    config.model.head_bias = -10.0  # every class starts as good as absent
+    config.model.head_bias = -10.0  # at the start, the probability of each class is almost 0
     if not variant.startswith("BiT"):
         config.model.dropout = 0.0
     stem, _, size = variant.rpartition("+")

@@ -2,14 +2,16 @@
 
     python -m vit_jax.main --config=configs/transfer.py:B/16,cifar10 --config.init_from=ViT-B_16.npz --workdir=/tmp/b16
 
-`transfer.py:VARIANT,DATASET`: VARIANT is that of the weights, such as B/16, R50+L/32 or BiT-R101x3; DATASET is one of
-imagenet2012, cifar10, cifar100, oxford_iiit_pet, oxford_flowers102, or `folder:DIR` for images of your own (below).
-`--config.init_from` is a checkpoint of any format that the README lists, a run's folder, or `augreg:B/16` for the
-recommended public one; without it the run starts from scratch, which these settings are not meant for. The head is
-replaced by a new one, the position embeddings are resampled to 384 px, and what else the config leaves open (pooling,
-GELU, mean and deviation of the images) is the checkpoint's.
+Arguments: `transfer.py:VARIANT,DATASET`. VARIANT is the variant of the weights, such as B/16, R50+L/32 or BiT-R101x3.
+DATASET is one of imagenet2012, cifar10, cifar100, oxford_iiit_pet, oxford_flowers102, or `folder:DIR` for your own
+images (see below).
 
-Expect, from the published ImageNet-21k checkpoints (%, published, not measured by us):
+`--config.init_from` is a checkpoint of any format that the README lists, a run's folder, or `augreg:B/16` for the
+recommended public checkpoint. Without it the run starts from scratch, for which these settings are not meant. The model
+gets a new head, and the position embeddings are resampled to images of 384 px. What the config does not set (pooling,
+the kind of GELU, mean and standard deviation of the images) is taken from the checkpoint.
+
+Expect, from the published ImageNet-21k checkpoints (accuracy in %, published; we have not measured it):
 
             CIFAR-10   CIFAR-100   ImageNet
     B/16       99.02       92.06      84.53
@@ -17,38 +19,41 @@ Expect, from the published ImageNet-21k checkpoints (%, published, not measured 
     L/16       99.13       92.91      84.47
     L/32       99.06       93.29      81.89
 
-B/16 on CIFAR-10 reaches 98.59 in 500 steps: `--config.total_steps=500 --config.schedule.warmup_steps=100`.
+B/16 on CIFAR-10 reaches 98.59 % in 500 steps: `--config.total_steps=500 --config.schedule.warmup_steps=100`.
 
-Hardware and time: not measured by us yet; `vit_jax.plan` estimates both for any TPU slice. Where the batch does not
-fit, `--config.accumulation_steps=16` splits it and `--config.model.remat=full` saves memory for time; neither changes
-what is learned.
+Hardware and time: we have not measured these; `vit_jax.plan` estimates the time for any TPU slice. If the batch does
+not fit into the memory, `--config.accumulation_steps=16` splits it, and `--config.model.remat=full` needs less memory
+and more time. Neither changes what is learned.
 
-Own images, DIR/{train,test}/CLASS/* or DIR/CLASS/* (a tenth is then held out and tested on; see `folder.py`):
+Your own images lie in DIR/{train,test}/CLASS/*, or in DIR/CLASS/*, of which a tenth is then used for tests (see
+`folder.py`):
 
     python -m vit_jax.main --config=configs/transfer.py:B/16,folder:DIR --config.init_from=ViT-B_16.npz \
         --workdir=/tmp/own
 
-It trains for 500 steps of 512 images, as for Pets and Flowers. This suits up to some 20,000 training images; for more,
-set `--config.total_steps=10000 --config.schedule.warmup_steps=500`, and 20000 steps beyond half a million (BiT's rule,
-arXiv:1912.11370). `--config.total_epochs=10 --config.schedule.warmup_percent=10` counts in epochs instead. Hardware,
-time and the result to expect depend on the images, and are not measured by us.
+This trains for 500 steps of 512 images, as for Pets and Flowers, which is enough for up to about 20,000 training
+images. For more images, set `--config.total_steps=10000 --config.schedule.warmup_steps=500`, and for more than half a
+million, 20000 steps (the rule of BiT, arXiv:1912.11370). `--config.total_epochs=10 --config.schedule.warmup_percent=10`
+sets the length in epochs instead. Hardware, time and result depend on the images; we have not measured them.
 
-The learning rate matters. The paper tries these and keeps the best on images held out from training: ImageNet .003 .01
-.03 .06 (1 % held out), CIFAR .001 .003 .01 .03 (2 %), Pets and Flowers .001 .003 .01 .03 (10 %). The default is the
-third. To choose as the paper does, then train again on all images:
+The result depends on the learning rate. The paper tries four and keeps the one that is best on images held out from
+training: for ImageNet .003, .01, .03 and .06 (1 % of the images held out), for CIFAR .001, .003, .01 and .03 (2 %), for
+Pets and Flowers .001, .003, .01 and .03 (10 %). The default is the third. To choose as the paper does, run this command
+with each learning rate, and then train with the best one on all images:
 
     python -m vit_jax.main --config=configs/transfer.py:B/16,cifar100 --config.init_from=ViT-B_16.npz \
         --config.optimizer.learning_rate=0.003 --config.data.split='train[:98%]' \
         --config.evaluations.test.split='train[98%:]' --workdir=/tmp/b16_lr003
 
-The ImageNet figures of the paper's Table 2 are at 512 px (518 for patch 14), averaged:
+The ImageNet results in the paper's Table 2 use images of 512 px (518 for patches of 14) and averaged weights:
 `--config.model.image_size=512 --config.optimizer.average=0.9999`.
 """
 
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 
-# Steps, warm-up steps (those of the public code; the paper doesn't say), learning rate, and the split evaluated.
+# Steps, warm-up steps (from the paper's public code, since the paper does not give them), learning rate, and the split
+# that is evaluated.
 SETTINGS = {
     "imagenet2012": (20_000, 500, 0.03, "validation"),
     "cifar10": (10_000, 500, 0.01, "test"),
@@ -80,7 +85,8 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config.data.crop = "inception"
     config.augmentation.flip = True
 
-    # The whole image, resized, as in the paper's public code, whatever the checkpoint says; the rest is as it says.
+    # The whole image is resized, without a crop, as in the paper's public code. This overrides the checkpoint's
+    # preprocessing; the rest of it applies.
     config.preprocessing.shorter_side = 0
 
     config.model.name = variant

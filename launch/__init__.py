@@ -1,1 +1,1 @@
-"""Where to train: scripts for TPU VMs, GKE, SLURM and several processes on one machine."""
+"""Scripts that start training on TPU VMs, on GKE, on SLURM clusters, and in several processes on one machine."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the scripts beside this one share; they source it.
+# Functions that the scripts in this folder share; each sources this file.
 set -euo pipefail
 
 fail() {
@@ -7,7 +7,7 @@ fail() {
     exit 1
 }
 
-# Words as one line that can be pasted.
+# Prints its arguments as one line, quoted so that it can be pasted into a shell.
 quoted() {
     local word line=""
     for word in "$@"; do

@@ -1,13 +1,13 @@
-"""Run on TPU slices of GKE: fills in jobset.yaml beside this file and applies it by kubectl.
+"""Start a training run on TPU slices of GKE: fill in jobset.yaml, which lies beside this file, and apply it by kubectl.
 
     python launch/gke.py --name=b16 --topology=v5e:16x16 --image=IMAGE --queue=QUEUE \\
         --config=configs/pretrain.py:B/16,imagenet2012 --workdir=gs://BUCKET/b16 --dry-run
 
-prints the manifest and, as a comment, the kubectl command; without --dry-run it runs it. Flags that are not listed here
-are main's, such as --config.mesh.fsdp=16. The cluster needs JobSet 0.10.1 or newer, for --queue Kueue, and node pools
-(or Autopilot) for the slice. Needs Python alone, not the package.
+With --dry-run, this prints the manifest and, as a comment, the kubectl command. Without it, the command is run. Flags
+that set keys of the config, such as --config.mesh.fsdp=16, are passed on to main. The cluster needs JobSet 0.10.1 or
+newer, node pools (or Autopilot) for the slice and, for --queue, Kueue. This script needs only Python, not the package.
 
-Exit codes: 0; 1 an error, said in one sentence; else that of kubectl.
+Exit codes: 0 done; 1 an error, said in one sentence; otherwise that of kubectl.
 """
 
 import argparse
@@ -22,7 +22,8 @@ import sys
 from typing import NamedTuple, NoReturn
 
 _HERE = pathlib.Path(__file__).resolve().parent
-# What GKE calls the chips, and the sides of their slices; https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus
+# GKE's names of the chips, and how many sides their slices have:
+# https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus
 _ACCELERATORS = {
     "v4": ("tpu-v4-podslice", 3),
     "v5e": ("tpu-v5-lite-podslice", 2),
@@ -33,10 +34,12 @@ _ACCELERATORS = {
 
 
 class Slice(NamedTuple):
-    generation: str
+    """A TPU slice of GKE."""
+
+    generation: str  # such as v5e
     shape: str  # such as 16x16
     hosts: int
-    chips: int  # of a host
+    chips: int  # per host
 
     @property
     def accelerator(self) -> str:
@@ -44,12 +47,16 @@ class Slice(NamedTuple):
 
 
 def fail(message: str) -> NoReturn:
+    """Prints an error message to stderr and exits with code 1."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(1)
 
 
 def parse(topology: str) -> Slice:
-    """The slice that `v5e:16x16` names: hosts of 4 chips, or one host of 1, 4 or 8."""
+    """Returns the slice that a name such as `v5e:16x16` means. Exits with an error if GKE has no such slice.
+
+    A slice has hosts of 4 chips each, or a single host of 1, 4 or 8 chips.
+    """
     generation, _, shape = topology.lower().partition(":")
     if generation in ("v2", "v3"):
         fail(f"--topology={topology}: {generation} is not taken here; launch/tpu_vm.sh has it")
@@ -75,7 +82,10 @@ def parse(topology: str) -> Slice:
 
 
 def fill(template: str, values: dict[str, object]) -> str:
-    """The template with values as JSON, which YAML takes, without lines of what is not given and its own comment."""
+    """Returns the template with its variables ($name) replaced by values, which are written as JSON.
+
+    Lines that start with ## are left out, and so are lines that end in `#if KEY` if the value of KEY is empty.
+    """
     kept = []
     for line in template.splitlines():
         text, _, condition = line.partition("  #if ")
@@ -113,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def manifest(args: argparse.Namespace, rest: list[str]) -> str:
+    """Returns the JobSet as YAML. Exits with an error if flags are wrong.
+
+    `args` are the flags of this script, and `rest` are those that are passed on to main.
+    """
     where = parse(args.topology)
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", args.name):
         fail(f"--name={args.name}: take small letters, digits and hyphens, at most 40, a letter first")

@@ -1,11 +1,12 @@
-"""Start a real multi-process job on this machine's CPU, as a pod's hosts would run it.
+"""Start a job of several processes on this machine's CPU, as the hosts of a TPU pod would run it.
 
     python launch/local.py --processes=4 --devices=2 -- \\
         python -m vit_jax.main --config=configs/digits.py --workdir=/tmp/run
 
-(python -m vit_jax.launch.local where the package is installed). Each process gets the command with --coordinator,
---processes and --process_id added, and so many CPU devices. The first one's output is shown as it is, the others'
-behind their number; an error that several report is shown once. SIGINT and SIGTERM go to all. When one fails, all end.
+If the package is installed, the script is also python -m vit_jax.launch.local. It runs the command --processes times,
+each time with --coordinator, --processes and --process_id added, and with --devices CPU devices. The output of process
+0 is shown as it is; lines of other processes begin with the process's number. An error that several processes report is
+shown once. SIGINT and SIGTERM are passed on to all processes. If one process fails, all are ended.
 
 Exit codes: 0 all are complete; 143 saved after SIGTERM; 130 saved after Ctrl-C; 1 one of them failed.
 """
@@ -25,10 +26,10 @@ from collections.abc import Sequence
 from typing import IO, NoReturn
 
 _IN_ORDER = {0, 130, 143}  # complete, or saved after a signal
-_GRACE_SECONDS = 20.0  # for the others to end by themselves, and say why, after one has failed
-_PORTS = range(20000, 32000)  # below those that the system hands out: see _free_port
+_GRACE_SECONDS = 20.0  # after one process failed, the others have this long to print their errors and end
+_PORTS = range(20000, 32000)  # below the range that the system assigns ports from: see _free_port
 _ERROR = "error: "
-# What Gloo says to stdout, in pieces: several threads of it speak at once.
+# Messages of Gloo on stdout, which are not shown. Several threads print them at once, so that they come in pieces.
 _CONNECTED = re.compile(r"\[Gloo\] Rank|is connected to \d+ peer ranks")
 
 
@@ -71,10 +72,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _free_port() -> int:
-    """A port nobody listens on, outside the range that the system takes ports of outgoing connections from.
+    """Returns a free port, outside the range from which the system assigns ports to outgoing connections.
 
-    Inside it a process that tries to reach the coordinator before that listens may be given the coordinator's own port,
-    and be connected to itself.
+    Inside that range, a process that tries to connect before the coordinator listens may be assigned the coordinator's
+    port for its own end of the connection. It would then be connected to itself.
     """
     while True:
         port = random.choice(_PORTS)
@@ -87,24 +88,25 @@ def _free_port() -> int:
 
 
 class _Job:
-    """The processes, what they say, and how they end."""
+    """The processes of a job: starts them, shows their output, and ends them."""
 
     def __init__(self, commands: list[list[str]], env: dict[str, str]):
         self._commands, self._env = commands, env
         self._processes: list[subprocess.Popen[str]] = []
         self._ended: queue.Queue[int] = queue.Queue()  # numbers of processes, in the order in which they end
-        self._signal: int | None = None  # that was passed on
+        self._signal: int | None = None  # the last signal that was passed on to the processes
         self._printing = threading.Lock()
-        self._shown: list[str] = []  # errors
-        self._held: list[tuple[int, str]] = []  # errors of others than the first process
+        self._shown: list[str] = []  # errors that were shown
+        self._held: list[tuple[int, str]] = []  # errors of processes other than 0, which are shown at the end if new
 
     def run(self) -> int:
+        """Starts the processes, waits until all have ended, and returns the exit code of this script."""
         before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
         threads = []
         try:
             for process, command in enumerate(self._commands):
                 try:
-                    # Sessions of their own: the terminal's Ctrl-C would come to them twice.
+                    # A session of its own: otherwise Ctrl-C in the terminal would reach each process twice.
                     started = subprocess.Popen(
                         command,
                         env={**os.environ, **self._env},
@@ -135,7 +137,7 @@ class _Job:
                 signal.signal(number, handler)
 
     def _wait(self) -> int:
-        """Waits for all; after a failure only so long."""
+        """Waits for all processes and returns the exit code; kills those that do not end soon after a failure."""
         codes: dict[int, int] = {}
         deadline = None
         while len(codes) < len(self._processes):
@@ -146,7 +148,7 @@ class _Job:
                 deadline = None
                 continue
             code = self._processes[process].wait()
-            if self._signal and code == -self._signal:  # it came before there was anything to save
+            if self._signal and code == -self._signal:  # the signal came before the process could handle it
                 code = 128 + self._signal
             codes[process] = code
             if code in _IN_ORDER or deadline is not None or len(set(codes.values()) - _IN_ORDER) > 1:
@@ -154,7 +156,7 @@ class _Job:
             deadline = _GRACE_SECONDS
             if code < 0:
                 self._say(process, f"{_ERROR}process {process} was ended by {_signal_name(-code)}\n", ours=True)
-                self._kill()  # what remains of the others can't go on without it
+                self._kill()  # the others can't continue without it
         if set(codes.values()) - _IN_ORDER:
             return 1
         return next((code for code in (130, 143) if code in codes.values()), 0)
@@ -171,7 +173,7 @@ class _Job:
                 process.kill()
 
     def _await(self, process: int) -> None:
-        """Passes on what a process says until it ends."""
+        """Shows the output of a process until it ends."""
         started = self._processes[process]
         readers = [
             threading.Thread(target=self._read, args=(process, stream, target))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A run on a SLURM cluster with GPUs: writes the batch script and submits it; it goes back to the queue until it is done.
+# Starts a training run on a SLURM cluster with GPUs: writes a batch script and submits it. The job puts itself back
+# into the queue until the training is complete.
 set -euo pipefail
 
 usage() {
@@ -7,26 +8,27 @@ usage() {
     slurm.sh --nodes=4 --gpus=8 [OPTIONS] -- python -m vit_jax.main --config=… --workdir=…
 
     --nodes=N               nodes
-    --gpus=N                GPUs of a node, each with a process of its own
-    --name=vit_jax          of the job; its log is NAME-JOBID.log in the working directory
-    --time=24:00:00         after which it saves and goes back to the queue; partitions may have less
+    --gpus=N                GPUs per node; each has a process of its own
+    --name=vit_jax          the job's name; its log is NAME-JOBID.log in the working directory
+    --time=24:00:00         when this time is over, the run saves and goes back to the queue; partitions may allow less
     --partition=P --account=A --constraint=C --cpus_per_gpu=N   as sbatch takes them
-    --env=DIR               the virtual environment that vit_jax is installed in, on all nodes
-    --cache=DIR             compiled programs kept there, on storage that all nodes share
-    --seconds=300           before the end of --time at which SIGTERM is sent
-    --dry-run               print the batch script and the command and submit nothing
+    --env=DIR               the virtual environment in which vit_jax is installed, on storage that all nodes share
+    --cache=DIR             where compiled programs are kept, on storage that all nodes share
+    --seconds=300           how long before the end of --time SIGTERM is sent
+    --dry-run               print the batch script and the command, and submit nothing
 
-    scancel --batch --signal=TERM JOBID      stops a job after it has saved; the same command submitted again goes on
+    scancel --batch --signal=TERM JOBID      stops a job after it has saved; submit the same command again to continue
 
-Exit codes: 0 submitted; 1 an error; else that of sbatch. Of the job: 0 the training is complete; 143 saved after SIGTERM,
-and put back into the queue; 1 an error.
+Exit codes: 0 submitted; 1 an error; otherwise that of sbatch. Those of the job: 0 the training is complete; 143 saved
+after SIGTERM, and put back into the queue; 1 an error.
 USAGE
 }
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/common.sh"
 
-# One process a GPU: jax.distributed takes SLURM_LOCALID for the one GPU of a process, and each decodes its own images.
+# Prints the batch script. It starts one process per GPU, because jax.distributed gives each process of a SLURM job one
+# GPU, that of number SLURM_LOCALID. Each process decodes its own images.
 batch() {
     cat <<HEAD
 #!/usr/bin/env bash
@@ -46,19 +48,21 @@ HEAD
     [[ -z $cache ]] || echo "export JAX_COMPILATION_CACHE_DIR=$(quoted "$cache")"
     cat <<BODY
 
-# SLURM sends SIGTERM to the processes of srun, not to this shell and not to srun, before the time is over and at a
-# preemption with a GraceTime; they save and end with 143, and the job goes back to the queue. This shell gets SIGTERM by
+# Before the time is over, and at a preemption with a GraceTime, SLURM sends SIGTERM to the processes that srun started,
+# but not to this shell and not to srun. The processes save and end with 143, and the job goes back to the queue.
+# To stop the job for good, send SIGTERM to this shell:
 #     scancel --batch --signal=TERM \$SLURM_JOB_ID
-# which hands it on, and the job does not go back. (srun itself would kill them on SIGTERM.)
+# The shell passes it on to the processes. (srun itself would kill them at SIGTERM.) The job then does not go back.
 stopped="" interrupted=""
 trap 'stopped=yes interrupted=yes; scancel --signal=TERM "\$SLURM_JOB_ID"' TERM
 
-# One that has saved must not end the others, which are still at it; of the dead JAX tells the others.
+# A process that has saved and ended must not make srun kill the others, which may still be saving. If a process dies,
+# JAX tells the others.
 srun --kill-on-bad-exit=0 --wait=0 $(quoted "${COMMAND[@]}") &
 run=\$!
 code=0
 wait "\$run" || code=\$?
-while [[ -n \$interrupted ]]; do # a trap ends a wait
+while [[ -n \$interrupted ]]; do # wait also returns after a trap, so wait again
     interrupted="" code=0
     wait "\$run" || code=\$?
 done

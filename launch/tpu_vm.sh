@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Cloud TPU VMs, by queued resources or without: from the request to the end of the run, preemptions included.
+# Starts and looks after a training run on Cloud TPU VMs, from the request for TPUs to the end of the run. It restarts
+# the run after preemptions. TPUs are requested by queued resources, or directly with --no-queue.
 set -euo pipefail
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
     echo "error: $0 needs bash 4.4 or newer, and this is $BASH_VERSION; on macOS: brew install bash" >&2
@@ -11,32 +12,33 @@ usage() {
     tpu_vm.sh create NAME --topology=v5e:16x16 [--slices=2] [--tier=spot] [--zone=ZONE] …
     tpu_vm.sh setup  NAME                       copy this clone to all hosts and install it there
     tpu_vm.sh run    NAME -- python -m vit_jax.main --config=… --workdir=gs://…
-    tpu_vm.sh status NAME                       of the run, on each host: none, running, lost or exit CODE
+    tpu_vm.sh status NAME                       print the run's state on each host: none, running, lost or exit CODE
     tpu_vm.sh logs   NAME [--worker=0]          follow the log of one host
-    tpu_vm.sh stop   NAME                       SIGTERM on all hosts: save and end with exit code 143
-    tpu_vm.sh resume NAME --topology=… -- …     all of create, setup and run as far as it is needed, again and again
-                                                after preemptions, until the run ends with 0, or with 1 by its own error
-    tpu_vm.sh delete NAME                       the TPUs with their disks, and the request
+    tpu_vm.sh stop   NAME                       send SIGTERM on all hosts: the run saves and ends with exit code 143
+    tpu_vm.sh resume NAME --topology=… -- …     do what is needed of create, setup and run, and do it again after each
+                                                preemption, until the run ends with 0, or with 1 by its own error
+    tpu_vm.sh delete NAME                       delete the TPUs with their disks, and the request for them
 
-A run goes on without the connection. The same command started again goes on from its newest checkpoint.
+The run continues if the connection is lost. A command that is started again continues from its newest checkpoint.
 
 create, resume
     --topology=v5e:16x16        the slice, as `python -m vit_jax.plan` takes it; v2, v3, v4, v5e, v5p and v6e
-    --slices=N                  several of them, joined by the network (queued resources only)
+    --slices=N                  several such slices, joined by the network (queued resources only)
     --tier=on-demand            or spot, or reserved
-    --runtime=VERSION           another image than the one for the generation
-    --no-queue                  a TPU VM at once or not at all, without a queued resource; give it to every verb then
+    --runtime=VERSION           an image other than the usual one for the generation
+    --no-queue                  request a TPU VM directly, which fails if none is free; then give this to every verb
 run, resume
-    --cache=gs://BUCKET/cache   compiled programs kept there
-    --bucket=BUCKET             mounted to read at ~/BUCKET on all hosts: array_record wants files (setup takes it, too)
+    --cache=gs://BUCKET/cache   where compiled programs are kept
+    --bucket=BUCKET             mount the bucket at ~/BUCKET on all hosts, read-only, because array_record can only read
+                                files (setup takes this flag, too)
 resume
-    --crashes=10                starts after an end by any other exit code than 0, 1, 2 and 143, such as 137
+    --crashes=10                how often to start again after exit codes other than 0, 1, 2 and 143, such as 137
 all
-    --zone=ZONE --project=ID    else gcloud's own
-    --poll=60                   seconds between questions
+    --zone=ZONE --project=ID    by default those of gcloud's configuration
+    --poll=60                   seconds between two requests for the state
     --dry-run                   print the commands and run none
 
-Exit codes: 0 done (of resume: the training is complete); 1 an error; else that of gcloud.
+Exit codes: 0 done (for resume: the training is complete); 1 an error; otherwise that of gcloud.
 USAGE
 }
 
@@ -53,11 +55,12 @@ act() {
     fi
 }
 
-note() { # what no command can show, in a dry run
+note() { # in a dry run, prints a comment between the commands
     [[ -z $dry_run ]] || echo "# $*"
 }
 
-# The accelerator of `topology`: sets `accelerator` (flags of create), `runtime` and `hosts` (of all slices).
+# Sets, from `topology` and `slices`: `accelerator` (flags of create), `runtime` (the image, unless --runtime is given),
+# and `hosts` (the number of hosts in all slices). Fails if Cloud TPU has no such slice.
 choose() {
     local generation=${topology%%:*} shape=${topology#*:} chips=1 side
     local -a sides
@@ -70,7 +73,8 @@ choose() {
             local most=256
             [[ $generation != v3 ]] || most=1024
             ((${#sides[@]} == 2)) || fail "--topology=$topology: slices of $generation have 2 sides, such as $generation:4x4"
-            # Chips come in powers of two, in squares and in doubled squares, such as 4x8 (2x4 and 1x1 are of v5e and v6e).
+            # The number of chips is a power of two. The shape is a square or two squares, such as 4x8. Only v5e and v6e
+            # have 1x1 and 2x4.
             ((chips <= most && (chips & (chips - 1)) == 0)) && ((sides[1] == sides[0] || sides[1] == 2 * sides[0])) &&
                 ((chips == 1 || sides[0] > 1)) && [[ ! ($generation == v[23] && ($chips == 1 || $chips == 8)) ]] ||
                 fail "--topology=$topology is no slice that Cloud TPU has; take 2x2, 4x4, 4x8, 8x8, … up to $most chips"
@@ -87,9 +91,9 @@ choose() {
     esac
     hosts=$((slices * (chips / 4)))
     [[ ! ($generation == v[56]e && ($chips == 1 || $chips == 8)) ]] || hosts=$slices
-    case $generation in # the names count cores up to v5p, two a chip, and chips in v5e and v6e
+    case $generation in # the names have the number of cores, two per chip; those of v5e and v6e the number of chips
         v2 | v3 | v5p) accelerator=("--accelerator-type=$generation-$((2 * chips))") ;;
-        v4) accelerator=(--type=v4 "--topology=$shape") ;; # as several shapes have as many cores
+        v4) accelerator=(--type=v4 "--topology=$shape") ;; # by shape, because several shapes have the same size
         v5e) accelerator=("--accelerator-type=v5litepod-$chips") ;;
         v6e) accelerator=("--accelerator-type=v6e-$chips") ;;
     esac
@@ -103,7 +107,7 @@ choose() {
 
 create() {
     request
-    [[ -n $no_queue ]] || await # without a queue, gcloud has waited
+    [[ -n $no_queue ]] || await # without a queue, gcloud itself waits until the TPU VM is there
 }
 
 request() {
@@ -118,7 +122,7 @@ request() {
     act "${tpus[@]}" create "$name" "${where[@]}" "${accelerator[@]}" "--runtime-version=$runtime" "${nodes[@]}" "${tier_flags[@]}"
 }
 
-# The state of the TPUs; NONE where there are none. Other errors of gcloud are shown and end the script.
+# Prints the state of the TPUs, or NONE if there are none. After any other error of gcloud, shows it and exits.
 state() {
     local text code=0
     text=$("${describe[@]}" 2>"$errors") || code=$?
@@ -208,7 +212,8 @@ resume() {
                 continue
                 ;;
         esac
-        # The connection, or hosts that are just being taken away. Where it can't reach a slice gcloud only warns.
+        # This fails if the connection is lost or the hosts are just being preempted. If gcloud can't reach a slice, it
+        # only warns, so the answers are counted, too.
         if ! told=$(status) || (($(grep -c '^vit_jax ' <<<"$told") < hosts)); then
             failed "asking the $hosts hosts of $name"
             continue
@@ -228,10 +233,10 @@ resume() {
     done
 }
 
-# What fails may do so because the TPUs are just being taken away.
+# Runs a step of `resume`. It may fail because the TPUs are just being preempted, so a failure does not exit.
 try() {
     local code=0
-    set +e # in a condition, the function would go on after a failure
+    set +e # called in a condition, bash would ignore `set -e` inside the function, and continue after a failure
     (
         set -e
         "$1"
@@ -251,9 +256,10 @@ failed() {
     sleep "$poll"
 }
 
-# What the exit codes on all hosts mean; returns where the run is to be started again.
+# Decides by the exit codes of all hosts: exits if the training is complete or failed, and returns if the run is to be
+# started again.
 #
-# A host that is killed takes the others down, and these may end with 1: an error of the run's own is one without.
+# If a host is killed, the other hosts may end with 1. So 1 is an error of the run itself only if no host was killed.
 ended() {
     echo "$told" | grep '^vit_jax ' >&2
     local code failed="" killed=""
@@ -275,7 +281,7 @@ ended() {
 
 delete() {
     local -a force=()
-    [[ -n $no_queue ]] || force=(--force) # with its TPUs
+    [[ -n $no_queue ]] || force=(--force) # deletes the TPUs, too
     act "${tpus[@]}" delete "$name" "${where[@]}" "${force[@]}"
 }
 
@@ -293,7 +299,7 @@ topology="" slices=1 hosts=1 tier=on-demand runtime="" no_queue="" cache="" buck
 where=(--quiet) shown=() COMMAND=()
 while (($#)); do
     option=${1%%=*} value=${1#*=}
-    case $option in # which verbs read it
+    case $option in # the verbs that read the option
         --topology | --runtime | --slices | --tier) readers="create resume" ;;
         --cache) readers="run resume" ;;
         --bucket) readers="setup run resume" ;;

@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# One host of a run: install what it needs, start a command that outlives the connection, say how it goes.
+# Runs on each host: installs what a run needs, starts a command that continues without the connection, tells its state.
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-What happens on each host; tpu_vm.sh calls it there, and sky.yaml takes its `exec`.
+The part of a run on one host. tpu_vm.sh calls this script on each host, and sky.yaml calls its `exec`.
 
     worker.sh setup  [--bucket=BUCKET]          install this clone for TPUs in ~/vit_jax_env, and gcsfuse for a bucket
     worker.sh exec   [OPTIONS] -- COMMAND …     run COMMAND here
     worker.sh start  [OPTIONS] -- COMMAND …     run COMMAND in the background, with its log in ~/vit_jax_run/log
     worker.sh status                            print none, running, lost (the host was restarted) or exit CODE
     worker.sh logs                              follow the log
-    worker.sh stop                              send SIGTERM, on which training saves, and wait for the end
+    worker.sh stop                              send SIGTERM, after which training saves, and wait until it has ended
 
 OPTIONS
     --cache=gs://BUCKET/DIR keep compiled programs there (JAX_COMPILATION_CACHE_DIR)
-    --bucket=BUCKET         mount the bucket at ~/BUCKET, to read
+    --bucket=BUCKET         mount the bucket at ~/BUCKET, read-only
 
     --dry-run, with any verb, prints the commands and runs none.
 
-Exit codes: 0; of exec that of COMMAND; 1 an error.
+Exit codes: 0 done; 1 an error; for exec that of COMMAND.
 USAGE
 }
 
@@ -38,10 +38,10 @@ act() {
 
 setup() {
     local python="" name
-    for name in python3.11 python3.12 python3.13; do # constraints.txt holds what is tested with 3.11
+    for name in python3.11 python3.12 python3.13; do # 3.11 first: the versions in constraints.txt are tested with it
         [[ -n $python ]] || python=$(command -v "$name" || true)
     done
-    if [[ -z $python || -n $dry_run ]]; then # the images of TPU VMs come with 3.10
+    if [[ -z $python || -n $dry_run ]]; then # the images of TPU VMs have only Python 3.10
         act python3 -m pip install --quiet --user uv
         act python3 -m uv venv --quiet --seed --allow-existing --python=3.11 "$ENVIRONMENT"
     else
@@ -54,12 +54,12 @@ setup() {
             https://packages.cloud.google.com/apt/doc/apt-key.gpg
         act sudo bash -c "echo 'deb [signed-by=/etc/apt/keyrings/gcsfuse.asc] https://packages.cloud.google.com/apt \
 gcsfuse-jammy main' >/etc/apt/sources.list.d/gcsfuse.list"
-        act sudo apt-get -o DPkg::Lock::Timeout=600 update --quiet # a new VM updates itself for some minutes
+        act sudo apt-get -o DPkg::Lock::Timeout=600 update --quiet # a new VM holds the lock for some minutes
         act sudo apt-get -o DPkg::Lock::Timeout=600 install --quiet --yes gcsfuse
     fi
 }
 
-# Environment and mounts of the command.
+# Prepares the environment and the mounts for the command.
 prepare() {
     [[ ${#COMMAND[@]} -gt 0 ]] || fail "which command? add -- python -m vit_jax.main --config=… --workdir=…"
     if [[ -n $bucket ]] && { [[ -n $dry_run ]] || ! mountpoint --quiet ~/"$bucket"; }; then
@@ -93,7 +93,7 @@ state() {
 start() {
     [[ -n $dry_run || $(state) != running ]] || fail "a run is going on $(hostname); stop it first, or follow its logs"
     prepare
-    act cd "$CLONE" # where configs are looked for first
+    act cd "$CLONE" # config files are looked up in the working directory first
     act mkdir -p "$RUN"
     act rm -f "$RUN/exit_code" "$RUN/pid"
     if [[ -n $dry_run ]]; then
@@ -105,12 +105,13 @@ start() {
     echo "started on $(hostname)"
 }
 
-# Keeps the exit code of the command. The command gets its signals itself; this shell has only to outlive it.
+# Runs the command and writes its exit code to a file. Signals are sent to the command directly; this shell ignores
+# them, so that it is still there when the command ends.
 supervise() {
     echo "$(date --iso-8601=seconds) ${COMMAND[*]}"
     "${COMMAND[@]}" &
     local pid=$! code=0
-    trap '' TERM HUP INT # after the command was started, or it would ignore them, too
+    trap '' TERM HUP INT # set after the command is started, which would otherwise inherit it
     echo "$pid $$ $(</proc/sys/kernel/random/boot_id)" >"$RUN/pid.new"
     mv "$RUN/pid.new" "$RUN/pid"
     wait "$pid" || code=$?

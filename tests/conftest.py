@@ -1,4 +1,8 @@
-"""Tests run on 8 CPU devices, the models' shape annotations are checked, and nothing is compiled twice."""
+"""Settings and fixtures of all tests.
+
+Tests run on 8 CPU devices. The shape annotations of the models are checked when the models are called. Compiled
+programs are cached, so that none is compiled twice.
+"""
 
 import functools
 import os
@@ -12,7 +16,7 @@ from typing import Any
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiles in less than half the time
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # makes compiling more than twice as fast
 
 import jax
 import jaxtyping
@@ -27,7 +31,7 @@ _SMALL = _TESTS / "small.py"
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory) -> None:
-    """Where compiled programs are kept, for the processes that tests start too."""
+    """Sets the folder in which compiled programs are cached, also for the processes that tests start."""
     folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", folder)
@@ -36,13 +40,13 @@ def compiled(tmp_path_factory) -> None:
 
 @pytest.fixture(scope="session")
 def goldens() -> pathlib.Path:
-    """Files that pin numbers down; see tests/goldens/README.md."""
+    """Returns the folder of files with expected numbers; tests/goldens/README.md describes them."""
     return _TESTS / "goldens"
 
 
 @pytest.fixture(scope="session")
 def small() -> Callable[..., Any]:
-    """`small({"model.width": 8, …})`: the config of tests/small.py with changes."""
+    """Returns a function that makes the config of tests/small.py with changes: `small({"model.width": 8, …})`."""
 
     def make(changes: Mapping[str, Any] = MappingProxyType({})) -> Any:
         config = runpy.run_path(str(_SMALL))["get_config"]()
@@ -56,10 +60,10 @@ def small() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory) -> Callable[..., subprocess.Popen[str]]:
-    """`start("main", "--workdir=…", …)`: a verb in a process of its own, on one device.
+    """Returns a function that starts a command in a new process, on one device: `start("main", "--workdir=…", …)`.
 
-    A package in `without` ends the process with code 99 if imported; `limit` is said to the shell before, such as
-    `ulimit -f 8`.
+    If the process imports a package that is listed in `without`, it ends with code 99. `limit` is a shell command that
+    is run first, such as `ulimit -f 8`. Other keywords are environment variables.
     """
 
     def make(

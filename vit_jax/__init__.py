@@ -3,8 +3,9 @@
     model = vit_jax.create("B/16", num_classes=1000, image_size=224)
     logits = model(images)
 
-Names are imported when first used, so that the command line answers fast. Importing this package imports no JAX; where
-libtpu is installed and nothing shows a TPU, it sets the environment variables that keep libtpu quiet (`no_tpu.py`).
+Importing this package does not import JAX, so that the commands start fast: each public name is imported when it is
+first used. If libtpu is installed and the machine seems to have no TPU, importing this package sets environment
+variables that keep libtpu from printing messages (see `no_tpu.py`).
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The command `vit_jax`: `vit_jax train …` is `python -m vit_jax.main …`, and so on."""
+"""The command `vit_jax`, whose first argument is a verb: `vit_jax train …` is `python -m vit_jax.main …`, and so on."""
 
 import runpy
 import sys
@@ -16,7 +16,7 @@ VERBS = (
 
 
 def main() -> None:
-    """Runs the verb that the first argument names with the others; ends with its exit code."""
+    """Runs the verb that the first argument names, with the other arguments, and exits with its exit code."""
     name, *rest = [*sys.argv[1:], "--help"][: max(1, len(sys.argv) - 1)]
     if name in ("--help", "-h", "help"):
         print("Vision Transformers in JAX.\n\n    vit_jax VERB --help\n")

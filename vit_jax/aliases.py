@@ -1,7 +1,7 @@
-"""What other programs call the keys of a config, and the sentence for a key that does not exist.
+"""Names that other programs give to the keys of a config, and the error message for a key that does not exist.
 
-The names are those of timm's `train.py`, of transformers' `TrainingArguments` and of big_vision's configs. A foreign
-name is never taken for ours: the sentence says which key is meant, and what is different about it.
+The names come from timm's `train.py`, transformers' `TrainingArguments` and big_vision's configs. A name of another
+program is never accepted. It gives an error that says which key is meant, and how that key differs.
 """
 
 import difflib
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from vit_jax.values import either
 
-# Our key, or what to write instead; what is different about it; what others call it, by the last part of their key.
+# Each row has our key, or another thing to write; how it differs from the others'; and the others' names for it. Of
+# their keys only the last part is listed.
 _TABLE: tuple[tuple[str, str, str], ...] = (
     ("optimizer.learning_rate", "", "lr base_lr peak_lr blr"),
     (
@@ -109,7 +110,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
 ALIASES = {name: (key, note) for key, note, names in _TABLE for name in names.split()}
 
 
-# Values of other programs, by our key: what to write instead.
+# What to write instead of a value of another program, by our key and their value.
 VALUES = {
     ("optimizer.name", "adamw"): "write adam: weight decay is decoupled already, which is what AdamW means",
     ("optimizer.name", "momentum"): "write sgd, with optimizer.momentum",
@@ -129,14 +130,16 @@ VALUES = {
 
 
 def unknown_key(key: str, valid: Mapping[str, tuple[str, ...]]) -> str:
-    """Returns the sentence for a key that is none of the `valid` ones: what it means, or the nearest of them.
+    """Returns the error message for a key that does not exist; it names the key that is meant, or the nearest one.
 
     Args:
-        valid: by each valid key the values that it can have, nothing where they can't be listed.
+        key: the dotted key that was given.
+        valid: the valid keys, each with its possible values; without values if they can't be listed.
     """
     section, _, name = key.rpartition(".")
-    # A key of that name in another section, then what another program calls so, then a near name in the same section,
-    # then anything near. A config file that sets a key of a section names the key alone.
+    # Candidates, the best first: what another program calls by this name, a key of this name in another section, a
+    # similar name in the same section, any similar key. A config file that sets a key of a section gives the name
+    # without the section.
     same = [k for k in valid if k.rpartition(".")[2] == name]
     alias = ALIASES.get(name.lower().replace("-", "_"))
     if alias and not (section and f"{section}.{name}" in valid):

@@ -203,6 +203,11 @@ def _check_together(config: schema.Config) -> None:
         raise UserError("nothing reads config.init_head='keep': it needs config.init_from; set that or leave it out")
     if config.optimizer.average_warmup and not config.optimizer.average:
         raise UserError("nothing reads config.optimizer.average_warmup=True: it needs config.optimizer.average above 0")
+    for name, value in vars(config.wandb).items():
+        if not config.wandb.project and value and value != getattr(schema.Wandb(), name):
+            raise UserError(
+                f"nothing reads config.wandb.{name}={value!r}: it needs config.wandb.project; set that or leave it out"
+            )
     if config.model.num_classes == 0 and config.task.name == "classification":
         raise UserError("config.model.num_classes is 0; it must be above 0, or left out to take that of the data set")
     if config.global_batch_size % config.accumulation_steps:

@@ -1,7 +1,7 @@
-"""What the verbs share: absl's flags, `--config=FILE.py[:ARGUMENTS] --config.KEY=VALUE …`, and how a verb ends.
+"""The command line that all verbs share: absl's flags, `--config.KEY=VALUE`, and how errors and signals end a verb.
 
-The config's keys are taken from the command line here and not by `ml_collections.config_flags`, whose errors are
-tracebacks; the syntax is the same.
+Flags that set keys of the config have the syntax of `ml_collections.config_flags`. That module is not used, because it
+reports a user's mistakes by tracebacks.
 """
 
 import os
@@ -20,23 +20,31 @@ from vit_jax.errors import UserError
 
 __all__ = ["Override", "define_file_keywords", "load_config", "run", "say"]
 
-flags.disclaim_key_flags()  # what is defined here for a verb counts as the verb's, so that its --help shows it
+flags.disclaim_key_flags()  # flags that this module defines for a verb then appear in the verb's --help
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 
 Override = tuple[str, str]  # (dotted key, text of the value)
 
 
 def say(*lines: str) -> None:
-    """Prints a verb's result. Where the reader has had enough, as `head` has, that is the end."""
+    """Prints lines of a verb's result to stdout. Exits quietly, with code 141, if stdout is a pipe that was closed.
+
+    A program such as `head` closes the pipe when it has read enough.
+    """
     try:
         print(*lines, sep="\n", flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        # Python flushes stdout once more when it exits, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
 
 
 def define_file_keywords() -> Callable[[], dict[str, Any]]:
-    """Flags for what a checkpoint file may not tell; returns a function that gives those that are set, for `load`."""
+    """Defines the flags --num_heads, --posemb and --image_size, for what a checkpoint file may not tell.
+
+    Returns a function that is called after the flags are parsed. It returns the flags that are set, as keywords for
+    `vit_jax.load`.
+    """
     heads = flags.DEFINE_integer("num_heads", None, "Heads, where the file does not tell.", lower_bound=1)
     posemb = flags.DEFINE_string("posemb", None, "Position embeddings of a file without any: sincos2d or none.")
     size = flags.DEFINE_list("image_size", None, "HEIGHT,WIDTH or one number, where the file does not tell.")
@@ -55,9 +63,13 @@ def define_file_keywords() -> Callable[[], dict[str, Any]]:
 
 
 def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> None:
-    """Parses the command line, calls `main(positional arguments, overrides)` and exits with its code.
+    """Runs a verb: parses the command line, calls `main`, and exits with the code that `main` returns.
 
-    A `UserError` becomes one sentence on stderr and exit code 1; `--help` prints `doc` and the verb's flags.
+    A `UserError` is printed to stderr as one sentence, and the exit code is 1. Ctrl-C exits with code 130.
+
+    Args:
+        main: takes the positional arguments and the config's overrides, and returns an exit code (None is 0).
+        doc: what `--help` prints before the verb's flags.
     """
 
     def parse(argv: list[str]) -> list[str]:
@@ -79,7 +91,7 @@ def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> No
         except UserError as error:
             _end(error)
         except KeyboardInterrupt as interrupt:
-            if not interrupt.args:  # else the verb has said what it has kept
+            if not interrupt.args:  # with arguments, the verb has printed already what it has kept
                 print("error: interrupted", file=sys.stderr)
             sys.exit(130)
 
@@ -96,7 +108,11 @@ def _end(error: UserError) -> None:
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[Override]]:
-    """Takes `--config.KEY=VALUE`, `--config.KEY VALUE`, `--config.KEY` and `--noconfig.KEY` out of `argv`."""
+    """Splits `argv` into the arguments that set no key of the config, and the overrides of keys.
+
+    An override is `--config.KEY=VALUE` or `--config.KEY VALUE`; for a boolean also `--config.KEY` or `--noconfig.KEY`.
+    Raises UserError if a key does not exist or has no value.
+    """
     rest, overrides = [], []
     args = iter(argv)
     for arg in args:

@@ -1,11 +1,12 @@
-"""The typed, strict config.
+"""The config of a run, in two forms: one that config files change, and a typed, frozen one that the program reads.
 
-A config file starts from `default()`, an `ml_collections.ConfigDict` with the keys of `schema.py`, and changes it;
-`typed` turns that back into the frozen `Config` which the program works with, or says which key is wrong and which
-valid one is nearest. What the rest of the package and config files use is imported from here.
+`default()` returns the first form, an `ml_collections.ConfigDict` with the keys of `schema.py`. A config file changes
+its values. `typed` checks them and returns the second form, a `Config`. A key that does not exist is an error that
+names the nearest valid key. The package and config files import all of this from here.
 
-Durations are given in one of four units, `_steps`, `_epochs`, `_examples`, `_percent` (of the whole run); setting one
-unit clears the others, so that a flag in one unit replaces the file's in another. `durations` converts them all.
+A duration is given in one of four units: `_steps`, `_epochs`, `_examples` or `_percent` (of the whole run). Setting one
+unit clears the others, so that a flag in one unit replaces the file's value in another. `durations.in_steps` converts
+all durations to steps.
 """
 
 import dataclasses
@@ -47,19 +48,20 @@ from vit_jax.schema import (
     Preprocessing,
     Schedule,
     Task,
+    Wandb,
 )
 from vit_jax.values import MOST
 
 __all__ = [
     "Config", "Model", "Data", "Preprocessing", "Augmentation", "Task", "Optimizer", "Schedule", "Evaluation", "Mesh",
-    "Checkpoint", "Log", "UNITS", "MOST", "FREE_ON_RESUME",
+    "Checkpoint", "Log", "Wandb", "UNITS", "MOST", "FREE_ON_RESUME",
     "Section", "default", "evaluation", "typed", "converted", "differences", "flatten",
     "KEYS", "Key", "key_at", "keys_of", "kinds_of", "is_optional", "is_key", "unknown_key",
 ]  # fmt: skip
 
 
 class Section(ml_collections.ConfigDict):
-    """A ConfigDict whose keys are typed, and in which setting a duration in one unit clears the other units."""
+    """A ConfigDict with typed keys. Setting a duration in one unit clears the same duration in the other units."""
 
     def __setitem__(self, key, value):
         path = f"{self.__dict__.get('_path', '')}{key}"
@@ -84,14 +86,18 @@ class Section(ml_collections.ConfigDict):
 
 
 def default() -> Section:
-    """Returns a ConfigDict with every key at its default; optional keys are typed placeholders."""
+    """Returns a ConfigDict in which every key has its default value. Optional keys are None, but typed."""
     section = _section(Config(), "")
     section.evaluations.unlock()
     return section
 
 
 def evaluation(**changes: Any) -> Section:
-    """Returns the section of one evaluation, for `config.evaluations.NAME`."""
+    """Returns the section of one evaluation, to be set as `config.evaluations.NAME`.
+
+    `changes` are keys of `schema.Evaluation` with the values that they have instead of the defaults. Raises UserError
+    if a key does not exist or a value has the wrong type.
+    """
     section = _section(Evaluation(), "evaluations.NAME.")
     for key, value in changes.items():
         section[key] = value
@@ -99,7 +105,10 @@ def evaluation(**changes: Any) -> Section:
 
 
 def _section(value: Any, path: str) -> Section:
-    """Returns the fields of a dataclass as a locked section; `path` is what its keys begin with, for errors."""
+    """Returns the fields of a dataclass as a locked section.
+
+    `path` is the prefix of its dotted keys, such as `model.`, which error messages need.
+    """
     section = Section()
     object.__setattr__(section, "_path", path)
     for field in dataclasses.fields(value):
@@ -110,7 +119,7 @@ def _section(value: Any, path: str) -> Section:
             section[field.name] = inner = Section()
             object.__setattr__(inner, "_path", f"{key}.")
         elif is_optional(key) or len(kinds_of(key)) > 1 or typing.get_origin(kinds_of(key)[0]) is tuple:
-            # ConfigDict knows no unions and no tuples of tuples; `typed` checks what goes in.
+            # ConfigDict can't check unions and tuples of tuples, so these are of type object; `typed` checks them.
             kind, *more = kinds_of(key)
             kind = object if more or typing.get_origin(kind) else kind
             section[field.name] = config_dict.FieldReference(item, field_type=kind)

@@ -1,6 +1,7 @@
-"""Config files: `FILE.py[:ARGUMENTS]` and the values that take the place of the file's.
+"""Loads config files, `FILE.py` or `FILE.py:ARGUMENTS`, and applies overrides of their values.
 
-The text of a value is read as `ml_collections.config_flags` reads it, whose errors are tracebacks.
+Values that are given as text have the syntax of `ml_collections.config_flags`. That module is not used, because it
+reports a user's mistakes by tracebacks.
 """
 
 import ast
@@ -19,17 +20,18 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 def load_config(
     path: str | None, overrides: Mapping[str, Any] | Iterable[str | tuple[str, Any]] = ()
 ) -> config_lib.Config:
-    """Returns the config of a file, checked, as the commands' `--config` and `--config.KEY=VALUE` make it.
+    """Returns the checked config of a file with overrides, as the flags `--config` and `--config.KEY=VALUE` make it.
 
     Args:
-        path: `FILE.py` or `FILE.py:ARGUMENTS`, such as `configs/digits.py:bit`; looked up in the working directory
-            first, then in the installed copy.
-        overrides: `{"optimizer.learning_rate": 0.01}`, pairs of such a key and a value, or texts such as
-            `"optimizer.learning_rate=0.01"`, with or without `--config.` before them. A value that is a text is read as
-            the commands read it.
+        path: `FILE.py` or `FILE.py:ARGUMENTS`, such as `configs/digits.py:bit`. The file is looked up in the working
+            directory first, then in the installed copy.
+        overrides: the values that replace the file's. Either a dict such as `{"optimizer.learning_rate": 0.01}`, or a
+            list whose items are pairs of a key and a value, or texts such as `"optimizer.learning_rate=0.01"`, with or
+            without `--config.` before the key. A value that is a text is converted to the type of its key.
 
     Raises:
-        UserError: no such file, arguments it does not know, an unknown key, a value of the wrong type.
+        UserError: there is no such file, the file does not take the arguments, a key does not exist, or a value has the
+            wrong type.
     """
     return with_origins(path, overrides)[0]
 
@@ -37,10 +39,13 @@ def load_config(
 def with_origins(
     path: str | None, overrides: Mapping[str, Any] | Iterable[str | tuple[str, Any]] = ()
 ) -> tuple[config_lib.Config, dict[str, str]]:
-    """Returns what `load_config` returns, and by dotted key where its value comes from.
+    """Returns what `load_config` returns, and a dict that says where the value of each dotted key comes from.
 
-    That is `default`, the file where it says another value, or the command line, also where a flag clears a key by
-    setting a duration in another unit.
+    The origin of a value is one of
+
+    - `command line`: an override sets the key, or clears it by setting the same duration in another unit;
+    - `file`: the file sets the key to a value other than the default;
+    - `default`: neither.
     """
     config = _of_file(path)
     before = config_lib.flatten(config.to_dict())
@@ -59,7 +64,10 @@ def with_origins(
 
 
 def _of_file(path: str | None) -> config_lib.Section:
-    """Returns what `get_config` of a file returns, not checked yet. Raises UserError where there is nothing like it."""
+    """Returns the unchecked config that `get_config` of a file returns.
+
+    Raises UserError if there is no such file, if it fails, or if `get_config` is missing or returns no config.
+    """
     if path is None:
         raise UserError(f"which config? add --config=FILE.py; installed are {_installed()}")
     file, _, argument = path.partition(":")
@@ -71,7 +79,7 @@ def _of_file(path: str | None) -> config_lib.Section:
         config = names["get_config"](*([argument] if argument else []))
     except UserError:
         raise
-    except Exception as error:  # it may do anything
+    except Exception as error:  # the file is a program of the user's, which may raise any error
         raise UserError(f"the config file {path} failed with {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(config, config_lib.Section):
         raise UserError(f"get_config() of {found} gives no config; let it change and return vit_jax.config.default()")
@@ -79,7 +87,10 @@ def _of_file(path: str | None) -> config_lib.Section:
 
 
 def _find(file: str) -> pathlib.Path:
-    """Looked up in the working directory first, then in the installed copy (beside the package in a clone)."""
+    """Returns the path of a config file, from the working directory or else from the installed copy.
+
+    In a clone, the configs lie beside the package and not inside it. Raises UserError if there is no such file.
+    """
     for place in (pathlib.Path(), _PACKAGE, _PACKAGE.parent):
         if (place / file).is_file():
             return place / file
@@ -119,7 +130,11 @@ def _set(config: Any, key: str, value: Any) -> None:
 
 
 def _parsed(key: str, text: str) -> Any:
-    """Returns `text` as the type of `key`; strings need no quotes, booleans are true, false, 1 or 0, in any case."""
+    """Returns the value that `text` means for `key`.
+
+    `none` in any case is None for an optional key. A string needs no quotes. A boolean is true, false, 1 or 0, in any
+    case. Other values are written as in Python. Raises UserError if the value has the wrong type.
+    """
     kinds, optional = config_lib.kinds_of(key), config_lib.is_optional(key)
     if optional and text.lower() == "none":
         return None

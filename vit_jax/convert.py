@@ -5,12 +5,14 @@
     python -m vit_jax.convert --list
     python -m vit_jax.convert --info ViT-B_16.npz
 
-IN is whatever can be loaded: a run's folder, an .npz of the original, big_vision, BiT or Mixer, a .safetensors of timm
-or transformers, in shards too; local, gs:// or https://. OUT's suffix says the container, --format the naming: original
-(.npz, the default), big_vision, big_vision_scan, bit; timm (.safetensors, the default), transformers.
+The command takes two files, IN and OUT. IN is a run's folder, an .npz of the original code, big_vision, BiT or Mixer,
+or a .safetensors of timm or transformers, also in shards. It is local, gs:// or https://.
 
---info tells what is in a file, without reading its weights: format, architecture, classes, parameters, operations an
-image and preprocessing. What a file does not tell is said by --num_heads, --posemb and --image_size.
+OUT ends in .npz or .safetensors. --format is the format to write: original (the default), big_vision, big_vision_scan
+or bit for .npz; timm (the default) or transformers for .safetensors.
+
+--info prints what a file holds, without reading its weights: format, architecture, classes, number of parameters,
+operations per image and preprocessing. The flags --num_heads, --posemb and --image_size say what a file does not tell.
 """
 
 import sys
@@ -54,7 +56,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     from vit_jax.checkpoints import files
 
     files.check_place(epath.Path(target), _OVERWRITE.value)
-    from vit_jax.checkpoints import model_file  # after what can go wrong without JAX
+    from vit_jax.checkpoints import model_file  # imports JAX, which is slow: after the checks
 
     model_file.convert(source, target, _FORMAT.value, overwrite=_OVERWRITE.value, **keywords)
     command_line.say(f"wrote {target}")

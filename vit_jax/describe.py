@@ -1,4 +1,4 @@
-"""Every key of a config in words, from the schema: of one config for `--describe`, and of all for docs/config.md.
+"""Describes the keys of a config, from the schema: those of one config for `--describe`, and all for docs/config.md.
 
 python -m vit_jax.describe > docs/config.md
 """
@@ -25,10 +25,11 @@ flags have changed. Of a duration's units one is set, and setting one clears the
 
 
 def description(config: Config, origins: Mapping[str, str]) -> str:
-    """Returns each key of `config` with its value, where that comes from, its default and its meaning.
+    """Returns a text with each key of a config: its value, where the value comes from, its default and its meaning.
 
     Args:
-        origins: by dotted key where its value comes from, as `config_file.with_origins` tells.
+        config: the config.
+        origins: where the value of each dotted key comes from, as `config_file.with_origins` returns it.
     """
     parts = []
     for name, value in config_lib.flatten(config).items():
@@ -39,12 +40,12 @@ def description(config: Config, origins: Mapping[str, str]) -> str:
 
 
 def document() -> str:
-    """Returns the text of docs/config.md: a table of its keys for each section."""
+    """Returns the text of docs/config.md, which has a table of the keys for each section of the config."""
     return "\n".join([_HEAD, *(line for title, cls, prefix in _sections() for line in _table(title, cls, prefix))])
 
 
 def _sections() -> Iterator[tuple[str, type, str]]:
-    """Yields title, dataclass and prefix of the keys of each section."""
+    """Yields the title, the dataclass and the prefix of the keys (such as `model.`) of each section."""
     yield "The run", Config, ""
     for field in dataclasses.fields(Config):
         if field.name == "evaluations":
@@ -71,7 +72,7 @@ def _table(title: str, cls: type, prefix: str) -> Iterator[str]:
 
 
 def _takes(key: Key) -> str:
-    """Returns what a key's value may be: its choices, or its types, bounds and unit."""
+    """Returns which values a key takes: its choices, or its types, bounds and unit."""
     if key.limits.choices:
         return str(key.limits)
     kinds = " or ".join(filter(None, map(wording, key.kinds)))
@@ -79,12 +80,12 @@ def _takes(key: Key) -> str:
 
 
 def _meaning(key: Key) -> str:
-    """Returns what a key means, and with what else it is read."""
+    """Returns what a key means, and under which condition it is read."""
     return key.doc + (f"; read where {key.only[0]} is {either(key.only[1:])}" if key.only else "")
 
 
 def _text(value: Any) -> str:
-    """Returns a value as a flag takes it, but for None."""
+    """Returns a value as a flag takes it; only None is written as in Python."""
     return value if isinstance(value, str) else repr(value)
 
 

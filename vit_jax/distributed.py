@@ -1,7 +1,8 @@
-"""Joining the processes of one job, before JAX touches a device.
+"""Joins the processes of one job, before JAX uses a device.
 
-TPU pods, GKE, SLURM and Open MPI tell `jax.distributed.initialize()` who is who; anywhere else `--coordinator`,
-`--processes` and `--process_id` do. Where nothing does, the process is alone.
+On TPU pods and under GKE, SLURM and Open MPI, `jax.distributed.initialize()` finds out by itself how many processes
+there are, which one this is, and where the first one listens. Elsewhere the flags `--coordinator`, `--processes` and
+`--process_id` say so. Without either, the process is the only one of the job.
 """
 
 import contextlib
@@ -15,11 +16,15 @@ from typing import Any
 from vit_jax.errors import UserError
 
 _NOTHING_DETECTED = "coordinator_address should be defined"  # what JAX raises, as a ValueError
-_SHUTDOWN_SECONDS = 60  # how long one that is through waits for the others
+_SHUTDOWN_SECONDS = 60  # how long a process that has finished waits for the others
 
 
 def check(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
-    """Raises UserError where the three flags can't be meant. `--processes=1` alone says that there are no others."""
+    """Raises UserError if the flags --coordinator, --processes and --process_id are incomplete or can't be right.
+
+    None or all three must be given; the arguments are None for those that are not. `--processes=1` may be given without
+    the others, and means that this process is alone.
+    """
     given = {"--coordinator": coordinator, "--processes": processes, "--process_id": process_id}
     missing = [flag for flag, value in given.items() if value is None]
     if len(missing) == 3 or (processes == 1 and coordinator is None and process_id in (None, 0)):
@@ -37,19 +42,29 @@ def check(coordinator: str | None, processes: int | None, process_id: int | None
 def join(
     coordinator: str | None, processes: int | None, process_id: int | None, wait_seconds: float, watch_seconds: float
 ) -> int:
-    """Waits for the other processes, if there are any, and returns the number of this one.
+    """Joins this process to the others of its job, if there are any, and returns its number, from 0.
+
+    If the others do not come within `wait_seconds`, the process prints one sentence and ends with exit code 1. It can't
+    raise an error then, because the call of JAX that waits can't be interrupted.
+
+    Args:
+        coordinator: the flag --coordinator: HOST:PORT of process 0, or None.
+        processes: the flag --processes: how many processes there are, or None.
+        process_id: the flag --process_id: the number of this one, or None.
+        wait_seconds: how long to wait for the others.
+        watch_seconds: after how long `training/hosts.py` ends the job because a process is silent. JAX's own limit is
+            set to at least twice this.
 
     Raises:
-        UserError: what `check` finds, or the coordinator's port is taken. Where the others do not come in time, the
-            process ends with one sentence and code 1: JAX itself would abort it.
+        UserError: as `check`, or the coordinator's port is taken, or the processes can't be joined.
     """
     import jax
 
     check(coordinator, processes, process_id)
     if processes == 1:
         return 0
-    # At which step all stop after SIGTERM is agreed on in training/hosts.py. JAX's service counts from the first step
-    # of a process's life, so that a signal between a restart and its first step would be lost.
+    # training/hosts.py lets all processes stop at the same step after SIGTERM. JAX has a service for this, too, but it
+    # loses a signal that comes between the start of a process and its first step.
     jax.config.update("jax_enable_preemption_service", False)
     flags: dict[str, Any] = {}
     if coordinator is not None:
@@ -61,8 +76,8 @@ def join(
         with _ends_after(wait_seconds, coordinator, processes):
             jax.distributed.initialize(
                 **flags,
-                initialization_timeout=int(wait_seconds) + 60,  # ours comes first
-                heartbeat_timeout_seconds=max(100, int(2 * watch_seconds)),  # and training/hosts.py before this
+                initialization_timeout=int(wait_seconds) + 60,  # longer than our own limit, whose message is clearer
+                heartbeat_timeout_seconds=max(100, int(2 * watch_seconds)),  # longer than that of training/hosts.py
                 shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
             )
     except Exception as error:
@@ -73,13 +88,17 @@ def join(
             f"the processes can't be joined {where} ({' '.join(str(error).split())}); mend that, or add --processes=1 "
             "where this process is alone"
         ) from error
-    from jax._src import distributed  # jax.process_index() would start the devices, which all processes do together
+    # jax.process_index() would initialize the devices, and this has to be done by all processes together.
+    from jax._src import distributed
 
     return distributed.global_state.process_id
 
 
 def _check_port(coordinator: str) -> None:
-    """Raises UserError where something listens already. gRPC would share the port with another coordinator."""
+    """Raises UserError if another program listens at the coordinator's port on this machine.
+
+    gRPC would share the port with another job's coordinator instead of failing.
+    """
     port = int(coordinator.rpartition(":")[2])
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -95,7 +114,10 @@ def _check_port(coordinator: str) -> None:
 
 @contextlib.contextmanager
 def _ends_after(seconds: float, coordinator: str | None, processes: int | None) -> Iterator[None]:
-    """Ends the process with one sentence where what is inside takes longer: it can't be interrupted."""
+    """Ends the process, with one sentence and exit code 1, if the block takes longer than `seconds`.
+
+    The block is a call of JAX that can't be interrupted by an exception.
+    """
 
     def end() -> None:
         if coordinator is None:

@@ -1,4 +1,4 @@
-"""Durations of a config in steps: from epochs, examples or percent of the run."""
+"""Converts the durations of a config to steps, from epochs, examples or percent of the run."""
 
 import dataclasses
 from typing import Any
@@ -8,10 +8,14 @@ from vit_jax.errors import UserError
 
 
 def total_steps(config: config_lib.Config, num_examples: int | None) -> int:
-    """The length of the run. `num_examples`, those of the training split, is needed for epochs only.
+    """Returns the number of steps of the run.
+
+    Args:
+        config: the config.
+        num_examples: the number of training examples. It is needed only if the length is given in epochs.
 
     Raises:
-        UserError: no length is given.
+        UserError: the config gives no length, or one of 2**31 steps or more.
     """
     steps = _steps(config, "", "total", config.global_batch_size, num_examples, None)
     if steps is None:
@@ -20,10 +24,15 @@ def total_steps(config: config_lib.Config, num_examples: int | None) -> int:
 
 
 def in_steps(config: config_lib.Config, num_examples: int | None) -> config_lib.Config:
-    """Returns `config` with every duration given in steps.
+    """Returns `config` with every duration in steps; the other units are None.
+
+    Args:
+        config: the config.
+        num_examples: the number of training examples. It is needed only if a duration is given in epochs.
 
     Raises:
-        UserError: no length is given, a duration is longer than any run, or the warm-up longer than this one.
+        UserError: the config gives no length of the run, a duration has 2**31 steps or more, or the warm-up is longer
+            than the run.
     """
     total = total_steps(config, num_examples)
 
@@ -50,12 +59,12 @@ def in_steps(config: config_lib.Config, num_examples: int | None) -> config_lib.
 
 
 def needs_num_examples(config: config_lib.Config) -> bool:
-    """Whether some duration is given in epochs."""
+    """Returns whether the config gives a duration in epochs."""
     return any(key.endswith("_epochs") and value is not None for key, value in config_lib.flatten(config).items())
 
 
 def _given(section: Any, prefix: str, stem: str) -> tuple[str, Any]:
-    """Returns the dotted key and the value of the unit that a duration is given in; the value is None without one."""
+    """Returns the dotted key and the value of a duration, in the unit that the config gives; ("", None) if in none."""
     for unit in config_lib.UNITS:
         value = getattr(section, f"{stem}_{unit}", None)
         if value is not None:

@@ -1,5 +1,9 @@
-"""The error that a user can mend."""
+"""The error for mistakes that the user can correct."""
 
 
 class UserError(Exception):
-    """Says in one sentence what is wrong, where, and the mend; a verb prints it and exits with code 1."""
+    """An error that the user can correct.
+
+    Its message is one sentence that says what is wrong, where, and how to correct it. A command prints the message and
+    exits with code 1.
+    """

@@ -1,14 +1,14 @@
-"""Judge models by the evaluations of a config.
+"""Evaluate models on the data and with the evaluations of a config.
 
     python -m vit_jax.evaluate --model=RUN_FOLDER --config=configs/digits.py
     python -m vit_jax.evaluate --model=ViT-B_16.npz --model=augreg:B/16 --json=result.json \\
         --config=configs/transfer.py:B/16,cifar10 --config.global_batch_size=64
 
---model is whatever can be loaded, a run's folder or a file, and may be given several times. The config says the data
-and the evaluations; its model, its preprocessing and what belongs to a training are not read, since each model is
-judged at its own image size with its own preprocessing, and flags that set them are refused. Every example counts once.
+--model is a run's folder or the file of a model, and may be given several times. The config says the data and the
+evaluations. Its model, its preprocessing and its settings of the training are not read, because each model is evaluated
+at its own image size and with its own preprocessing; flags that set them are refused. Every example counts once.
 
---json writes {MODEL: {EVALUATION: {"accuracy": …, "loss": …, "examples": n}}}.
+--json writes {MODEL: {EVALUATION: {"accuracy": …, "loss": …, "examples": n}}} to a file.
 """
 
 import sys
@@ -42,7 +42,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
 
     if _JSON.value:
         files.check_place(epath.Path(_JSON.value), _OVERWRITE.value)
-    from vit_jax.evaluation.judge import judge  # imports JAX: after what can go wrong without it
+    from vit_jax.evaluation.judge import judge  # imports JAX, which is slow: after the user's mistakes are found
 
     found = {}
     for name, measures in judge(_MODEL.value, config, **_FILE_KEYWORDS()):

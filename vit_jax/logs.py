@@ -1,4 +1,4 @@
-"""Where messages go: one handler on stderr and one format, for this package's messages and for Python's warnings."""
+"""Logging: this package's messages and Python's warnings go to stderr, in one format."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ _FORMAT = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 
 
 def show() -> None:
-    """Shows this package's messages, and of other libraries what is wrong only. Commands call it at their start."""
+    """Sets up logging for a command: shows this package's messages, and only warnings and errors of other libraries."""
     from absl import logging as absl_logging
 
     handler, logger = logging.StreamHandler(), logging.getLogger(PACKAGE)
@@ -21,7 +21,8 @@ def show() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     absl_logging.set_verbosity(absl_logging.WARNING)
-    # Where a disk fails, Orbax's tasks fail by the dozen, each with its traceback. What it raises becomes one sentence.
+    # When a disk fails, dozens of Orbax's tasks fail, and each logs a traceback. Orbax also raises the error, and
+    # `checkpoints.store` turns that into one sentence, so the tracebacks are hidden here.
     absl_logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda ignored: logger.debug("ignored: %r", ignored.exc_value)
@@ -31,7 +32,10 @@ def show() -> None:
 
 @contextlib.contextmanager
 def shown() -> Iterator[None]:
-    """Shows this package's messages inside, in a program of a user's that has not asked to see or hide them."""
+    """Shows this package's messages during the block, for programs that call the package as a library.
+
+    Changes nothing if the program has set up logging for this package, or shows its messages already.
+    """
     logger = logging.getLogger(PACKAGE)
     if logger.handlers or logger.level != logging.NOTSET or logger.isEnabledFor(logging.INFO):
         yield
@@ -40,7 +44,7 @@ def shown() -> Iterator[None]:
     handler.setFormatter(_FORMAT)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # a library may set up the root logger meanwhile, and lines would be shown twice
+    logger.propagate = False  # a library may set up the root logger during the block, which would show lines twice
     try:
         yield
     finally:
@@ -50,12 +54,12 @@ def shown() -> Iterator[None]:
 
 
 class _Forwarding(logging.StreamHandler):
-    """Shows records, and hands on to the root logger's handlers what they would have received without this one."""
+    """A handler that shows records, and passes them to the root logger's handlers as if it were not there."""
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
         root = logging.getLogger()
         for handler in root.handlers:
-            # A plain StreamHandler is that of `logging.basicConfig`, which would show the line once more.
+            # A plain StreamHandler comes from `logging.basicConfig`, and would show the line a second time.
             if type(handler) is not logging.StreamHandler and record.levelno >= max(root.level, handler.level):
                 handler.handle(record)

@@ -2,25 +2,27 @@
 
     python -m vit_jax.main --config=configs/digits.py --workdir=/tmp/vit_digits
 
-The config is a Python file, with :ARGUMENTS where it takes some. Any key of it can be set by a flag:
+The config is a Python file, followed by :ARGUMENTS if it takes any. A flag can set any key of the config:
 
     python -m vit_jax.main --config=configs/transfer.py:B/16,cifar10 --workdir=gs://bucket/run \\
         --config.init_from=ViT-B_16.npz --config.optimizer.learning_rate=0.01 --config.mesh.fsdp=4
 
 Durations are in steps, epochs, examples or percent: --config.total_epochs=30, --config.checkpoint.every_percent=5.
-With --describe nothing is trained: every key is printed with its value, where that comes from, and its meaning.
+With --describe nothing is trained. Instead, every key is printed with its value, the value's origin, and its meaning.
 
-The same command goes on where the last one stopped, from the newest checkpoint in the workdir, to the same weights.
-The workdir receives config.json, metrics.jsonl, TensorBoard events, checkpoints/STEP/ and, at the end, model.npz with
-model.json, which `python -m vit_jax.predict --model=WORKDIR IMAGE…` takes.
+If a run was stopped, start the same command again. It continues from the newest checkpoint in the workdir, and the
+final weights are the same as without the interruption. These files are written to the workdir: config.json,
+metrics.jsonl, TensorBoard events, checkpoints/STEP/ and, at the end, model.npz with model.json, which
+`python -m vit_jax.predict --model=WORKDIR IMAGE…` takes.
 
-On several hosts each runs the same command. TPU pods, GKE, SLURM and Open MPI are detected; elsewhere each adds
---coordinator=HOST:PORT (of process 0) --processes=N --process_id=I; launch/local.py does so for processes on one
-machine. Nothing that the run computes or writes depends on their number, but for rounding. If one fails, all end with
-its error; one that gives no sign of life for --watch_seconds is named and ends them too; SIGTERM to one saves on all.
+On several hosts, start the same command on each. TPU pods, GKE, SLURM and Open MPI are detected. Elsewhere, add
+--coordinator=HOST:PORT (of process 0) --processes=N --process_id=I to each command; launch/local.py does this for
+several processes on one machine. The results do not depend on the number of processes, except for rounding. If one
+process fails, all end with its error. If one is silent for --watch_seconds, all end with an error that names it. If one
+receives SIGTERM, all save and end.
 
-Exit codes: 0 the training is complete; 143 saved after SIGTERM and 130 saved after Ctrl-C, to be started again; 1 an
-error, said in one sentence. A second Ctrl-C ends at once.
+Exit codes: 0 the training is complete; 143 saved after SIGTERM, and 130 saved after Ctrl-C: start the command again to
+continue; 1 an error, said in one sentence. A second Ctrl-C ends the run at once, without saving.
 """
 
 import logging
@@ -52,10 +54,10 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         raise UserError("where to? add --workdir=FOLDER")
     together = _COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value
     distributed.check(*together)
-    from vit_jax.training import loop  # imports JAX: after the config is known to be right
+    from vit_jax.training import loop  # imports JAX, which is slow: after the config is checked
 
     if distributed.join(*together, _WAIT.value, _WATCH.value) > 0:
-        logging.getLogger("vit_jax").setLevel(logging.WARNING)  # the first process says how it goes
+        logging.getLogger("vit_jax").setLevel(logging.WARNING)  # only process 0 logs the progress
     loop.train(config, _WORKDIR.value, watch_seconds=_WATCH.value)
 
 

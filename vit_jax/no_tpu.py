@@ -1,7 +1,8 @@
-"""Keeps libtpu quiet where it is installed and no TPU is.
+"""Keeps libtpu from printing messages on machines without a TPU.
 
-libtpu is there for `vit_jax.plan` on machines of any kind. JAX loads it with its other backends, and without a TPU it
-asks in vain what slice it is on and prints that to stderr. Told that it is alone, it finds no TPU and says nothing.
+`vit_jax.plan` needs libtpu, so it may be installed on machines of any kind. JAX loads it as one of its backends.
+Without a TPU, libtpu then asks the network which slice it is on, gets no answer, and prints messages to stderr. It
+prints nothing if environment variables say that it is the only host of its slice.
 """
 
 import glob
@@ -10,17 +11,21 @@ import os
 import pathlib
 from collections.abc import MutableMapping
 
-# What JAX and libtpu set themselves says nothing about the machine.
+# Variables that JAX and libtpu set themselves, so that they are no sign of a TPU.
 _NO_SIGNS = {"TPU_SKIP_MDS_QUERY", "TPU_LIBRARY_PATH"}
-_GOOGLE = "0x1ae0"  # the vendor by which jax._src.hardware_utils knows a TPU on the PCI bus
-_NO_TPUS = {"0x001f", "0x0042"}  # Google's disks and network cards, which its machines without a TPU have, too
+_GOOGLE = "0x1ae0"  # Google's vendor number, by which jax._src.hardware_utils finds TPUs on the PCI bus
+_NO_TPUS = {"0x001f", "0x0042"}  # Google's virtual disks and network cards: they are no sign of a TPU
 
 
 def quiet(environ: MutableMapping[str, str] = os.environ, root: str = "/") -> None:
-    """Sets TPU_ACCELERATOR_TYPE and TPU_WORKER_HOSTNAMES if libtpu is installed and nothing shows a TPU.
+    """Sets TPU_* environment variables that keep libtpu quiet, if it is installed and the machine seems to have no TPU.
 
-    Changes nothing if JAX_PLATFORMS is set, any other TPU_* variable is, or a device file or a PCI device may be a TPU.
-    Has no effect once JAX has initialized its backends.
+    Changes nothing if JAX_PLATFORMS is set, or if there is a sign of a TPU: an environment variable of a TPU machine, a
+    device file or a PCI device. Has no effect if JAX has initialized its backends already.
+
+    Args:
+        environ: the environment variables, which are changed.
+        root: the folder that contains dev/ and sys/; tests use another than /.
     """
     if "JAX_PLATFORMS" in environ or importlib.util.find_spec("libtpu") is None or _shows_tpu(environ, root):
         return
@@ -38,4 +43,4 @@ def _shows_tpu(environ: MutableMapping[str, str], root: str) -> bool:
         google = [one for one in devices if (one / "vendor").read_text().strip() == _GOOGLE]
         return any((one / "device").read_text().strip() not in _NO_TPUS for one in google)
     except OSError:
-        return True  # what can't be read may be one
+        return True  # a device that can't be read may be a TPU

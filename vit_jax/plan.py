@@ -1,19 +1,25 @@
-"""Plan a job before paying for it: compile the step of any config for any TPU slice, on a machine that has none.
+"""Plan a job before paying for it: compile the training step of any config for any TPU slice, without a TPU.
 
     python -m vit_jax.plan --config=configs/pretrain.py:H/14,imagenet2012 --topology=v5e:16x16 --config.mesh.fsdp=128
 
-says whether it fits, how long it takes and what moves. If it does not fit, other settings are compiled, and of those
-that fit the one with the fewest chip-hours is recommended. `--json=FILE` writes the same for programs (the recommended
-plan under `nearest`, all that were compiled under `tried`), after each plan anew; `--resume` goes on after an
-interruption. `--hlo=FILE` writes the compiled text.
+This prints whether the job fits into the devices' memory, how long a step and the whole run take, and how many bytes
+the devices send to each other. If the job does not fit, other settings of it are compiled, and the one that fits with
+the fewest chip-hours is recommended.
 
-Several slices: `--slices=4`. GPUs, `--topology=h100:64`, are planned by the analytic part alone, since nothing here
-compiles for them.
+Files: `--json=FILE` writes the plan as JSON, with the recommended plan under `nearest` and all others that were
+compiled under `tried`. The file is written after each plan, so that `--resume` can go on after an interruption.
+`--hlo=FILE` writes the text of the compiled program.
+
+Slices and GPUs: `--slices=4` plans for four slices. With `--topology=h100:64` nothing is compiled, and times are
+estimated from the number of operations, the size of the gradients and the GPU's published figures.
+
+Several plans in one command:
 
     --sweep=global_batch_size=1024,2048,4096 --sweep=mesh.fsdp=1,16,64    compiles each combination and ranks them
     --largest                                                             finds the largest batch that fits
 
-A scanned model compiles in a minute or two, an unrolled one in several. Wants libtpu: pip install '.[tpu]'.
+A scanned model compiles in a minute or two, an unrolled one in several minutes. Needs libtpu, the TPU compiler:
+pip install '.[tpu]'.
 
 Exit codes: 0 there is a plan, whether the job fits or not; 1 an error, said in one sentence; 130 and 143 ended by
 Ctrl-C and SIGTERM.
@@ -60,9 +66,9 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
     for file in (_JSON.value, _HLO.value):
         if file and not pathlib.Path(file).absolute().parent.is_dir():
             raise UserError(f"{file} can't be written, because its folder does not exist; make it first")
-    # Where there is a TPU, it stays free; what is compiled is for another one.
+    # JAX must not take this machine's own TPU, if there is one: what is compiled here is for other devices.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from vit_jax.planning import plans, records, report, search, slices, watch  # JAX comes after the config is checked
+    from vit_jax.planning import plans, records, report, search, slices, watch  # imports JAX: after the config's errors
 
     where = slices.parse(_TOPOLOGY.value, _SLICES.value)
     question = "sweep" if axes else "largest" if _LARGEST.value else "plan"
@@ -130,7 +136,7 @@ def _axis(text: str) -> tuple[str, list[str]]:
 
 
 def _rows(config: config_lib.Config, devices: int) -> int:
-    """Devices that the batch is split over."""
+    """Returns the number of devices that the batch is split over, from the sizes of the other axes of the mesh."""
     return devices // max(1, config.mesh.tensor * config.mesh.sequence)
 
 

@@ -2,10 +2,10 @@
 
     python -m vit_jax.predict --model=/tmp/vit_digits one.png two.jpg
 
-prints for each image the most probable classes by name, with their probabilities. The model is a run's folder, its
-model.npz, or a checkpoint of any format that vit_jax.convert reads; its own preprocessing is applied to the images.
-Photographs are turned as their EXIF orientation says. An image that can't be read is named on standard error, the
-others are classified, and the command ends with code 1.
+For each image, this prints the names and probabilities of the most probable classes. The model is a run's folder, its
+model.npz, or a checkpoint of any format that vit_jax.convert reads. The images are preprocessed as the model needs
+them, and photographs are rotated as their EXIF orientation says. If an image can't be read, its name is printed to
+standard error, the others are classified, and the exit code is 1.
 """
 
 import itertools
@@ -38,13 +38,13 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     missing = [path for path in args if not pathlib.Path(path).is_file()]
     if missing:
         raise UserError(f"there is no image file {missing[0]}")
-    import jax  # after what can go wrong without it
+    import jax  # slow to import: after the user's mistakes are found
     import numpy as np
 
     from vit_jax import checkpoints
     from vit_jax.models.functional import split
 
-    # A head of zeros, of which loading warns, is an error here.
+    # Loading a model with a head of zeros gives a warning, which is hidden because it is an error below.
     logging.getLogger("vit_jax.checkpoints.model_file").setLevel(logging.ERROR)
     model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
     if not model.arch.num_classes:
@@ -69,7 +69,11 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
 
 
 def _readable(paths: list[str], preprocessing: Any, unreadable: list[str]) -> Iterator[tuple[str, Any]]:
-    """The images that can be read, one by one; names the others on standard error and in `unreadable`."""
+    """Yields the path and the preprocessed image of each file that can be read.
+
+    The others are named on standard error, and their paths are appended to `unreadable`. Images are uint8 (height,
+    width_px, 3).
+    """
     from vit_jax import data
 
     for path in paths:

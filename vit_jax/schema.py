@@ -124,12 +124,13 @@ class Data:
     name: str = key("digits", "digits, mnist5k, folder, synthetic, or any name in TensorFlow Datasets")
     split: str = key("train", "the images to train on, such as train[:90%]")
     data_dir: str | None = key(
-        None, "of folder: DIR/{train,test}/CLASS/* or DIR/CLASS/*; else where TFDS keeps its sets"
+        None, "of folder: DIR/{train,test}/CLASS/* or DIR/CLASS/*, or with labels.csv; else where TFDS keeps its sets"
     )
     classes: tuple[int, ...] = key(
         (), "these classes only, renumbered from 0 in this order, in evaluations too; () for all", least=0
     )
     labels_per_class: int | None = key(None, "train on so many images of each class, drawn with `seed`", above=0)
+    max_labels: int = key(1, "most classes that an image may have; 0 reads no labels", least=0, most=2**16)
     crop: str = key(
         "resize", "plain resize, or a random box of random area and aspect", choices=("resize", "inception")
     )
@@ -238,6 +239,7 @@ class Evaluation:
     split: str = key("test", "the images")
     name: str | None = key(None, "the data set; the training one by default")
     data_dir: str | None = key(None, "where it lies, see `data.data_dir`")
+    max_labels: int | None = key(None, "see `data.max_labels`, which it is by default", least=0, most=2**16)
     exclude_train: bool = key(False, "leave out the images that training takes from this split")
     shorter_side: int | None = key(None, "in place of the model's, see `preprocessing`", least=0, unit="pixels")
     batch_size: int | None = key(None, "images a step, over all devices; the training one by default", above=0)
@@ -279,6 +281,18 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True)
+class Wandb:
+    """Weights & Biases, beside metrics.jsonl and TensorBoard; needs `pip install 'vit_jax[wandb]'`."""
+
+    project: str | None = key(None, "metrics and config go to this project there; none for no W&B")
+    entity: str | None = key(None, "the user or team that the project belongs to; W&B's default by default")
+    name: str | None = key(None, "what the run is called there; the last part of the workdir by default")
+    mode: str = key(
+        "online", "sent as the run goes, or kept in WORKDIR/wandb for `wandb sync`", choices=("online", "offline")
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """The run. Its length is given in one unit."""
 
@@ -304,6 +318,7 @@ class Config:
     mesh: Mesh = Mesh()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
+    wandb: Wandb = Wandb()
 
 
 # What may differ when a run goes on: nothing here changes the mathematics.
@@ -319,4 +334,5 @@ FREE_ON_RESUME = (
     "model.remat",
     "model.scan",
     "optimizer.offload",
+    "wandb",
 )

@@ -1,8 +1,8 @@
-"""The mesh, and one table: which parameter is split over which of its axes.
+"""The mesh of devices, and the table `RULES` that says over which of its axes each parameter is split.
 
-`data` splits the batch; `fsdp` splits the batch and, over the same devices, parameters and optimizer state; `tensor`
-splits heads and the MLP; `sequence` splits the tokens of an image, where images are large. Everything here is computed
-from names and shapes; nothing holds state.
+The mesh has four axes. `data` splits the batch. `fsdp` splits the batch, too, and over the same devices the parameters
+and the optimizer state. `tensor` splits the attention heads and the MLP. `sequence` splits the tokens of an image,
+which helps if images are large. How a parameter is split depends only on its name, its shape and the mesh.
 """
 
 import math
@@ -22,26 +22,33 @@ Axes = tuple[str | None, ...]
 AXES = ("data", "fsdp", "tensor", "sequence")
 BATCH = PartitionSpec(("data", "fsdp"))
 
-# The first pattern found in a parameter's path counts. The axes are those of its last dimensions, so that stacked
-# blocks (leading axis depth) and single ones share a row. Optimizer state and averages carry their parameter's path.
+# The first pattern that is found in a parameter's path applies. Its axes are for the last dimensions of the parameter,
+# so that a row applies to stacked blocks (with a leading axis depth) and to single ones. Optimizer state and averages
+# have paths that contain the path of their parameter.
 RULES: tuple[tuple[str, Axes], ...] = (
-    (r"/v_(row|col)/", ()),  # Adafactor's means over one side of a parameter: small, and without one of its axes
+    (r"/v_(row|col)/", ()),  # Adafactor's means over one axis of a parameter: small, and one axis fewer
     (r"attention/(query|key|value)/kernel$", ("fsdp", "tensor", None)),  # width, heads, head_dim
     (r"attention/out/kernel$", ("tensor", None, "fsdp")),  # heads, head_dim, width
-    (r"(mlp|mixing)/(dense1|gate)/kernel$", ("fsdp", "tensor")),  # width (in token mixing tokens), mlp
+    (r"(mlp|mixing)/(dense1|gate)/kernel$", ("fsdp", "tensor")),  # width (tokens in a Mixer's token mixing), mlp
     (r"(mlp|mixing)/dense2/kernel$", ("tensor", "fsdp")),  # mlp, width
     (r"(embedding|stem)/kernel$", (None, None, None, "fsdp")),  # patch height, patch width, channels, width
     (r"conv\w+/kernel$", (None, None, "tensor", "fsdp")),  # height, width, inputs, outputs
     (r"(pre_logits|head|head_dist)/kernel$", ("fsdp", "tensor")),  # width, classes
-    (r"", ()),  # small ones stay whole
+    (r"", ()),  # all others are small and are not split
 )
 
 
 def mesh_shape(mesh: config_lib.Mesh, devices: int, slices: int = 1) -> tuple[int, ...]:
-    """The sizes of AXES over so many devices in so many slices; one in the config may be -1, which takes what remains.
+    """Returns the sizes of the mesh's axes, in the order of `AXES`.
+
+    Args:
+        mesh: the config's section `mesh`. One size may be -1: that axis takes all remaining devices.
+        devices: the number of devices.
+        slices: the number of slices; only the axis `data` may extend over several.
 
     Raises:
-        UserError: the axes do not multiply to the number of devices, or `data` can't go across the slices.
+        UserError: a size is not possible, the sizes do not multiply to the number of devices, or `data` is no multiple
+            of the number of slices.
     """
     sizes = [getattr(mesh, axis) for axis in AXES]
     written = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
@@ -61,7 +68,13 @@ def mesh_shape(mesh: config_lib.Mesh, devices: int, slices: int = 1) -> tuple[in
 
 
 def make_mesh(mesh: config_lib.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of all devices with the config's axes. Across slices, between which links are slow, goes `data` alone.
+    """Returns the mesh of devices with the axes `AXES`.
+
+    Only the axis `data` extends over several slices, because the links between slices are slow.
+
+    Args:
+        mesh: the config's section `mesh`.
+        devices: the devices; all that JAX has by default.
 
     Raises:
         UserError: as `mesh_shape`.
@@ -69,7 +82,7 @@ def make_mesh(mesh: config_lib.Mesh, devices: Sequence[jax.Device] | None = None
     devices = jax.devices() if devices is None else devices
     slices = len({getattr(device, "slice_index", None) or 0 for device in devices})
     data, *others = mesh_shape(mesh, len(devices), slices)
-    # An axis may go around a part of one side of a torus, or around several.
+    # An axis of the mesh need not be a whole side of the slice: it may be a part of one, or several together.
     options: dict[str, Any] = {"devices": devices, "allow_split_physical_axes": True}
     if slices > 1:
         grid = mesh_utils.create_hybrid_device_mesh((data // slices, *others), (slices, 1, 1, 1), **options)
@@ -79,7 +92,14 @@ def make_mesh(mesh: config_lib.Mesh, devices: Sequence[jax.Device] | None = None
 
 
 def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, key: str, accumulation_steps: int = 1) -> None:
-    """Raises UserError where a batch, or a micro-batch of it, does not divide over the mesh's data and fsdp axes."""
+    """Raises UserError if a batch can't be split evenly over the axes `data` and `fsdp`.
+
+    Args:
+        mesh: the mesh.
+        batch_size: the number of images in the global batch.
+        key: the key of the config that sets it, for the message.
+        accumulation_steps: the number of micro-batches, each of which is split.
+    """
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % (shards * accumulation_steps):
         parts = f" in {accumulation_steps} micro-batches" if accumulation_steps > 1 else ""
@@ -91,12 +111,16 @@ def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, key: str, accumulati
 
 
 def path_of(path: tuple[Any, ...]) -> str:
-    """`params/encoder/norm/scale`, of a path as `jax.tree_util` gives it."""
+    """Returns the path of a leaf as text, such as `params/encoder/norm/scale`, from a key path of `jax.tree_util`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
-    """The first rule's axes, on the last dimensions; one that an axis does not divide stays whole."""
+    """Returns how a parameter is split, by the first of `RULES` whose pattern is found in its path.
+
+    The rule's axes apply to the last dimensions of the shape. A dimension is not split if the size of its mesh axis
+    does not divide it.
+    """
     axes = next(axes for pattern, axes in RULES if re.search(pattern, path))
     if len(shape) < len(axes):
         return PartitionSpec()
@@ -105,14 +129,20 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> Par
 
 
 def state_shardings(abstract: Any, mesh: Mesh | AbstractMesh) -> Any:
-    """The sharding of every leaf of a training state, from its path and shape."""
+    """Returns the sharding of each leaf of a training state, as a pytree of the same structure.
+
+    `abstract` is the state, with arrays or their shapes.
+    """
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, spec_of(path_of(path), leaf.shape, mesh)), abstract
     )
 
 
 def check_fsdp(params: Any, mesh: Mesh | AbstractMesh) -> None:
-    """Raises UserError where `fsdp` leaves most of the parameters (arrays or shapes) whole: it does not divide them."""
+    """Raises UserError if `fsdp` splits less than half of the parameters, because it does not divide their dimensions.
+
+    The message names the largest size that does. `params` are arrays or their shapes.
+    """
     data, fsdp, *others = (mesh.shape[axis] for axis in AXES)
     leaves = [(path_of(path), leaf.shape, leaf.size) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
 
@@ -131,20 +161,31 @@ def check_fsdp(params: Any, mesh: Mesh | AbstractMesh) -> None:
 
 
 def in_memory(kind: str, abstract: Any, shardings: Any) -> Any:
-    """The same shardings in memory of a `kind`, `device` or `pinned_host`; scalars stay where they are."""
+    """Returns `shardings` with the memory kind changed to `kind` for all leaves but scalars.
+
+    Args:
+        kind: `device`, or `pinned_host` for the host's memory.
+        abstract: a pytree of arrays or their shapes.
+        shardings: their shardings, a pytree of the same structure.
+    """
     return jax.tree.map(lambda x, s: s.with_memory_kind(kind) if x.ndim else s, abstract, shardings)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over data and fsdp."""
+    """Returns the sharding of a batch: its first axis is split over `data` and `fsdp`."""
     return NamedSharding(mesh, BATCH)
 
 
 def constrain(x: jax.Array) -> jax.Array:
-    """Activations (batch, tokens, width) or (batch, …) between blocks, split as a batch is, and tokens over `sequence`.
+    """Returns `x` with the constraint that it is split as a batch is, and its tokens over `sequence`.
 
-    Without it the compiler spreads the parameters' sharding to the activations, and moves these instead of those.
-    Outside of `jax.sharding.use_abstract_mesh` of a mesh of ours nothing happens.
+    Models call this on the activations between blocks. Without the constraint the compiler would split activations as
+    the parameters are split, and would then move activations between the devices instead of parameters.
+
+    Does nothing unless a mesh with `AXES` is in use (`jax.sharding.use_abstract_mesh`).
+
+    Args:
+        x: (batch, tokens, width) or (batch, …).
     """
     if not set(AXES) <= set(jax.sharding.get_abstract_mesh().axis_names):
         return x
@@ -152,26 +193,37 @@ def constrain(x: jax.Array) -> jax.Array:
 
 
 def splits_tokens() -> bool:
-    """Whether the mesh in use splits the tokens of an image."""
+    """Returns whether the mesh in use splits the tokens of an image, that is, whether `sequence` is above 1."""
     return jax.sharding.get_abstract_mesh().shape.get("sequence", 1) > 1
 
 
 def platform() -> str:
-    """What the computation is for, `cpu` or `tpu` say: the devices of the mesh in use, else the default ones."""
+    """Returns the platform of the devices that a computation will run on, such as `cpu` or `tpu`.
+
+    These are the devices of the mesh in use, if the mesh says what they are, and otherwise JAX's default devices.
+    """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device is not None and device.platform else jax.default_backend()
 
 
 def whole_sequence(x: jax.Array) -> jax.Array:
-    """Keys or values (batch, tokens, heads, head_dim) with all tokens of an image on all devices that share it."""
+    """Returns keys or values (batch, tokens, heads, head_dim) with the constraint that `sequence` does not split them.
+
+    Each device that has a part of an image's queries then has the keys and values of all its tokens.
+    """
     free = PartitionSpec.UNCONSTRAINED
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*BATCH, None, free, free)) if splits_tokens() else x
 
 
 def each_part(function: Callable[[jax.Array], jax.Array], x: jax.Array, axes: Axes) -> jax.Array:
-    """`function`, which keeps the shape, of each device's part of `x` (batch, …), other axes split over `axes`.
+    """Applies a function to the part of `x` that each device has. Meant for functions that the compiler can't split.
 
-    For what the compiler can't split by itself. An axis that its mesh axis does not divide is whole on each device.
+    An axis of `x` is not split if its mesh axis does not divide it. Without a mesh in use, `function` gets all of `x`.
+
+    Args:
+        function: returns an array of the same shape as its argument.
+        x: (batch, …); the first axis is split over `data` and `fsdp`.
+        axes: the mesh axis for each of the other axes of `x`, or None for those that are not split.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if not set(AXES) <= set(mesh.axis_names):
@@ -183,7 +235,7 @@ def each_part(function: Callable[[jax.Array], jax.Array], x: jax.Array, axes: Ax
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> list[int]:
-    """The rows of a global batch that this process's devices hold."""
+    """Returns the indices of the rows of a global batch that the devices of this process hold, ascending."""
     slices = (
         index[0] for index in batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values() if index
     )
@@ -191,7 +243,13 @@ def local_rows(mesh: Mesh, batch_size: int) -> list[int]:
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
-    """This process's rows of a batch as arrays of the global batch."""
+    """Puts this process's rows of a batch on its devices, and returns the arrays of the global batch.
+
+    Args:
+        batch: arrays (rows, …) with the rows that `local_rows` returns.
+        mesh: the mesh.
+        batch_size: the number of rows in the global batch.
+    """
     sharding = batch_sharding(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
@@ -200,9 +258,10 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dic
 
 
 def to_first_host(tree: Any) -> Any:
-    """Global arrays as NumPy arrays in the memory of process 0; None in the others, of which all must call it.
+    """Returns a pytree of global arrays as NumPy arrays in process 0, and None in the others. All must call it.
 
-    No device holds more than a part of what is split: of stacked parameters one layer, of others one parameter.
+    Split arrays are gathered on the devices one at a time, and stacked parameters layer by layer, so that a device
+    needs memory for only one parameter or layer more.
     """
     first = jax.process_index() == 0
 
@@ -217,7 +276,7 @@ def to_first_host(tree: Any) -> Any:
         layer = jax.jit(lambda x, i: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), out_shardings=whole)
         host = np.empty(leaf.shape, leaf.dtype) if first else None
         for i in range(len(leaf)):
-            gathered = layer(leaf, i).block_until_ready()  # so that no process runs ahead and fills its devices
+            gathered = layer(leaf, i).block_until_ready()  # one layer at a time: several could fill the devices
             if host is not None:
                 host[i] = np.asarray(gathered)
         return host
@@ -227,11 +286,12 @@ def to_first_host(tree: Any) -> Any:
 
 
 def table(params: Any, *, short: bool = False) -> str:
-    """Returns names, shapes, sizes and sharding of parameters, the sum first.
+    """Returns a table of the parameters as text: their names, shapes, sizes and mesh axes. The first row is the sum.
 
     Args:
-        params: arrays, or shapes with a sharding.
-        short: a line for each group of parameters instead of one for each, with all axes that split some of it.
+        params: a pytree of arrays, or of shapes with shardings.
+        short: whether to write one row for each group of parameters, such as `encoder`, instead of one for each
+            parameter. The row names all axes that split a parameter of the group.
     """
     rows: dict[str, tuple[str, int, list[str]]] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:

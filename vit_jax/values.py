@@ -1,4 +1,4 @@
-"""Values as the types and within the limits that a field names: what a config and what a file says go through here."""
+"""Checks and converts values by type and limits; for the keys of a config and for the JSON beside a checkpoint."""
 
 import dataclasses
 import itertools
@@ -8,21 +8,24 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-MOST = 2**31 - 1  # devices count steps, rows and sizes in int32
+MOST = 2**31 - 1  # steps, rows and sizes are int32 on devices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a value may be beside its type: one of `choices`, or finite numbers within bounds, inside tuples too."""
+    """What a value may be, apart from its type: one of `choices`, or finite numbers within bounds.
+
+    The bounds also apply to the numbers in a tuple.
+    """
 
     choices: tuple[str, ...] = ()
-    least: float | None = None
-    above: float | None = None
-    below: float | None = None
-    most: float | None = None
+    least: float | None = None  # the bound itself is allowed
+    above: float | None = None  # the bound itself is not allowed
+    below: float | None = None  # the bound itself is not allowed
+    most: float | None = None  # the bound itself is allowed
 
     def wrong(self, value: Any) -> str:
-        """Returns what `value` must be instead, such as `it must be at least 1`; nothing where it is within them."""
+        """Returns what `value` must be instead, such as `it must be at least 1`, or "" if it is within the limits."""
         if self.choices and value not in self.choices:
             return f"it can be {either(self.choices)}"
         for number in leaves(value):
@@ -48,12 +51,15 @@ class Limits:
 
 
 def leaves(value: Any) -> list[Any]:
-    """Returns what stands in nested tuples, or the value alone."""
+    """Returns the items of nested tuples as a flat list; a value that is no tuple is the only item."""
     return [leaf for item in value for leaf in leaves(item)] if isinstance(value, tuple) else [value]
 
 
 def first_difference(ones: Sequence[Any], others: Sequence[Any]) -> tuple[int, Any, Any] | None:
-    """Returns where two sequences first differ, and what each has there, None where it has ended; None if nowhere."""
+    """Returns the first index at which two sequences differ, and the item of each there; None if they are equal.
+
+    The item of a sequence that is too short is None.
+    """
     pairs = enumerate(itertools.zip_longest(ones, others))
     return next(((place, one, other) for place, (one, other) in pairs if one != other), None)
 
@@ -64,15 +70,15 @@ def either(values: tuple[str, ...]) -> str:
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
-    """Returns the types that a hint accepts: those of a union, else the hint alone."""
+    """Returns the types that a type hint accepts: the members of a union, or the hint alone."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 def as_type(kind: Any, value: Any) -> Any:
-    """Returns `value` as `kind`: an int becomes a float and a list a tuple, and nothing else changes.
+    """Returns `value` as an instance of the type `kind`. Only an int becomes a float, and a list a tuple.
 
     Raises:
-        TypeError: `value` is of another type. A bool is no number.
+        TypeError: `value` is of another type. A bool is not accepted as a number.
     """
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (tuple, list)):
@@ -84,14 +90,14 @@ def as_type(kind: Any, value: Any) -> Any:
             raise TypeError
         return tuple(as_type(k, v) for k, v in zip(kinds, value, strict=True))
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
-        return float(value)  # a larger one has no float
+        return float(value)  # larger integers can't be converted to a float
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
 
 
 def as_hint(hint: Any, value: Any) -> Any:
-    """Returns `value` as the first type of the hint that it fits. Raises TypeError where it fits none."""
+    """Returns `value` as the first type of a type hint that it fits. Raises TypeError if it fits none."""
     for kind in alternatives(hint):
         try:
             return as_type(kind, value)
@@ -101,6 +107,6 @@ def as_hint(hint: Any, value: Any) -> Any:
 
 
 def wording(hint: Any) -> str:
-    """Returns a hint's types in words, such as `int or a tuple`."""
+    """Returns the types of a type hint in words, without None, such as `int or a tuple`."""
     kinds = [kind for kind in alternatives(hint) if kind is not type(None)]
     return " or ".join("a tuple" if typing.get_origin(kind) else kind.__name__ for kind in kinds)

@@ -1,4 +1,4 @@
-"""What the tests of the data pipeline share; everything is made in temporary folders."""
+"""Fixtures of the tests of the data pipeline. All files are written to temporary folders."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from vit_jax import config as config_lib
 
 @pytest.fixture(scope="session")
 def tfds_dir(tmp_path_factory):
-    """Where the embedded data sets prepare themselves, once a session."""
+    """Returns the folder in which the embedded data sets are prepared, once per session."""
     return str(tmp_path_factory.mktemp("tfds"))
 
 
 @pytest.fixture
 def digits(tfds_dir):
-    """A config of the digits at 8 pixels, with the evaluation `test`."""
+    """Returns a config of the digits, at 8 pixels per side, with the evaluation `test`."""
     config = config_lib.default()
     config.data.name, config.data.data_dir = "digits", tfds_dir
     config.model.image_size, config.global_batch_size = 8, 64
@@ -25,7 +25,7 @@ def digits(tfds_dir):
 
 @pytest.fixture
 def synthetic():
-    """A config of 21 synthetic training images of 3 classes."""
+    """Returns a config with 21 synthetic training images of 3 classes."""
     config = config_lib.default()
     config.data.name, config.data.num_examples, config.data.num_classes = "synthetic", 21, 3
     config.model.image_size, config.global_batch_size = (6, 8), 4
@@ -35,7 +35,7 @@ def synthetic():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A config of an image folder: 9 training and 6 test images of the classes cat, dog and eel."""
+    """Returns the config of an image folder with 9 training and 6 test images of the classes cat, dog and eel."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 3), ("test", 2)):
         for name in ("cat", "dog", "eel"):

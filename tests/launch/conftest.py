@@ -1,4 +1,7 @@
-"""Scripts run in an environment of their own: no gcloud, kubectl, docker or sbatch but the fakes of a test."""
+"""Fixtures of the tests of launch/.
+
+Scripts run with a PATH of their own, on which gcloud, kubectl, docker and sbatch are fakes or do not exist.
+"""
 
 import json
 import os
@@ -18,8 +21,8 @@ TOOLS = """
     sort tail tar tr
 """
 
-# Writes its name and arguments to a file as JSON, and answers as the test told: the first answer left whose words are
-# all in the command line.
+# The program of a fake command. It appends its name and arguments to a file, as JSON. Then it looks for the first
+# answer whose words are all in its command line, prints the answer, removes it, and exits with its code.
 FAKE = """#!{python} -SE
 import json, pathlib, sys
 here = pathlib.Path(__file__).resolve().parent
@@ -38,7 +41,10 @@ for number, (words, out, code) in enumerate(answers):
 
 @pytest.fixture
 def launch(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`launch("tpu_vm.sh", "create", …, fakes=…)` runs a script of launch/ with nothing on PATH but these."""
+    """Returns a function that runs a script of launch/: `launch("tpu_vm.sh", "create", …, fakes=…)`.
+
+    Only `TOOLS` and the fakes are on its PATH.
+    """
     if sys.platform != "linux":
         pytest.skip("the scripts are tested on Linux")
     bin_ = tmp_path / "bin"
@@ -68,7 +74,12 @@ def launch(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def fakes(tmp_path) -> Callable[..., SimpleNamespace]:
-    """`fakes("gcloud", answers=[("describe", "ACTIVE", 0), …])`: commands that only write down how they are called."""
+    """Returns a function that makes fake commands: `fakes("gcloud", answers=[("describe", "ACTIVE", 0), …])`.
+
+    A fake command does nothing but record how it is called and give an answer. An answer has words that must be in the
+    command line, the text to print, and the exit code. `called()` of the result returns the calls, and `left()` the
+    answers that were not used.
+    """
 
     def make(*names: str, answers: Sequence[tuple[str, str, int]] = ()) -> SimpleNamespace:
         folder = tmp_path / "fakes"

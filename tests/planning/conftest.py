@@ -1,4 +1,4 @@
-"""A slice that nobody here has, and the small job."""
+"""Fixtures of the tests of planning: a small job, and a TPU slice to plan it for."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from vit_jax.planning import slices
 
 @pytest.fixture
 def job(small):
-    """The small config for the four devices of `v5e:2x2`, with changes."""
+    """Returns a function that makes the small config, for the four devices of `v5e:2x2`, with changes."""
 
     def make(changes=()):
         known = {"data.name": "digits", "data.num_examples": 1024, "data.num_classes": 10}

@@ -1,4 +1,4 @@
-"""The small config of every test here, and a batch for it."""
+"""Fixtures of the tests of training: small configs, and a batch for them."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def small_config(small):
-    """Makes a config with all that is random switched on, and steps small enough for rounding to stay small."""
+    """Returns a function that makes a config with dropout and all augmentations.
+
+    Its learning rate is so small that rounding errors stay small over the steps.
+    """
     changes = {
         "total_steps": 20,
         "model.num_classes": 4,
@@ -26,7 +29,7 @@ def config(small_config):
 
 @pytest.fixture
 def plain(config):
-    """Without anything random: compiles faster, for tests of other things."""
+    """Returns the config without dropout, augmentation and warm-up, which compiles faster."""
     for key in ("dropout", "attention_dropout", "drop_path"):
         config.model[key] = 0.0
     config.augmentation.flip, config.augmentation.rotate_degrees, config.augmentation.mixup = False, 0.0, 0.0

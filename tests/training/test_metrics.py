@@ -8,6 +8,7 @@ import time
 import pytest
 from etils import epath
 
+from vit_jax.config import typed
 from vit_jax.training import metrics
 from vit_jax.training.metrics import FILE, MetricsFile, Progress, Writer
 
@@ -56,8 +57,9 @@ def test_what_is_no_line_is_dropped(tmp_path, torn):
     assert [(line["step"], line.get("a")) for line in read(tmp_path)] == [(1, None), (2, None), (3, 2), (5, None)]
 
 
-def test_other_processes_write_nothing(tmp_path):
-    writer = Writer(epath.Path(tmp_path), 0, tensorboard=True, first_process=False)
+def test_other_processes_write_nothing(tmp_path, small):
+    config = typed(small({"log.tensorboard": True, "wandb.project": "vits", "wandb.mode": "offline"}))
+    writer = Writer(epath.Path(tmp_path), 0, config, first_process=False)
     writer.write(1, {"train/loss": 1.0})
     writer.flush()
     writer.close()

@@ -1,6 +1,7 @@
-"""Checkpoints: the run's own (`store`), and model files in published formats (`model_file`).
+"""Checkpoints: those of a training run (`store`), and model files in published formats (`model_file`).
 
-Names are imported when first used, so that mistakes in a command are found before JAX is imported.
+`load` and `save` are imported when they are first used, so that a command can report the user's mistakes before it
+imports JAX.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""From the parameters of one architecture to those of another: a new head, another grid, other patches."""
+"""Turns the parameters of one architecture into those of another: a new head, another image size or patch size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,21 +17,34 @@ _HEAD = ("head/", "vit_jax/head_dist/")
 
 
 def without_head(arch: Architecture) -> dict[str, Any]:
-    """The fields of an architecture that a new head leaves behind with the old one, switched off."""
+    """Returns the fields of an architecture that belong to its old head, each with the value that switches it off.
+
+    These are `pre_logits` and `distilled`, if the architecture has them. A model with a new head takes these values.
+    """
     return {key: off for key, off in (("pre_logits", 0), ("distilled", False)) if key in arch.fields()}
 
 
 def adapt(
     parameters: Mapping[str, np.ndarray], source: Architecture, target: Architecture, *, new_head: bool, name: str
 ) -> Params:
-    """Parameters of `target`, as host arrays, from those of `source` under published names, read one at a time.
+    """Returns the parameters of `target`, made from those of `source`, as float32 arrays on the host.
 
-    Positions are resampled to the target's grid, and patches of another size get the pseudo-inverse resize of their
-    kernel. With `new_head` the head is a zero one with the target's bias, and a `pre_logits` layer that the target
-    lacks is left behind; all else is loaded. A warning says where values are not finite.
+    Position embeddings are resampled to the grid of the target. The kernel of the patch embedding is resized if the
+    patch size differs, by the pseudo-inverse resize of FlexiViT (2212.08013). A warning is logged if values are not
+    finite.
+
+    Args:
+        parameters: the parameters of `source` by published name. Each is read once, so that a file is never in memory
+            as a whole.
+        source: the architecture of `parameters`.
+        target: the architecture to make parameters for.
+        new_head: whether to replace the head. The new head has a kernel of zeros and the bias `target.head_bias`. The
+            layer `pre_logits` is dropped if the target has none. Without `new_head` every parameter must be found.
+        name: what errors and warnings call the parameters, such as their file.
 
     Raises:
-        UserError: a parameter is missing, left over or of the wrong shape; they are listed.
+        UserError: parameters are missing, left over or of the wrong shape; the message lists them. Or the patch size of
+            a hybrid differs, which can't be resized.
     """
     wanted = abstract_params(target)
     places = names.places(wanted)
@@ -65,7 +78,7 @@ def adapt(
 
 
 def _resized(name: str, array: np.ndarray, source: Architecture, target: Architecture) -> np.ndarray:
-    """The parameter at the target's image and patch size."""
+    """Returns a parameter at the target's image size and patch size: resampled positions, resized patches."""
     if not (isinstance(source, VitArchitecture) and isinstance(target, VitArchitecture)):
         return array
     if name == "embedding/kernel" and source.patch_size != target.patch_size:

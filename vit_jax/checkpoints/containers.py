@@ -1,7 +1,8 @@
-"""Files of arrays, read and written one array at a time: `.npz`, `.safetensors`, and `.safetensors` in shards.
+"""Reads and writes files of arrays one array at a time: `.npz`, `.safetensors`, and `.safetensors` in shards.
 
-A file needs no more memory than what is made of it. Reading shows names, shapes and types first, from the headers
-alone; what a header says is checked against the file before any memory is asked for.
+Opening a file reads its headers, which give the names, shapes and types of the arrays. The sizes in the headers are
+compared with the size of the file before memory is allocated, so that a damaged header can't ask for too much. A file
+is never in memory as a whole.
 """
 
 import json
@@ -20,7 +21,7 @@ from vit_jax.checkpoints.files import line, read_json
 from vit_jax.errors import UserError
 
 Shape = tuple[int, ...]
-INDEX = ".safetensors.index.json"  # how the name of an index of shards ends
+INDEX = ".safetensors.index.json"  # the end of the name of an index of shards
 _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 
 
@@ -28,23 +29,26 @@ class Container(Protocol):
     """A file of arrays, open for reading."""
 
     path: epath.Path
-    files: tuple[epath.Path, ...]  # all that it reads
+    files: tuple[epath.Path, ...]  # all files that it reads: `path`, and for an index its shards
     shapes: dict[str, Shape]
-    size: int  # of the file, of all shards, in bytes
+    size: int  # bytes of the file, or of all shards together
     types: dict[str, str]  # the types of the arrays as NumPy names them, such as float32 or bfloat16
     metadata: dict[str, str]
 
     def read(self, name: str) -> np.ndarray:
-        """Returns an array; floating-point ones as float32."""
+        """Returns the array `name`. Arrays of any floating-point type are converted to float32."""
         ...
 
 
 def open_file(path: epath.PathLike) -> Container:
-    """Returns the file's names, shapes and types; the end of its name says what it is.
+    """Opens a file of arrays for reading; the end of its name says its kind.
+
+    Args:
+        path: a `.npz`, a `.safetensors`, or the `.safetensors.index.json` of shards.
 
     Raises:
-        UserError: the file is missing, cut short, damaged, holds pickles, is one of several shards, or has another
-            suffix.
+        UserError: the file is missing, cut short or damaged, holds pickles, is a single shard of several, or has
+            another suffix.
     """
     path = epath.Path(path)
     if path.name.endswith(INDEX):
@@ -64,7 +68,7 @@ def open_file(path: epath.PathLike) -> Container:
 
 
 class Npz:
-    """A NumPy archive. Pickled objects are refused; the checksum of each array is checked when it is read."""
+    """A NumPy archive. Pickled objects are refused. The checksum of an array is verified when the array is read."""
 
     def __init__(self, path: epath.Path):
         self.path, self.files = path, (path,)
@@ -82,7 +86,7 @@ class Npz:
             raise self._broken(error) from error
 
     def _add(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-        """Notes what the header of one array says."""
+        """Stores the shape and type of one array, as its header gives them. Raises UserError or ValueError."""
         if not member.filename.endswith(".npy"):
             raise UserError(f"{self.path} holds {member.filename[:80]}, which is no array; it is no checkpoint")
         name = member.filename.removesuffix(".npy")
@@ -95,11 +99,11 @@ class Npz:
             raise UserError(f"{self.path} holds the pickled object {name}; pickles are refused")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != member.file_size - start:
             raise ValueError(f"{name} has not the bytes of its shape {shape}")
-        # NumPy archives hold bfloat16 as two bytes of void.
+        # NumPy saves bfloat16 as the type V2, two bytes without a meaning.
         self.shapes[name], self.types[name] = shape, "bfloat16" if dtype == np.dtype("V2") else str(dtype)
 
     def read(self, name: str) -> np.ndarray:
-        """Returns an array; floating-point ones as float32. Raises UserError where it is damaged."""
+        """Returns the array `name`, floating-point types as float32. Raises UserError if it is damaged."""
         try:
             with self.path.open("rb") as file, zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as array:
                 found = np.lib.format.read_array(array, allow_pickle=False)
@@ -117,13 +121,13 @@ def _read_header(array: Any) -> tuple[Shape, bool, np.dtype]:
     version = np.lib.format.read_magic(array)
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"an array of version {version}")
-    # Version 3 differs from 2 in the encoding of names of fields, which arrays of numbers do not have.
+    # Version 3 differs from 2 only in the encoding of field names, which arrays of numbers do not have.
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return reader(array)
 
 
 class Safetensors:
-    """The format of the package safetensors: a JSON header with names, shapes and offsets, then the bytes."""
+    """A file in the format of the package safetensors: a JSON header with names, shapes and offsets, then the bytes."""
 
     def __init__(self, path: epath.Path):
         self.path, self.files = path, (path,)
@@ -157,7 +161,7 @@ class Safetensors:
         self.types: dict[str, str] = {name: str(_TYPES[tensor.type]) for name, tensor in self._tensors.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """Returns an array; floating-point ones as float32."""
+        """Returns the array `name`, floating-point types as float32."""
         tensor = self._tensors[name]
         with self.path.open("rb") as file:
             file.seek(self._start + tensor.begin)
@@ -169,7 +173,7 @@ class Safetensors:
 
 
 class _Tensor(NamedTuple):
-    """What a header says of an array; its bytes lie from `begin` to `end` behind the header."""
+    """What the header says about an array. `begin` and `end` are offsets in bytes, counted from the header's end."""
 
     type: str
     shape: Shape
@@ -178,7 +182,7 @@ class _Tensor(NamedTuple):
 
 
 def _tensor(name: str, value: Any) -> _Tensor:
-    """Raises ValueError if `value` does not describe an array."""
+    """Returns what the header's `value` for the array `name` says. Raises ValueError if it describes no array."""
     match value:
         case {"dtype": str(kind), "shape": list(shape), "data_offsets": [begin, end], **more} if not more:
             numbers = [*shape, begin, end]
@@ -201,7 +205,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Sharded:
-    """Several `.safetensors` files and the index that says which array lies in which of them."""
+    """A checkpoint in several `.safetensors` files, with an index that says which file holds which array."""
 
     def __init__(self, path: epath.Path):
         self.path = path
@@ -224,12 +228,15 @@ class Sharded:
         self.types: dict[str, str] = {name: self._shards[file].types[name] for name, file in places.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """Returns an array; floating-point ones as float32."""
+        """Returns the array `name`, floating-point types as float32."""
         return self._shards[self._places[name]].read(name)
 
 
 def shards_of(index: epath.Path) -> list[str]:
-    """Returns the names of the files that an index names. Raises UserError if it is none, or names files elsewhere."""
+    """Returns the names of the shards that an index lists, sorted.
+
+    Raises UserError if the file is no index, or if it lists files outside its own folder.
+    """
     files = sorted(set(_places(index).values()))
     if wrong := [file for file in files if file != epath.Path(file).name]:
         raise UserError(f"{index} names the shard {wrong[0][:80]}, which does not lie beside it; mend its weight_map")
@@ -237,7 +244,10 @@ def shards_of(index: epath.Path) -> list[str]:
 
 
 def _places(index: epath.Path) -> dict[str, str]:
-    """Returns the file of each array by its name."""
+    """Returns a dict from the name of each array to the name of the shard that holds it.
+
+    Raises UserError if the file is no index.
+    """
     content = read_json(index)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
@@ -256,12 +266,12 @@ _KINDS: dict[str, type[Npz] | type[Safetensors]] = {".npz": Npz, ".safetensors":
 
 
 def is_float(kind: str) -> bool:
-    """Whether an array of this type, as in `Container.types`, can be a model's parameter."""
+    """Returns whether a type, as in `Container.types`, is floating-point, so that its array can be a parameter."""
     return kind.lstrip("<>=") in ("bfloat16", "float16", "float32", "float64", "f2", "f4", "f8")
 
 
 def _as_float(array: np.ndarray) -> np.ndarray:
-    """Returns float32 of any float."""
+    """Returns floating-point arrays as float32, and others as they are."""
     return array.astype(np.float32) if is_float(str(array.dtype)) and array.dtype != np.float32 else array
 
 
@@ -272,9 +282,14 @@ def write_file(
     arrays: Iterable[tuple[str, np.ndarray]],
     metadata: Mapping[str, str],
 ) -> None:
-    """Writes float32 arrays, which come one after the other in the order of `shapes`, as a file of the suffix's kind.
+    """Writes a file of float32 arrays.
 
-    `metadata` goes into a `.safetensors`.
+    Args:
+        path: the file.
+        suffix: `.npz` or `.safetensors`, the kind of the file. The suffix of `path` itself is not read.
+        shapes: the shapes of all arrays by name, in the order of `arrays`.
+        arrays: the names and arrays. Each array is written before the next is asked for.
+        metadata: texts for the header of a `.safetensors`; not written to a `.npz`.
     """
     if suffix == ".npz":
         _write_npz(path, arrays)
@@ -285,23 +300,23 @@ def write_file(
 def _write_npz(path: epath.Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
     with path.open("wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, array in arrays:
-            member = zipfile.ZipInfo(f"{name}.npy")  # with the archive's own date: equal weights, equal files
+            member = zipfile.ZipInfo(f"{name}.npy")  # with a constant date, so that equal weights give equal files
             with archive.open(member, "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.ascontiguousarray(array, np.float32), allow_pickle=False)
-            del array  # before the next is made
+            del array  # frees it before the next is made
 
 
 def _write_safetensors(
     path: epath.Path, shapes: Mapping[str, Shape], arrays: Iterable[tuple[str, np.ndarray]], metadata: Mapping[str, str]
 ) -> None:
-    # The package itself wants all arrays in memory at once.
+    # The package safetensors is not used, because it needs all arrays in memory at once.
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     end = 0
     for name, shape in shapes.items():
         begin, end = end, end + 4 * int(np.prod(shape))
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the bytes start aligned
+    text += b" " * (-len(text) % 8)  # so that the arrays start at a multiple of 8 bytes
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for (name, array), wanted in zip(arrays, shapes, strict=True):

@@ -1,4 +1,4 @@
-"""Where a checkpoint is: on this machine, in a bucket or on the web, or a public one by its short name."""
+"""Finds checkpoints: local files, files in buckets or on the web, and public checkpoints by a short name."""
 
 import contextlib
 import csv
@@ -26,14 +26,14 @@ from vit_jax.checkpoints.files import line, replacing, write_json
 from vit_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-_PUBLIC = "https://storage.googleapis.com/"  # where public buckets are to be had without an account
+_PUBLIC = "https://storage.googleapis.com/"  # serves the files of public buckets, without an account
 _AUGREG = "gs://vit_models/augreg/"
 _BESIDE = ("config.json", "preprocessor_config.json")
 _CHUNK = 1 << 20
 _TRIES, _WAIT_SECONDS, _TIMEOUT_SECONDS = 3, 2.0, 60.0
-_FAILURES = (OSError, http.client.HTTPException)  # of urllib, whose own error is an OSError
+_FAILURES = (OSError, http.client.HTTPException)  # raised by urllib; its URLError is an OSError
 
-# Public checkpoints: a folder and the names in it. Those of AugReg are in its index.
+# Public checkpoints: the names in each folder. Those of AugReg are not here; the index in its bucket lists them.
 PUBLIC = {
     "gs://vit_models/imagenet21k/": (
         "ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "R50+ViT-B_16", "R50+ViT-L_16",
@@ -52,15 +52,24 @@ AUGREG = ("Ti/16", "S/32", "S/16", "B/32", "B/16", "L/16", "R+Ti/16", "R26+S/32"
 
 
 def public_names() -> Iterator[str]:
-    """What `load` and `config.init_from` take for the public checkpoints."""
+    """Yields the names of the public checkpoints, as `load` and `config.init_from` take them."""
     yield from (f"augreg:{variant}" for variant in AUGREG)
     yield from (f"{folder}{name}.npz" for folder, names in PUBLIC.items() for name in names)
 
 
 def local(path: epath.PathLike) -> tuple[epath.Path, str]:
-    """Where to read what `path` names, and the subtree of it that `file.npz:img` asks for.
+    """Returns where the checkpoint `path` can be read, and the name of the subtree to take from it.
 
-    What comes from the web is kept in the user's cache (`$XDG_CACHE_HOME/vit_jax`), with the JSON beside it.
+    Files from the web are downloaded to the user's cache (`$XDG_CACHE_HOME/vit_jax`, by default `~/.cache/vit_jax`),
+    with the JSON files that describe them. `gs://` is read with the machine's own credentials if these work, and
+    otherwise downloaded over https.
+
+    Args:
+        path: a local file or folder, `gs://…`, `https://…`, or `augreg:VARIANT`, such as `augreg:B/16`. `FILE.npz:img`
+            names the subtree `img` of a file.
+
+    Returns:
+        The path of a file or folder, and the subtree, which is "" if `path` names none.
 
     Raises:
         UserError: there is no such file, or it can't be fetched.
@@ -83,16 +92,26 @@ def local(path: epath.PathLike) -> tuple[epath.Path, str]:
 
 
 def _accessible(path: epath.Path) -> bool:
-    """Whether the machine's own credentials and libraries show the bucket's object."""
+    """Returns whether the object of a bucket exists and this machine's libraries and credentials can read it."""
     try:
         return path.exists()
-    except Exception as error:  # of whichever library serves gs:// here
+    except Exception as error:  # any error of the library that serves gs:// here
         _LOG.info("%s is read over https: %s", path, line(error))
         return False
 
 
 def _recommended(variant: str, index: str) -> str:
-    """The file of the best `final_val` among a variant's ImageNet-21k rows of AugReg's index (2106.10270)."""
+    """Returns the name of the AugReg checkpoint (2106.10270) that is recommended for a variant.
+
+    It is the one with the best upstream validation score (`final_val`) among the variant's ImageNet-21k rows.
+
+    Args:
+        variant: such as `B/16`.
+        index: the text of AugReg's `index.csv`.
+
+    Raises:
+        UserError: the index does not list the variant.
+    """
     rows = [row for row in csv.DictReader(io.StringIO(index)) if row["ds"] == "i21k"]
     found = [row for row in rows if row["name"] == variant]
     if not found:
@@ -116,23 +135,28 @@ def _open(url: str) -> BinaryIO:
 
 
 def _cached(url: str) -> epath.Path:
-    """Returns the file behind a URL, fetched the first time, with the JSON that lies beside it, where there is one.
+    """Returns the cached file of a URL, which is downloaded the first time.
 
-    An index of shards comes with its shards. An entry of the cache is whole when its `.whole` is there; several
-    processes may make the same one at once.
+    The JSON files that describe the model are downloaded with it, if the server has them, and so are the shards of an
+    index. Each URL has a folder in the cache. When everything is downloaded, the file `.whole` is written there.
+    Several processes may download the same URL at once. If the cache can't be written, a temporary folder is used.
+
+    Raises:
+        UserError: the file does not exist on the server or can't be downloaded.
     """
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vit_jax"
     folder = epath.Path(cache / hashlib.sha256(url.encode()).hexdigest()[:16])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # no home to write to
+    except OSError:  # the cache can't be written
         folder = epath.Path(tempfile.mkdtemp())
     target, whole = folder / _name(url), folder / ".whole"
     if target.exists() and whole.exists():
         return target
     _LOG.info("fetching %s to %s", url, target)
     _remove_old_leftovers(folder)
-    # Versions before kept a file whose side files could not be fetched as one that has none.
+    # A file without `.whole` may come from an earlier version of vit_jax, which did not tell a JSON file that does not
+    # exist from one that could not be downloaded.
     before = target.exists()
     try:
         absent = [_name(sibling) for sibling in _beside(url) if not _fetch(sibling, folder)]
@@ -156,21 +180,21 @@ def _name(url: str) -> str:
 
 
 def _remove_old_leftovers(folder: epath.Path) -> None:
-    """Removes what downloads that were killed more than a day ago have left."""
+    """Removes unfinished files of downloads that were killed more than a day ago."""
     for file in folder.glob(".*.partial"):
-        with contextlib.suppress(FileNotFoundError):  # another process has just moved its own to its place
+        with contextlib.suppress(FileNotFoundError):  # another process may finish its download in between
             if time.time() - file.stat().mtime > 24 * 3600:
                 file.unlink(missing_ok=True)
 
 
 def _fetch(url: str, folder: epath.Path) -> bool:
-    """Fetches a file to a folder, whole or not at all; returns whether there is one.
+    """Downloads a file to a folder, whole or not at all, and returns whether the server has the file.
 
-    Only the answer that there is none counts as that: 404, and 403 of the public buckets, which say so where a listing
-    is not allowed. Anything else is tried again.
+    The server does not have it if it answers 404. Public buckets that forbid listing answer 403 for a missing file, so
+    403 counts as missing there. After any other error the download is tried again, up to three times in all.
 
     Raises:
-        UserError: it can't be fetched.
+        UserError: the last try failed, too.
     """
     why = ""
     for attempt in range(_TRIES):
@@ -190,13 +214,16 @@ def _fetch(url: str, folder: epath.Path) -> bool:
 
 
 def _beside(url: str) -> list[str]:
-    """Where the JSON that describes a file would be."""
+    """Returns the URLs of the JSON files that may describe the model in a file. They need not exist."""
     stem, _, suffix = url.rpartition(".")
     return [f"{stem}.json"] if suffix == "npz" else [f"{url.rpartition('/')[0]}/{file}" for file in _BESIDE]
 
 
 def _download(response: Any, target: epath.Path) -> None:
-    """Writes what a server sends, with a bar on a terminal. Raises an error of `_FAILURES` if it breaks off."""
+    """Writes the body of a response to a file, and shows a progress bar on a terminal.
+
+    Raises an error of `_FAILURES` if the connection ends before the whole file has come.
+    """
     size, done = int(response.headers.get("Content-Length") or 0), 0
     with target.open("wb") as file, tqdm(total=size or None, unit="B", unit_scale=True, disable=None) as bar:
         while chunk := response.read(_CHUNK):

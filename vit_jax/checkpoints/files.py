@@ -1,4 +1,4 @@
-"""Reading and writing small files, local or in a bucket: whole or not at all."""
+"""Reads and writes files, local or in a bucket, so that a file is either written whole or left as it was."""
 
 import contextlib
 import json
@@ -12,18 +12,18 @@ from vit_jax.errors import UserError
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-    """Writes indented JSON, whole or not at all."""
+    """Writes `value` to a file as indented JSON. If this fails, an existing file is left as it was."""
     with replacing(epath.Path(path)) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: epath.PathLike) -> Any:
-    """Raises UserError where the file is not JSON."""
+    """Returns the value in a JSON file. Raises UserError if the file is not valid JSON."""
     return parsed_json(path, epath.Path(path).read_bytes())
 
 
 def parsed_json(path: epath.PathLike, text: str | bytes) -> Any:
-    """Raises UserError, naming `path` where it is from, where the text is not JSON."""
+    """Returns the value of a JSON text, which comes from the file `path`. Raises UserError if it is not valid JSON."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -32,10 +32,15 @@ def parsed_json(path: epath.PathLike, text: str | bytes) -> Any:
 
 @contextlib.contextmanager
 def replacing(path: epath.Path, *, shared: bool = False) -> Iterator[epath.Path]:
-    """Yields a file beside `path`, and moves it there at the end. A kill or an error leaves no half file.
+    """Yields a temporary path beside `path` to write to, and renames it to `path` when the block ends.
 
-    With `shared`, each call writes to a name of its own, as several processes may write the same file at once. A kill
-    then leaves `.NAME.*.partial`, which nothing reads.
+    If the block raises, the temporary file is removed. If the process is killed, `path` is unchanged, and the temporary
+    file `.NAME.partial` stays.
+
+    Args:
+        path: the file to replace or create.
+        shared: whether several processes may write this file at once. Each then has a temporary file of its own,
+            `.NAME.*.partial`.
     """
     own = f".{uuid.uuid4().hex}" if shared else ""
     temporary = path.parent / f".{path.name}{own}.partial"
@@ -49,9 +54,9 @@ def replacing(path: epath.Path, *, shared: bool = False) -> Iterator[epath.Path]
 
 @contextlib.contextmanager
 def replacing_all(paths: Sequence[epath.Path]) -> Iterator[list[epath.Path]]:
-    """Yields a file to write to beside each of `paths`, and moves them all to their places at the end, in order.
+    """Yields a temporary path beside each of `paths`, and renames them all, in order, when the block ends.
 
-    An error, in the moves too, leaves all of `paths` as they were.
+    If the block or a rename raises, all of `paths` are as they were before.
     """
     with contextlib.ExitStack() as undo:
         temporaries = [path.parent / f".{path.name}.partial" for path in paths]
@@ -74,7 +79,13 @@ def replacing_all(paths: Sequence[epath.Path]) -> Iterator[list[epath.Path]]:
 
 
 def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path] = ()) -> None:
-    """Raises UserError where a model can't be written to `path`."""
+    """Raises UserError if a model can't be written to `path`.
+
+    Args:
+        path: the file to write.
+        overwrite: whether an existing file may be replaced.
+        sources: files that are read while `path` is written, and that it therefore must not be.
+    """
     if "://" not in str(path) and not path.parent.is_dir():  # buckets have no folders
         raise UserError(f"there is no folder {path.parent} to write to; make it first")
     if path.is_dir():
@@ -87,6 +98,10 @@ def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path]
 
 
 def line(error: Exception) -> str:
-    """Returns what an error says on one line; of a long text the beginning and the end, where storage layers reason."""
+    """Returns the text of an error on one line.
+
+    Of a text longer than 250 characters, the first 100 and the last 150 are kept, because the errors of storage
+    libraries say the reason at their end.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 250 else f"{text[:100]} … {text[-150:]}"

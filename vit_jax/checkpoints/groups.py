@@ -1,7 +1,8 @@
-"""Correspondences between a file's arrays and a model's parameters, array by array, in both directions.
+"""Groups: which arrays of a file hold which parameters of a model, and how each is computed from the other.
 
-A format lists for an architecture its groups: some arrays of the file and the parameters, by published name, that they
-hold. Everything else follows from the list: what is missing, left over or misshapen, reading, writing, conversion.
+A format describes an architecture by a list of groups. A group consists of some arrays of the file, the parameters that
+they hold, by published name, and two functions that convert them in either direction. Reading, writing, converting and
+checking a file all use the same list.
 """
 
 import logging
@@ -18,37 +19,41 @@ _LOG = logging.getLogger(__name__)
 
 
 class Group(NamedTuple):
-    """Arrays of a file and the parameters that they hold."""
+    """Some arrays of a file and the parameters that they hold."""
 
-    files: Mapping[str, Shape]  # names in the file
-    names: tuple[str, ...]  # published names
-    read: Callable[..., Arrays]  # the file's arrays -> parameters
-    write: Callable[..., Arrays]  # parameters -> the file's arrays
+    files: Mapping[str, Shape]  # the arrays' names and shapes in the file
+    names: tuple[str, ...]  # the parameters' published names
+    read: Callable[..., Arrays]  # computes the parameters, in the order of `names`, from the arrays
+    write: Callable[..., Arrays]  # computes the arrays, in the order of `files`, from the parameters
 
 
 def same(file: str, name: str, shape: Shape) -> Group:
-    """An array that is a parameter."""
+    """Returns the group of an array that is a parameter, with the same shape."""
     return Group({file: shape}, (name,), lambda a: (a,), lambda a: (a,))
 
 
 def reshaped(file: str, file_shape: Shape, name: str, shape: Shape) -> Group:
-    """A parameter under another shape."""
+    """Returns the group of a parameter that the file holds in another shape."""
     return Group({file: file_shape}, (name,), lambda a: (a.reshape(shape),), lambda a: (a.reshape(file_shape),))
 
 
 def padding(file: str, shape: Shape) -> Group:
-    """An array that the format has and no model here uses: not read, written as zeros."""
+    """Returns the group of an array of the format that no model here uses. It is not read, and written as zeros."""
     return Group({file: shape}, (), lambda a: (), lambda: (np.zeros(shape, np.float32),))
 
 
 class Parameters(Mapping[str, np.ndarray]):
-    """A file's parameters by published name, read when asked for, so that a file is never in memory as a whole.
+    """The parameters of a file by published name, each read from the file when it is asked for.
 
-    The parameters of a group are read together and kept until each was asked for.
+    The parameters of one group are read together. Each is kept until it is asked for, and then forgotten, so that the
+    file is never in memory as a whole.
     """
 
     def __init__(self, container: Container, groups: Iterable[Group], file_names: Mapping[str, str]):
-        """`file_names` are the real names of the groups' arrays in the file."""
+        """Takes an open file, its groups, and the name in the file of each array that the groups name.
+
+        The two names differ if the file has a prefix before all names, for example.
+        """
         self._container, self._file_names = container, file_names
         self._groups = {name: group for group in groups for name in group.names}
         self._ready: dict[str, np.ndarray] = {}
@@ -69,7 +74,11 @@ class Parameters(Mapping[str, np.ndarray]):
 
 
 def check(container: Container, groups: Iterable[Group], file_names: Mapping[str, str]) -> None:
-    """Raises UserError, listing them, where arrays are missing, left over or of the wrong shape; axes of 1 are free."""
+    """Raises UserError if arrays of a file are missing, left over, not floating-point or of the wrong shape.
+
+    The message lists them. Axes of size 1 are ignored when shapes are compared. An array that no parameter needs may be
+    missing. The arguments are those of `Parameters`.
+    """
     problems, used = [], set[str]()
     for group in groups:
         for file, shape in group.files.items():
@@ -86,7 +95,7 @@ def check(container: Container, groups: Iterable[Group], file_names: Mapping[str
 
 
 def refuse(name: str, problems: Sequence[str]) -> None:
-    """Raises UserError with what does not fit, the first twenty of it; nothing where there are no problems."""
+    """Raises UserError if there are problems; the message lists the first twenty. `name` is what has the problems."""
     if problems:
         short = (problem if len(problem) <= 150 else f"{problem[:100]} …" for problem in problems[:20])
         shown = "; ".join(short) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
@@ -96,7 +105,10 @@ def refuse(name: str, problems: Sequence[str]) -> None:
 def to_file(
     groups: Sequence[Group], parameters: Mapping[str, np.ndarray], file: str
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the arrays of `file` one after the other, in the groups' order; warns of those that are not finite."""
+    """Yields the names and arrays to write to a file, one after the other, in the order of the groups.
+
+    Logs a warning at the end if some values are not finite. `file` is what the warning calls the file.
+    """
     not_finite: dict[str, int] = {}
     for group in groups:
         for name, array in zip(group.files, group.write(*(parameters[name] for name in group.names)), strict=True):
@@ -107,7 +119,7 @@ def to_file(
 
 
 def say_not_finite(file: str, counts: Mapping[str, int]) -> None:
-    """Warns where values of a file are not finite; `counts` has the number of them by the name of the array."""
+    """Logs a warning if some values of a file are not finite; `counts` is their number by the name of the array."""
     if counts:
         named = ", ".join(list(counts)[:5]) + (" …" if len(counts) > 5 else "")
         _LOG.warning(
@@ -120,11 +132,13 @@ def say_not_finite(file: str, counts: Mapping[str, int]) -> None:
 
 
 def count_not_finite(array: np.ndarray) -> int:
-    """Returns how many values are NaN or infinite; the extremes tell at once that there are none."""
+    """Returns how many values of an array are NaN or infinite."""
+    # Both extremes are finite only if all values are: this makes the usual case fast, without a mask of the array.
     if not array.size or (np.isfinite(array.min()) and np.isfinite(array.max())):
         return 0
     return int(array.size - np.isfinite(array).sum())
 
 
 def file_shapes(groups: Sequence[Group]) -> dict[str, Shape]:
+    """Returns the shapes of the arrays of a file by name, in the order of the groups."""
     return {file: shape for group in groups for file, shape in group.files.items()}

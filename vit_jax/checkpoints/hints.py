@@ -1,11 +1,12 @@
-"""What a user is told who names something that is no checkpoint of a known format: how such weights are had."""
+"""Error messages for names that are no checkpoint of a known format; each says how to get or convert such weights."""
 
 import re
 import shlex
 
 from etils import epath
 
-# Writes DIR/model.safetensors from a PyTorch file, of a state dict itself or of what trainers wrap around one.
+# A command that converts a PyTorch file to safetensors. The file may hold a state dict, or a dict that contains one, as
+# training programs write it; the part with the most tensors is taken.
 _TO_SAFETENSORS = (
     'python -c "import sys, torch, safetensors.torch as s; '
     "d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
@@ -16,12 +17,12 @@ _TO_SAFETENSORS = (
 )
 _PYTORCH = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".tar")
 _OTHERS = {".h5": "TensorFlow", ".msgpack": "Flax", ".onnx": "ONNX", ".gguf": "GGUF", ".tflite": "TensorFlow Lite"}
-# What lies in the folders of the hub where no .safetensors does.
+# Files of other formats in model folders of the Hugging Face hub, which may lie there without a .safetensors.
 _OF_HUB = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
 
 
 def other_suffix(path: epath.Path) -> str:
-    """Returns the sentence for a file that is no `.npz` and no `.safetensors`."""
+    """Returns the error message for a file whose suffix is neither `.npz` nor `.safetensors`."""
     if path.name.endswith(".bin.index.json"):
         return (
             f"{path} is the index of a PyTorch checkpoint in shards, whose pickles are not read here; load the model "
@@ -44,7 +45,7 @@ def other_suffix(path: epath.Path) -> str:
 
 
 def no_model_in(folder: epath.Path) -> str:
-    """Returns the sentence for a folder that holds neither a run nor a checkpoint."""
+    """Returns the error message for a folder that holds neither a run nor a checkpoint."""
     found = sorted(path.name for path in folder.iterdir())
     if known := [name for name in _OF_HUB if name in found]:
         return f"{folder} has no .safetensors: {other_suffix(folder / known[0])}"
@@ -60,7 +61,10 @@ def no_model_in(folder: epath.Path) -> str:
 
 
 def missing(name: str) -> str:
-    """Returns the sentence for a checkpoint that does not exist; what looks like a model's name is told its way."""
+    """Returns the error message for a checkpoint that does not exist.
+
+    If `name` looks like the name of a model, here or on the Hugging Face hub, the message says how to get its weights.
+    """
     fetch_from_hub = (
         "weights of the hub are fetched with its own command, hf download NAME --local-dir FOLDER, and loaded by the "
         "name of that folder"

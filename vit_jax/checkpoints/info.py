@@ -1,4 +1,4 @@
-"""What is in a checkpoint, told from its headers: `python -m vit_jax.convert --info FILE`."""
+"""Describes the contents of a checkpoint, from its headers: `python -m vit_jax.convert --info FILE`."""
 
 import math
 from typing import Any
@@ -12,14 +12,19 @@ from vit_jax.models.build import abstract
 
 
 def describe(path: epath.PathLike, **keywords: Any) -> str:
-    """Returns a table of what a file or a run's folder holds; no weights are read, except a run's own checkpoint.
+    """Returns a table of what a model's file or a run's folder holds, as text.
 
-    The lines are the format, the file's size, the architecture (the published name where one fits, and the fields in
-    which it differs from `vit_jax.create` of that name), classes, preprocessing, parameters and operations of an
-    image's forward pass.
+    The rows are the format, the file's size in bytes, the architecture, the classes, the preprocessing, the number of
+    parameters, and the floating-point operations of the forward pass of one image. The architecture is given by its
+    published name, if it has one, and the fields that differ from `vit_jax.create` of that name. Weights are not read,
+    except if only a run's own checkpoint (`checkpoints/STEP/`) is there.
+
+    Args:
+        path: what `vit_jax.load` takes.
+        keywords: what the file can't tell, as for `read`.
 
     Raises:
-        UserError: see `read`.
+        UserError: as `read`.
     """
     file = read(path, **keywords)
     count = sum(math.prod(shape) for shape in parameter_shapes(file.architecture).values())

@@ -1,4 +1,4 @@
-"""A model and its file: `load`, `save` and `convert`."""
+"""Loads, saves and converts the files of models."""
 
 import dataclasses
 import logging
@@ -24,18 +24,22 @@ _LOG = logging.getLogger(__name__)
 
 
 def load(path: epath.PathLike, **keywords: Any) -> Model:
-    """The model in a file or a run's folder, with its weights.
+    """Returns the model in a file or a run's folder, with its weights.
 
     Args:
-        path: a run's folder (its `model.npz`, else its newest whole checkpoint), a file in any of the formats, a folder
-            with a `model.safetensors`; local, `gs://` or `https://`; `file.npz:img` takes a subtree; or `augreg:B/16`,
-            the recommended public AugReg checkpoint of a variant.
-        keywords: fields of the `Architecture` to change. `image_size` resamples the position embeddings, `patch_size`
-            resizes the patch embedding; a `num_classes` other than the file's gives a new head of zeros, and leaves a
-            `pre_logits` layer behind.
+        path: one of
+            - a run's folder: its `model.npz` is loaded, and if there is none, its newest complete checkpoint;
+            - a file in any of the formats, or a folder with a `model.safetensors`; local, `gs://` or `https://`;
+            - `FILE.npz:img`, the subtree `img` of a file;
+            - `augreg:B/16`, the recommended public AugReg checkpoint (2106.10270) of a variant.
+        keywords: fields of the `Architecture` that shall differ from the file's. `image_size` resamples the position
+            embeddings, and `patch_size` resizes the patch embedding. If `num_classes` differs from the file's, the
+            model has a new head of zeros, and a `pre_logits` layer is dropped. A keyword also supplies what the file
+            can't tell, such as `num_heads`.
 
     Raises:
-        UserError: no such file, no checkpoint, or parameters that are missing, left over or of the wrong shape.
+        UserError: there is no such file, it is no checkpoint, or its parameters are missing, left over or of the wrong
+            shape.
     """
     file = read(path, **keywords)
     source = file.architecture
@@ -54,7 +58,11 @@ def load(path: epath.PathLike, **keywords: Any) -> Model:
 
 
 def _to_device(params: Params) -> Params:
-    """As JAX arrays, the host's given up one by one, so each copy is waited for; `jnp.asarray` would make two."""
+    """Returns the parameters as JAX arrays on the default device, and empties `params`.
+
+    Each host array is freed before the next is copied, so that never more than one parameter is in memory twice.
+    `jnp.asarray` would copy each array twice.
+    """
     for key in list(params):
         value = params.pop(key)
         params[key] = _to_device(value) if isinstance(value, dict) else jax.device_put(value).block_until_ready()
@@ -62,7 +70,10 @@ def _to_device(params: Params) -> Params:
 
 
 def at_size(preprocessing: Preprocessing, size: tuple[int, int]) -> Preprocessing:
-    """The same for another size; of a centre crop the share of the image that it keeps stays."""
+    """Returns the preprocessing for images of another size, (height, width) in pixels.
+
+    If it is a centre crop, `shorter_side` is scaled with the size, so that the crop keeps the same share of the image.
+    """
     side = preprocessing.shorter_side
     if side is not None and size != preprocessing.size:
         side = round(side * min(size) / min(preprocessing.size))
@@ -70,19 +81,22 @@ def at_size(preprocessing: Preprocessing, size: tuple[int, int]) -> Preprocessin
 
 
 def save(model: Model, path: epath.PathLike, format: str | None = None, *, overwrite: bool = False) -> None:
-    """Writes a model to a file that others can read, with what rebuilds it.
+    """Writes a model to a file in a published format, with a description from which `load` rebuilds the model.
+
+    The description is in the metadata of a `.safetensors`, and in a `.json` beside a `.npz`. The JSON files that the
+    format's own library needs are written beside the file, too.
 
     Args:
         model: the model.
-        path: the file; its suffix says the container.
-        format: `original` (for `.npz`, the default), `big_vision`, `big_vision_scan`, `bit`, or `timm` (for
-            `.safetensors`, the default), `transformers`.
-        overwrite: whether a file that is there, and what describes it, is replaced. What describes another model or a
-            run never is.
+        path: the file, which ends in `.npz` or `.safetensors`.
+        format: for `.npz` `original` (the default), `big_vision`, `big_vision_scan` or `bit`; for `.safetensors` `timm`
+            (the default) or `transformers`.
+        overwrite: whether an existing file is replaced, with the JSON beside it. JSON that describes another model or a
+            run is never replaced.
 
     Raises:
-        UserError: another suffix, a format that has no place for a part of the model, or a place that is taken, is not
-            there or can't be written.
+        UserError: the suffix does not belong to the format, the format can't hold a part of the model, the file exists
+            already, or it can't be written.
     """
     description = Description(model.arch, model.preprocessing, model.class_names)
     write(path, names.Published(split(model)[1]), description, format, overwrite=overwrite)
@@ -96,10 +110,17 @@ def convert(
     overwrite: bool = False,
     **keywords: Any,
 ) -> None:
-    """Writes one file as another, array by array; `format` and `overwrite` are as of `save`.
+    """Converts a model's file to another format, array by array, so that neither file is in memory as a whole.
+
+    Args:
+        source: what `load` takes.
+        target: the file to write.
+        format: as for `save`.
+        overwrite: as for `save`.
+        keywords: what the source can't tell, such as `num_heads`.
 
     Raises:
-        UserError: what is wrong with the source, or as `save`.
+        UserError: the source can't be read, or as `save`.
     """
     file = read(source, **keywords)
     preprocessing = file.preprocessing or Preprocessing(file.architecture.image_size)

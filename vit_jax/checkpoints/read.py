@@ -1,4 +1,4 @@
-"""What a file or a run's folder holds: its format, its architecture and, when they are asked for, its parameters."""
+"""Reads a model's file or a run's folder: its format, its architecture and, when they are needed, its parameters."""
 
 import dataclasses
 import logging
@@ -16,33 +16,37 @@ from vit_jax.models import names
 from vit_jax.models.architecture import FAMILIES, Architecture, Preprocessing
 
 FORMAT_VERSION = 1
-KEY = "vit_jax"  # in the metadata of a .safetensors
-# What programs put before all names of a model: DataParallel, trainers, torch.compile, towers of larger models.
+KEY = "vit_jax"  # the entry in the metadata of a .safetensors that describes the model
+# Prefixes of all names in a file: by PyTorch's DataParallel, by trainers, by torch.compile, or because the model was a
+# part of a larger one.
 _WRAPPERS = ("module.", "model.", "_orig_mod.", "backbone.")
 _LOG = logging.getLogger(__name__)
 
 
 class ModelFile(NamedTuple):
-    """What a file holds: parameters under published names, read when asked for, and what they belong to."""
+    """A model's file: its parameters by published name, each read when it is asked for, and their description."""
 
-    name: str
+    name: str  # the file, as the user named it
     parameters: Mapping[str, np.ndarray]
     architecture: Architecture
     preprocessing: Preprocessing | None  # None where the file does not say
     class_names: tuple[str, ...]
-    format: str  # one of `FORMATS`, or `run` for the checkpoint of a run's folder
-    size: int | None = None  # bytes of the file or of its shards; None for the checkpoint of a run
-    files: tuple[epath.Path, ...] = ()  # that the parameters are read from; none for the checkpoint of a run
+    format: str  # one of `FORMATS`, or `run` for the checkpoint in a run's folder
+    size: int | None = None  # bytes of the file or of all its shards; None for the checkpoint of a run
+    files: tuple[epath.Path, ...] = ()  # the files that parameters are read from; empty for the checkpoint of a run
 
 
 def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
-    """Returns what a file or a run's folder holds, of which only the headers are read.
+    """Returns the model in a file or a run's folder. Only the headers are read at once, not the parameters.
 
-    `keywords` say what a file can't tell. A folder's model is its `model.npz`, else its `model.safetensors`, else the
-    shards of its `model.safetensors.index.json`, else its newest whole checkpoint.
+    Args:
+        path: as for `model_file.load`. In a folder, the first of these that exists is read: `model.npz`,
+            `model.safetensors`, `model.safetensors.index.json` with its shards, the newest complete checkpoint of the
+            run, whose parameters are read at once.
+        keywords: fields of the architecture that a file may not tell, such as `num_heads`.
 
     Raises:
-        UserError: there is no checkpoint, or none of a known format, or it does not fit together.
+        UserError: there is no checkpoint, its format is not known, or its arrays do not fit the model.
     """
     given = {key: value for key, value in keywords.items() if value is not None}
     local, subtree = fetch.local(path)
@@ -68,7 +72,21 @@ def read(path: epath.PathLike, **keywords: Any) -> ModelFile:
 def _understood(
     container: containers.Container, shapes: Mapping[str, containers.Shape], subtree: str, keywords: Mapping[str, Any]
 ) -> tuple[Description, list[Group], dict[str, str], str]:
-    """Returns what a file describes, its groups, the names of their arrays in it, and its format."""
+    """Finds the format of an open file.
+
+    Args:
+        container: the file.
+        shapes: the shapes of the arrays to read, by name.
+        subtree: a prefix of their names to leave out, or "".
+        keywords: what the file can't tell.
+
+    Returns:
+        The description of the model; the format's groups; the name in the file of each array that the groups name; and
+        the name of the format.
+
+    Raises:
+        UserError: no format fits, or the arrays do not fit the model.
+    """
     path = container.path
     cut = [f"params/{subtree}/", f"{subtree}/"] if subtree else []
     inner = {next((n[len(c) :] for c in cut if n.startswith(c)), n): n for n in shapes}
@@ -101,7 +119,7 @@ def _understood(
 
 
 def _unwrapped(names: dict[str, str], path: epath.Path) -> dict[str, str]:
-    """Returns `{name: name in the file}` without the prefixes that all names carry."""
+    """Returns `names` ({name: name in the file}) with those of `_WRAPPERS` removed that all names begin with."""
     prefix = ""
     while names and (found := next((w for w in _WRAPPERS if all(n.startswith(w) for n in names)), "")):
         names, prefix = {name.removeprefix(found): file for name, file in names.items()}, prefix + found
@@ -111,7 +129,10 @@ def _unwrapped(names: dict[str, str], path: epath.Path) -> dict[str, str]:
 
 
 def _beside(path: epath.Path, name: str) -> dict[str, Any]:
-    """Returns the JSON object in the file `name` beside a `.safetensors`; an empty one where there is no such file."""
+    """Returns the JSON object in the file `name` beside a `.safetensors`.
+
+    It is empty if there is no such file, and for a `.npz`. Raises UserError if the file holds no JSON object.
+    """
     found = path.parent / name
     value = {} if path.suffix == ".npz" or not found.exists() else files.read_json(found)
     if not isinstance(value, dict):
@@ -129,7 +150,15 @@ def _check_class_names(path: str, description: Description) -> None:
 
 
 def described(path: epath.PathLike, value: Any) -> Description:
-    """Returns what `model_file.describe` has written. Raises UserError, naming `path`, where it describes no model."""
+    """Returns the description of a model from the JSON that `write.describe` made.
+
+    Args:
+        path: the file that the JSON comes from, for messages.
+        value: the JSON.
+
+    Raises:
+        UserError: `value` does not describe a model, or a newer vit_jax wrote it.
+    """
     try:
         if value["format_version"] > FORMAT_VERSION:
             raise UserError(f"{path} is of format {value['format_version']}, made by a newer vit_jax; update this one")

@@ -1,6 +1,7 @@
-"""A run's own checkpoints: Orbax, asynchronous, `checkpoints/STEP/{params,opt_state,average}`.
+"""The checkpoints of a training run: `checkpoints/STEP/{params,opt_state,average}`, written by Orbax in the background.
 
-The step is the folder's name: with the seed it is all that data order and randomness depend on.
+The step is only stored as the name of the folder. Together with the config's seed it determines the order of the data
+and all random numbers, so that nothing else has to be saved.
 """
 
 import contextlib
@@ -22,36 +23,41 @@ _LOG = logging.getLogger(__name__)
 
 
 class Store:
-    """The checkpoints in a folder; `state` is a dict of pytrees, of which None ones are left out."""
+    """The checkpoints in a folder, of which the newest `keep` are kept."""
 
     def __init__(self, folder: epath.PathLike, keep: int):
         self._folder = epath.Path(folder)
         self._manager = _manager(self._folder, keep)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Starts to save; the arrays are copied before it returns, the files are written behind.
+        """Starts to save a checkpoint. The arrays are copied before it returns; files are written in the background.
+
+        Args:
+            step: the number of steps done.
+            state: pytrees of arrays by name; those that are None are left out.
 
         Raises:
-            UserError: this checkpoint or the one before can't be written.
+            UserError: this checkpoint, or the one before it, can't be written.
         """
         items = {name: ocp.args.StandardSave(tree) for name, tree in state.items() if tree is not None}
         with self._writing():
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def latest_step(self) -> int | None:
+        """Returns the step of the newest checkpoint, or None if there is none."""
         return self._manager.latest_step()
 
     def restore(self, abstract: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """The newest whole checkpoint, and its step; None where there is none.
+        """Returns the step and the state of the newest checkpoint that can be read, or None if there is none.
 
-        One that can't be read is set aside as `STEP.broken`, with a warning, and the one before is taken. Of several
-        processes perhaps only one can't read it: they leave that to the user.
+        A checkpoint that can't be read is renamed to `STEP.broken`, with a warning, and the one before it is read. With
+        several processes it is an error instead, because perhaps only one of them can't read it.
 
         Args:
-            abstract: as the state, of shapes with shardings.
+            abstract: what to restore: like the state that was saved, with shapes and shardings in place of the arrays.
 
         Raises:
-            UserError: there are checkpoints and none can be read, or of several processes one can't read the newest.
+            UserError: there are checkpoints, but none can be read; or one of several processes can't read the newest.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items() if tree is not None}
@@ -59,7 +65,7 @@ class Store:
         for step in steps:
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-            except Exception as error:  # whatever the storage layers raise for a damaged file
+            except Exception as error:  # storage libraries raise errors of many types for a damaged file
                 if jax.process_count() > 1:
                     raise UserError(
                         f"the checkpoint {self._folder}/{step} can't be read ({line(error)}); mend that, or move it "
@@ -88,12 +94,12 @@ class Store:
         self._manager.reload()
 
     def wait(self) -> None:
-        """Waits until everything is written. Raises a UserError where it can't be."""
+        """Waits until all checkpoints are written. Raises UserError if one can't be."""
         with self._writing():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """`wait`, and ends the threads."""
+        """Waits until all checkpoints are written, and ends Orbax's threads. Raises UserError if one can't be."""
         with self._writing():
             self._manager.close()
 
@@ -101,7 +107,7 @@ class Store:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever the storage layers raise for a disk that is full or gone
+        except Exception as error:  # storage libraries raise errors of many types for a full or missing disk
             raise UserError(
                 f"a checkpoint can't be written to {self._folder} ({line(error)}); mend that, and the same command "
                 "goes on from the checkpoint before"
@@ -109,9 +115,10 @@ class Store:
 
 
 def newest_params(folder: epath.PathLike) -> Params | None:
-    """Returns the model's weights in the newest readable checkpoint of a folder: averaged ones where there are some.
+    """Returns the model's weights in the newest readable checkpoint of a folder, as NumPy arrays, or None without one.
 
-    They are read to the host, whatever devices they were trained on. None is returned where no checkpoint is readable.
+    They are the averaged weights if the run has them, and otherwise the parameters. Parameters that belong to the task
+    and not to the model are left out. A checkpoint that can't be read is skipped with a warning.
     """
     handler = ocp.PyTreeCheckpointHandler()
     with contextlib.closing(_manager(epath.Path(folder), None)) as manager:

@@ -1,7 +1,7 @@
-"""A model's file and what describes it, written so that nothing else is lost.
+"""Writes a model's file and the JSON that describes it, without destroying other files.
 
-A file that is there is replaced only if that is asked for, and what describes another model or a run never. All places
-are looked at before anything is written, and a failure leaves everything as it was.
+An existing file is replaced only with `overwrite`. JSON that describes another model or a run is never replaced. All
+paths are checked before anything is written, and after an error all files are as they were before.
 """
 
 import dataclasses
@@ -31,30 +31,30 @@ def write(
     overwrite: bool = False,
     sources: Sequence[epath.Path] = (),
 ) -> None:
-    """Writes parameters, under published names, and what describes them.
+    """Writes the file of a model, and the JSON that describes it.
 
     Args:
-        path: the file; its suffix says the container.
+        path: the file, which ends in `.npz` or `.safetensors`.
         parameters: by published name; each is asked for once.
-        description: what they are.
+        description: the architecture, preprocessing and class names of the model.
         format: one of `FORMATS`; by default `original` for `.npz` and `timm` for `.safetensors`.
-        overwrite: whether a file that is there, and what describes it, is replaced.
-        sources: the files that `parameters` are read from.
+        overwrite: whether an existing file is replaced, with the JSON that describes it.
+        sources: the files that `parameters` are read from, none of which may be `path`.
 
     Raises:
-        UserError: another suffix, a format that has no place for a part of the model, or a place that is taken, is not
-            there or can't be written.
+        UserError: the suffix does not belong to the format, the format can't hold a part of the model, the file exists
+            already, its folder does not exist, or it can't be written.
     """
     path = epath.Path(path)
     target = _format_of(path, format)
     files.check_place(path, overwrite, sources)
-    order = {name: i for i, name in enumerate(parameters)}  # in which a file gives each of its arrays once
+    order = {name: i for i, name in enumerate(parameters)}  # in this order each array of the source is read once
     groups = sorted(target.groups(description.architecture), key=lambda g: order[g.names[0]] if g.names else -1)
     written = describe(description)
     beside = {"": written} if path.suffix == ".npz" else {}
     sides = _side_files(path, beside | target.sidecars(description), overwrite)
     try:
-        # What describes the arrays takes its place first, so that they are never there without it.
+        # The JSON is renamed to its place first, so that the arrays are never there without it.
         with files.replacing_all([*sides, path]) as temporaries:
             containers.write_file(
                 temporaries[-1],
@@ -71,7 +71,10 @@ def write(
 
 
 def _format_of(path: epath.Path, name: str | None) -> Format:
-    """Returns the format of a file to be written. Raises UserError for an unknown one, or one of another suffix."""
+    """Returns the format to write: the one named `name`, or the default one for the suffix of `path`.
+
+    Raises UserError if the format is not known, or if the suffix does not belong to it.
+    """
     if name is None:
         default = {".npz": "original", ".safetensors": "timm"}
         if path.suffix not in default:
@@ -85,15 +88,18 @@ def _format_of(path: epath.Path, name: str | None) -> Format:
 
 
 def _side_files(path: epath.Path, values: Mapping[str, Any], overwrite: bool) -> dict[epath.Path, Any]:
-    """Returns the JSON to be written beside `path`: its value by its place, without what is there already.
+    """Returns the JSON files to write beside `path`, by their paths, without those that hold the same JSON already.
+
+    A name such as `config.json` may be taken by another model in the folder. The JSON is then written to
+    `STEM.config.json`, with a warning, where STEM is the file's name without its suffix.
 
     Args:
         path: the model's file.
-        values: by the name that a library looks for, or by "" for `NAME.json` beside `NAME.npz`.
-        overwrite: whether what describes this very file is replaced.
+        values: the JSON by file name; the name "" means `STEM.json`.
+        overwrite: whether JSON that describes `path` itself may be replaced.
 
     Raises:
-        UserError: a place is taken that can't be another.
+        UserError: all names that the JSON can have are taken.
     """
     found: dict[epath.Path, Any] = {}
     for name, value in values.items():
@@ -119,7 +125,7 @@ def _side_files(path: epath.Path, values: Mapping[str, Any], overwrite: bool) ->
 
 
 def _holds(place: epath.Path, value: Any) -> bool:
-    """Whether that JSON is there already."""
+    """Returns whether the file `place` exists and holds the JSON `value`."""
     try:
         return place.exists() and bool(json.loads(place.read_bytes()) == json.loads(json.dumps(value)))
     except ValueError:
@@ -127,7 +133,10 @@ def _holds(place: epath.Path, value: Any) -> bool:
 
 
 def _is_free(place: epath.Path, value: Any, path: epath.Path, overwrite: bool) -> bool:
-    """Whether `value`, which describes `path`, can be written to `place` without a loss."""
+    """Returns whether the JSON `value`, which describes `path`, can be written to `place` without a loss.
+
+    It can if `place` does not exist or holds the same JSON, or, with `overwrite`, if it describes `path` already.
+    """
     if not place.exists() or _holds(place, value):
         return True
     try:
@@ -135,13 +144,14 @@ def _is_free(place: epath.Path, value: Any, path: epath.Path, overwrite: bool) -
     except ValueError:
         return False
     of_a_run = isinstance(found, dict) and {"config", "format_version"} <= found.keys()
-    # By its name it describes this file, or by the libraries' custom the only model of its folder.
+    # The name of `place` says that it describes `path`; or `path` is `model.safetensors`, and then the libraries expect
+    # that the `config.json` beside it describes it.
     is_own = place.stem == path.stem or place.name.startswith(f"{path.stem}.") or path.name == "model.safetensors"
     return overwrite and path.exists() and is_own and not of_a_run
 
 
 def describe(description: Description) -> dict[str, Any]:
-    """What rebuilds a model, as JSON."""
+    """Returns the description of a model as a JSON object; `read.described` turns it back into a description."""
     arch, preprocessing, class_names = description
     assert preprocessing is not None
     return {

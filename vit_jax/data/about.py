@@ -6,6 +6,7 @@ from typing import Any
 
 from vit_jax import config as config_lib
 from vit_jax.data import catalog, sources, splits
+from vit_jax.data.spec import training_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ def info(config: Any, recorded: Mapping[str, Any] | None = None) -> Info:
     if recorded is not None:
         names = tuple(recorded["class_names"])
         return Info(recorded["num_examples"], len(names), names)
-    source = sources.training(config)
+    source = sources.select(training_spec(config))
     return Info(len(source), len(source.class_names), source.class_names)
 
 
@@ -46,13 +47,16 @@ def class_names(config: Any) -> tuple[str, ...]:
     """
     config = config_lib.typed(config)
     known = from_catalog(config)
-    return (known and known.class_names) or sources.class_names(config)
+    return (known and known.class_names) or sources.class_names(training_spec(config))
 
 
 def from_catalog(config: config_lib.Config) -> Info | None:
-    """`info` of a data set in the catalog, else None; nor does the catalog know how many examples some classes have."""
+    """Returns `info` of a training set in the catalog, else None.
+
+    The catalog does not know how many examples some classes have, and has nothing to say of data without labels.
+    """
     entry = catalog.find(config.data.name)
-    if entry is None or config.data.classes:
+    if entry is None or config.data.classes or not config.data.max_labels:
         return None
     resolved = splits.resolve(config.data.split, lambda split: entry.count(config.data.name, split))
     num_examples = sum(len(positions) for _, positions in resolved)

@@ -1,4 +1,7 @@
-"""Own images: a folder for each split, in it a folder for each class, in it the images (see layouts.py)."""
+"""Own images: a folder for each split, in it a folder for each class, in it the images (see layouts.py).
+
+Images with several classes or none lie anywhere in the split's folder, with a file labels.csv (see label_file.py).
+"""
 
 import collections
 import functools
@@ -9,21 +12,28 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vit_jax.data import layouts, listing
+from vit_jax.data import label_file, layouts, listing
 from vit_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-_NOTHING = layouts.Asked()
 
 
 class FolderSource:
-    """One split of an image folder. The classes are its sub-folders, by name.
+    """One split of an image folder. The classes are the names in its labels.csv, sorted, or else its sub-folders.
 
     Files come in an order that is shuffled once and for all, so that a slice such as train[:10%] holds images of every
     class, and always the same ones as long as the files stay the same.
     """
 
-    def __init__(self, data_dir: str | None, split: str, section: str, asked: layouts.Asked = _NOTHING) -> None:
+    def __init__(
+        self,
+        data_dir: str | None,
+        split: str,
+        section: str,
+        asked: layouts.Asked = layouts.NOTHING,
+        *,
+        labelled: bool = True,
+    ) -> None:
         """Finds the split and its classes; the images are listed when they are asked for.
 
         Args:
@@ -31,6 +41,7 @@ class FolderSource:
             split: a base split.
             section: of the config, which errors name; with `data`, the training section, every class must have images.
             asked: what the config asks of the same folder.
+            labelled: whether labels are read; without them the images lie anywhere in the split's folder.
 
         Raises:
             UserError: the folder, the split or its classes are missing.
@@ -39,7 +50,8 @@ class FolderSource:
             raise UserError(
                 f"where are the images? set config.{section}.data_dir to a folder laid out {layouts.LAYOUT}"
             )
-        self._split, self._trains = split, section == "data"
+        self._split, self._trains, self._labelled = split, section == "data", labelled
+        self._labels: dict[str, tuple[int, ...]] | None = None  # by path, of a labels.csv
         with listing.looking_at(data_dir):
             self._find(epath.Path(data_dir).expanduser(), section, asked)
 
@@ -48,10 +60,19 @@ class FolderSource:
             raise UserError(
                 f"config.{section}.data_dir is {root}, and there is no such folder; it takes {layouts.LAYOUT}"
             )
-        self._place = layouts.find(root, self._split, section, asked)
+        self._place = layouts.find(root, self._split, section, asked, by_class=self._labelled)
         self._folder = self._place.folder
-        self.class_names = listing.folders(self._folder)
-        if not self.class_names:
+        path = self._folder / label_file.NAME
+        if not self._labelled:
+            self.class_names: tuple[str, ...] = ()
+        elif path.exists():
+            found = label_file.read(path)
+            self.class_names = tuple(sorted({name for names in found.values() for name in names}))
+            numbers = {name: number for number, name in enumerate(self.class_names)}
+            self._labels = {image: tuple(numbers[name] for name in names) for image, names in found.items()}
+        else:
+            self.class_names = listing.folders(self._folder)
+        if not self.class_names and self._labelled:
             holds = listing.shortened(sorted(path.name for path in listing.visible(self._folder))) or "nothing"
             raise UserError(
                 f"{self._folder} has no folders of classes; it holds {holds}, and {layouts.LAYOUT} is expected"
@@ -59,15 +80,13 @@ class FolderSource:
         self.identity = str(self._folder) + ("" if self._place.share == "all" else f" ({self._place.share})")
 
     @functools.cached_property
-    def _files(self) -> list[tuple[int, str]]:
-        """(label, path below the class's folder) of each image of the split."""
-        with listing.looking_at(str(self._folder)):
-            found = listing.read(self._folder, self.class_names)
-        self._check_classes(found)
-        order = np.random.default_rng(0).permutation(len(found.files))
-        files = [found.files[i] for i in order[self._place.positions(len(order))]]
+    def _files(self) -> list[tuple[tuple[int, ...], str]]:
+        """The labels and the path below the split's folder of each image of the split."""
+        found = self._listed()
+        order = np.random.default_rng(0).permutation(len(found))
+        files = [found[i] for i in order[self._place.positions(len(order))]]
         self._left = len(order) - len(files)
-        lost = set(range(len(self.class_names))) - {label for label, _ in files}
+        lost = set(range(len(self.class_names))) - {label for labels, _ in files for label in labels}
         if self._trains and lost:
             names = listing.shortened([self.class_names[label] for label in sorted(lost)])
             raise UserError(
@@ -75,6 +94,33 @@ class FolderSource:
                 f"to test on; add images of them, or a folder test beside {layouts.TRAIN}"
             )
         return files
+
+    def _listed(self) -> list[tuple[tuple[int, ...], str]]:
+        """Returns the labels and the path of each image in the split's folder, sorted by class and path."""
+        with listing.looking_at(str(self._folder)):
+            if self._labelled and self._labels is None:
+                found = listing.read(self._folder, self.class_names)
+                self._check_classes(found)
+                return [((label,), f"{self.class_names[label]}/{path}") for label, path in found.files]
+            paths = [path for _, path in listing.read(self._folder, listing.ANYWHERE).files]
+        if not paths:
+            raise UserError(f"there are no images in {self._folder}; add images that Pillow reads")
+        if self._labels is None:
+            return [((), path) for path in paths]
+        if missing := sorted(set(self._labels).difference(paths)):
+            raise UserError(
+                f"{self._folder / label_file.NAME} names {listing.shortened(missing)}, and no such image lies in the "
+                "folder; add it or remove its line"
+            )
+        if without := [path for path in paths if path not in self._labels]:
+            _LOG.warning(
+                "%s: %d images have no line in %s and are left out, such as %s",
+                self._folder,
+                len(without),
+                label_file.NAME,
+                without[0],
+            )
+        return [(self._labels[path], path) for path in paths if path in self._labels]
 
     def _check_classes(self, found: listing.Listing) -> None:
         """Raises a UserError if a class to train on, or every class, has no image; says it of one to evaluate on."""
@@ -95,8 +141,8 @@ class FolderSource:
     def record(self) -> dict[str, Any]:
         """What tells these images from others, as JSON values: a digest of each one's path and label, in order."""
         digest = hashlib.sha256()
-        for label, path in self._files:
-            digest.update(f"{self.class_names[label]}/{path}\0{label}\0".encode(errors="surrogateescape"))
+        for labels, path in self._files:
+            digest.update(f"{path}\0{','.join(map(str, labels))}\0".encode(errors="surrogateescape"))
         return {
             "dataset": "folder",
             "split": self._split,
@@ -108,15 +154,14 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int) -> dict:
-        return {"image": self._path(index).read_bytes(), "label": self.label(index)}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": self._path(index).read_bytes(), "labels": self.labels(index)}
 
-    def label(self, index: int) -> int:
+    def labels(self, index: int) -> tuple[int, ...]:
         return self._files[index][0]
 
     def describe(self, index: int) -> str:
         return str(self._path(index))
 
     def _path(self, index: int) -> epath.Path:
-        label, path = self._files[index]
-        return self._folder / self.class_names[label] / path
+        return self._folder / self._files[index][1]

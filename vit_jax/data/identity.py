@@ -6,6 +6,7 @@ from typing import Any
 from vit_jax import config as config_lib
 from vit_jax.data import sources
 from vit_jax.data.listing import shortened
+from vit_jax.data.spec import training_spec
 from vit_jax.values import first_difference
 
 Identity = dict[str, Any]
@@ -24,7 +25,7 @@ def describe(config: Any) -> Identity:
     Raises:
         UserError: the data set, the split or enough examples of a class are missing.
     """
-    return sources.training(config_lib.typed(config)).record()
+    return sources.select(training_spec(config_lib.typed(config))).record()
 
 
 def is_identity(value: Any) -> bool:

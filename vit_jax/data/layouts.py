@@ -1,10 +1,11 @@
 """Finds the images of a split in a folder of the user's own images.
 
-There are two layouts:
+There are three layouts:
 
 - DIR/SPLIT/CLASS/IMAGE. The test split may be called test, val, valid or validation. If an evaluation asks for one of
   these names and only another one exists, that one is used.
 - DIR/CLASS/IMAGE. All the images belong to the split "train".
+- DIR/SPLIT, or DIR, with a file labels.csv (see label_file.py). The images may lie anywhere below that folder.
 
 If there is no test split but an evaluation asks for one, the last tenth of the training images, in their shuffled
 order, is not trained on and serves as the test split.
@@ -15,7 +16,7 @@ import logging
 
 from etils import epath
 
-from vit_jax.data import listing
+from vit_jax.data import label_file, listing
 from vit_jax.data.once import once
 from vit_jax.errors import UserError
 
@@ -34,12 +35,16 @@ class Asked:
     to_evaluate: frozenset[str] = frozenset()
 
 
+NOTHING = Asked()
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where the images of a split are: a folder of classes, and which share of its images belongs to the split.
+    """Where the images of a split are: a folder, and which share of its images belongs to the split.
 
     Attributes:
-        folder: the folder, with one sub-folder for each class.
+        folder: the folder. It has one sub-folder for each class, unless the images are read without classes or with a
+            labels.csv.
         share: "all"; "kept", the images that are trained on; or "held out", the others, which serve as the test split.
     """
 
@@ -67,7 +72,7 @@ class Place:
         return slice(0, kept) if self.share == "kept" else slice(kept, count)
 
 
-def find(root: epath.Path, split: str, section: str, asked: Asked) -> Place:
+def find(root: epath.Path, split: str, section: str, asked: Asked, *, by_class: bool = True) -> Place:
     """Returns where the images of a split are.
 
     Args:
@@ -76,25 +81,30 @@ def find(root: epath.Path, split: str, section: str, asked: Asked) -> Place:
             `section` is an evaluation.
         section: the section of the config that names the split: "data", or "evaluations.NAME".
         asked: all the splits of `root` that the config uses.
+        by_class: whether the sub-folders of a split are its classes; false if the images are read without labels. If
+            `root` holds a labels.csv, they never are.
 
     Raises:
         UserError: there is no such split, or `root` holds both folders of splits and folders of classes.
     """
     names = listing.folders(root)
-    _check_unmixed(root, names)
+    # If sub-folders are not classes, any folder may lie beside any other.
+    by_class = by_class and not (root / label_file.NAME).exists()
+    if by_class:
+        _check_unmixed(root, names)
     evaluates = split in _FOR_TESTING and section != "data"
     # A split that is trained on must not be used in place of a missing test split.
     for_testing = [name for name in _FOR_TESTING if name in names and name not in asked.to_train]
     if split in names:
         place = Place(root / split)
-    elif split == TRAIN and _is_flat(root, names, section):
+    elif split == TRAIN and (_is_flat(root, names, section) if by_class else not for_testing):
         place = Place(root)
     elif evaluates and for_testing:
         _say(f"{root} has no folder {split}; {for_testing[0]} serves as the split {split!r} of config.{section}")
         return Place(root / for_testing[0])
     elif evaluates and TRAIN in asked.to_train and split in asked.to_evaluate:
         try:
-            return Place(find(root, TRAIN, "data", asked).folder, "held out")
+            return Place(find(root, TRAIN, "data", asked, by_class=by_class).folder, "held out")
         except UserError as error:
             raise _missing(root, split, section) from error
     else:

@@ -30,6 +30,7 @@ _NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 _TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "QOI", "TIFF", "WEBP")
 _PROGRESS_SECONDS = 5.0
 _NAMED = 3  # how many skipped files a message names
+ANYWHERE = ("",)  # given to `read` instead of class names: lists the images anywhere in the folder, with label 0
 _HIDDEN, _LOOP = "hidden", "linked to a folder that it lies in"
 
 
@@ -63,12 +64,13 @@ def looking_at(folder: str) -> Iterator[None]:
 def read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
     """Returns the images `folder`/CLASS/**/IMAGE of all the classes, and logs which files it skips.
 
-    Within `opened_once` a folder is listed only once.
+    With `ANYWHERE` as `class_names` it returns all the images below `folder`. Within `opened_once` a folder is listed
+    only once.
 
     Raises:
         OSError: a folder can't be listed; see `looking_at`.
     """
-    return once(("listing", str(folder)), lambda: _read(folder, class_names))
+    return once(("listing", str(folder), class_names), lambda: _read(folder, class_names))
 
 
 def folders(folder: epath.Path) -> tuple[str, ...]:
@@ -113,7 +115,8 @@ def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
         everything.update(left_out)
         if not found:
             without_images[name] = _counts(left_out) or "nothing"
-    if outside := [e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image()]:
+    loose = (e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image())
+    if class_names != ANYWHERE and (outside := list(loose)):
         outside.sort()
         _LOG.warning("%s: images outside of the classes' folders are not read: %s", folder, shortened(outside, _NAMED))
     del everything[_HIDDEN], everything[_LOOP]

@@ -17,51 +17,78 @@ from vit_jax.data import messages
 from vit_jax.errors import UserError
 
 
-class Prefetched(Iterator[Any]):
-    """Yields `make(number)` for each of `numbers`, in order; what `make` raises is raised here.
+class Pool:
+    """Threads or worker processes that call `make(number)`.
 
-    Work starts at once, before the first item is asked for. With `workers`, `make` is sent once to each of so many
-    spawned processes; else it runs in `threads` threads. Both end when the iterator is closed or forgotten.
+    With `workers`, `make` is sent once to each of so many spawned processes; else it runs in `threads` threads. All end
+    when the pool is closed or forgotten.
     """
 
-    def __init__(self, make: Callable[[int], Any], numbers: Iterable[int], threads: int, workers: int) -> None:
-        self._rest = iter(numbers)
-        self._pool: futures.Executor
-        self._make = make
+    def __init__(self, make: Callable[[int], Any], threads: int, workers: int) -> None:
+        self._executor: futures.Executor
+        self._make: Callable[[int], Any]
         if workers:
             context = multiprocessing.get_context("spawn")
-            self._pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (make, messages.formatter()))
-            self._make, ahead = _make_in_worker, 2 * workers  # one is made while the one before it travels
+            formatter = messages.formatter()
+            self._executor = futures.ProcessPoolExecutor(workers, context, _start_worker, (make, formatter))
+            self._make, self._ahead = _make_in_worker, 2 * workers  # one is made while the one before it travels
         else:
-            self._pool = futures.ThreadPoolExecutor(threads, "data")
-            ahead = threads
-        # Not __del__, which at exit comes after the modules that it needs are gone.
-        self.close = weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
+            self._executor = futures.ThreadPoolExecutor(threads, "data")
+            self._make, self._ahead = make, threads
+        # A finalizer and not __del__, which at exit comes after the modules that it needs are gone.
+        self.close = weakref.finalize(self, self._executor.shutdown, cancel_futures=True)
+
+    def map(self, numbers: Iterable[int]) -> "Prefetched":
+        """Returns `make(number)` of each number, in order. Work starts at once, before the first item is asked for."""
+        return Prefetched(self, numbers, self._ahead)
+
+    def submit(self, number: int) -> futures.Future:
+        """Starts `make(number)`. Raises UserError if a worker process has died."""
+        try:
+            return self._executor.submit(self._make, number)
+        except BrokenProcessPool as error:
+            raise _died() from error
+
+
+class Prefetched(Iterator[Any]):
+    """The items of `Pool.map`; what `make` raises is raised here."""
+
+    def __init__(self, pool: Pool, numbers: Iterable[int], ahead: int) -> None:
+        self._pool, self._rest = pool, iter(numbers)
         self._pending: collections.deque[futures.Future] = collections.deque()
         self._submit(ahead)
 
     def _submit(self, count: int) -> None:
         for number in itertools.islice(self._rest, count):
-            self._pending.append(self._pool.submit(self._make, number))
+            self._pending.append(self._pool.submit(number))
 
     def __next__(self) -> Any:
-        """The next item.
+        """Returns the next item.
 
         Raises:
             UserError: a worker process died.
         """
         if not self._pending:
-            self.close()
             raise StopIteration
         try:
             result = self._pending.popleft().result()
-            self._submit(1)
         except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process of the data pipeline ended without a reason, perhaps for want of memory; set "
-                "config.data.workers lower, and guard a script of your own by if __name__ == '__main__'"
-            ) from error
+            raise _died() from error
+        self._submit(1)
         return result
+
+    def close(self) -> None:
+        """Cancels what is not begun."""
+        for future in self._pending:
+            future.cancel()
+        self._pending.clear()
+
+
+def _died() -> UserError:
+    return UserError(
+        "a worker process of the data pipeline ended without a reason, perhaps for want of memory; set "
+        "config.data.workers lower, and guard a script of your own by if __name__ == '__main__'"
+    )
 
 
 def _start_worker(make: Callable[[int], Any], formatter: logging.Formatter | None) -> None:

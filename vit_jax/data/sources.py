@@ -1,18 +1,16 @@
-"""Examples by number: one protocol for all kinds of data sets, and which examples of them a config takes."""
+"""Examples by number: one protocol for all kinds of data sets, and which examples of them a spec takes."""
 
 import dataclasses
 import functools
 from typing import Any, Protocol
 
 import numpy as np
-from etils import epath
 
-from vit_jax import config as config_lib
 from vit_jax import streams
-from vit_jax.data import decode, splits
+from vit_jax.data import splits
 from vit_jax.data.folder import FolderSource
-from vit_jax.data.layouts import Asked
 from vit_jax.data.once import once
+from vit_jax.data.spec import Spec
 from vit_jax.data.synthetic import SyntheticSource
 from vit_jax.data.tfds_source import TfdsSource
 from vit_jax.errors import UserError
@@ -26,23 +24,25 @@ class Source(Protocol):
 
     @property
     def identity(self) -> str:
-        """The same for two sources of the same examples."""
+        """Equal for two sources of the same examples."""
         ...
 
     def record(self) -> dict[str, Any]:
-        """What tells its examples from any others, as JSON values, read without the images."""
+        """Returns what tells its examples from any others, as JSON values, without reading images."""
         ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict:
-        """`image`, the bytes of a file or an array uint8 (height, width_px, channels), and `label`, an int."""
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns `image`, a file's bytes or an array uint8 (height, width_px, channels), and `labels` as below."""
         ...
 
-    def label(self, index: int) -> int: ...
+    def labels(self, index: int) -> tuple[int, ...]:
+        """Returns the numbers of the example's classes."""
+        ...
 
     def describe(self, index: int) -> str:
-        """The name of the example for messages: a path, or `split[index]`."""
+        """Returns the name of the example for messages: a path, or `split[index]`."""
         ...
 
 
@@ -66,22 +66,22 @@ class Selection:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         example = self._part(index)[int(self.indices[index])]
-        return {"image": example["image"], "label": self._label(index, example["label"])}
+        return {"image": example["image"], "labels": self._numbered(index, example["labels"])}
 
-    def label(self, index: int) -> int:
-        return self._label(index, self._part(index).label(int(self.indices[index])))
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self._numbered(index, self._part(index).labels(int(self.indices[index])))
 
     def describe(self, index: int) -> str:
         return self._part(index).describe(int(self.indices[index]))
 
     def take(self, chosen: np.ndarray) -> "Selection":
-        """The examples of the numbers (or the mask) `chosen`."""
+        """Returns the examples of some numbers, or those where a mask is true."""
         return dataclasses.replace(self, which=self.which[chosen], indices=self.indices[chosen])
 
     def without(self, other: "Selection") -> "Selection":
-        """The examples that are not in `other`."""
+        """Returns the examples that are not in another selection."""
         kept = np.ones(len(self), bool)
         for mine, part in enumerate(self.parts):
             for theirs, part_of_other in enumerate(other.parts):
@@ -93,162 +93,105 @@ class Selection:
     def _part(self, index: int) -> Source:
         return self.parts[self.which[index]]
 
-    def _label(self, index: int, label: int) -> int:
+    def _numbered(self, index: int, labels: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns a part's labels as numbers in `class_names`, without those of classes that are not taken."""
         table = self._tables[self.which[index]]
-        if not 0 <= label < len(table):
-            raise UserError(
-                f"{self.describe(index)} has the label {label}, which is none of the data set's {len(table)} classes; "
-                "choose a split with labels"
-            )
-        return table[label]
+        for label in labels:
+            if not 0 <= label < len(table):
+                raise UserError(
+                    f"{self.describe(index)} has the label {label}, which is none of the data set's {len(table)} "
+                    "classes; choose a split with labels"
+                )
+        return tuple(table[label] for label in labels if table[label] >= 0)
 
     @functools.cached_property
     def _tables(self) -> list[list[int]]:
-        """For each part, its labels as numbers in `class_names`; -1 for a class that isn't taken."""
+        """For each part, its labels as numbers in `class_names`; -1 for a class that is not taken."""
         numbers = {name: number for number, name in enumerate(self.class_names)}
         return [[numbers.get(name, -1) for name in part.class_names] for part in self.parts]
 
 
-def training(config: config_lib.Config) -> Selection:
-    """The examples to train on: those of `config.data.split`, of the chosen classes, or `labels_per_class` of them.
+def select(spec: Spec) -> Selection:
+    """Returns the examples that a spec takes.
 
     Raises:
-        UserError: the data set, the split or enough examples of a class are missing.
+        UserError: the data set, the split or enough examples of a class are missing; a class is not among
+            `spec.class_names`; or no examples are left.
     """
-    return once(("training", _key(config)), lambda: _training(config))
+    return once(("selection", _key(spec)), lambda: _select(spec))
 
 
-def _training(config: config_lib.Config) -> Selection:
-    data = config.data
-    selection = _of_classes(_open(config, "data", data.name, data.data_dir, data.split), data.classes)
-    if data.labels_per_class is not None:
-        selection = selection.take(_draw(selection, data.labels_per_class, config.seed, data.split))
-    return selection
-
-
-def evaluation(config: config_lib.Config, name: str) -> Selection:
-    """The examples of `config.evaluations[name]`, with the classes numbered as in training.
-
-    Raises:
-        UserError: no such evaluation, the data set or the split are missing, a class that training doesn't know, or no
-            examples are left.
-    """
-    return once(("evaluation", name, _key(config)), lambda: _evaluation(config, name))
-
-
-def _evaluation(config: config_lib.Config, name: str) -> Selection:
-    section, data, key = section_of(config, name), config.data, f"evaluations.{name}"
-    dataset, data_dir = _where(config, section)
-    selection = _open(config, key, dataset, data_dir, section.split, _all_class_names(config))
-    selection = _of_classes(selection, data.classes)
-    if section.exclude_train:
-        selection = selection.without(training(config))
+def _select(spec: Spec) -> Selection:
+    selection = _of_classes(_resolved(spec), spec.classes)
+    if spec.labels_per_class is not None:
+        selection = selection.take(_draw(selection, spec))
+    if spec.exclude is not None:
+        selection = selection.without(select(spec.exclude))
         if not len(selection):
             raise UserError(
-                f"config.{key} has no images left, because training uses all of {section.split} and exclude_train is "
-                "set; choose another split or fewer data.labels_per_class"
+                f"config.{spec.section} has no images left, because training uses all of {spec.split} and "
+                "exclude_train is set; choose another split or fewer data.labels_per_class"
             )
     return selection
 
 
-def section_of(config: config_lib.Config, name: str) -> config_lib.Evaluation:
-    """`config.evaluations[name]`.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in config.evaluations:
-        raise UserError(f"the config has no evaluation {name!r}; it has {', '.join(config.evaluations) or 'none'}")
-    return config.evaluations[name]
+def class_names(spec: Spec) -> tuple[str, ...]:
+    """Returns the classes of a spec's examples, by label: all, or those that `spec.classes` chooses."""
+    names = spec.class_names or all_class_names(spec)
+    return _chosen(names, spec.classes) if spec.classes else names
 
 
-def image_size(config: config_lib.Config) -> decode.Size:
-    """(height, width) of the model's images, in pixels."""
-    size = config.model.image_size
-    return (size, size) if isinstance(size, int) else size
+def all_class_names(spec: Spec) -> tuple[str, ...]:
+    """Returns all classes of the data set; of its splits only the first is opened."""
+    return _base(spec, splits.parse(spec.split)[0].name).class_names
 
 
-def _key(config: config_lib.Config) -> str:
-    """What the choice of examples depends on."""
-    evaluations = [(name, s.name, s.data_dir, s.split, s.exclude_train) for name, s in config.evaluations.items()]
-    synthetic = "synthetic" in (config.data.name, *(s.name for s in config.evaluations.values()))
-    # Only synthetic images depend on the model's size; files are opened once for models of several sizes.
-    return repr((config.data, evaluations, config.seed, image_size(config) if synthetic else None))
+def _key(spec: Spec) -> tuple:
+    """Returns what the choice of examples depends on."""
+    own = (spec.name, spec.split, spec.data_dir, spec.section, spec.asked, spec.seed, spec.classes, spec.class_names)
+    # Only synthetic images depend on the size; files are opened once for models of several sizes.
+    made = (spec.size, spec.num_examples, spec.num_classes) if spec.name == "synthetic" else ()
+    return (*own, spec.labels_per_class, spec.max_labels, made, spec.exclude and _key(spec.exclude))
 
 
-def _where(config: config_lib.Config, section: config_lib.Data | config_lib.Evaluation) -> tuple[str, str | None]:
-    """The name and the folder of a section's data set; the training set's unless the section says another."""
-    data = config.data
-    same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint({"folder", "synthetic"})
-    return section.name or data.name, section.data_dir or (data.data_dir if same_kind else None)
+def _base(spec: Spec, split: str) -> Source:
+    made = (spec.size, spec.num_examples, spec.num_classes) if spec.name == "synthetic" else ()
+    key = ("base", spec.name, spec.data_dir, split, spec.section, spec.asked, spec.max_labels > 0, made)
+    return once(key, lambda: _opened(spec, split))
 
 
-def _base(config: config_lib.Config, section: str, name: str, data_dir: str | None, split: str) -> Source:
-    key = ("base", section, name, data_dir, split, _key(config))
-    return once(key, lambda: _opened(config, section, name, data_dir, split))
+def _opened(spec: Spec, split: str) -> Source:
+    if spec.name == "synthetic":
+        return SyntheticSource(split, spec.size, spec.num_examples, spec.num_classes)
+    if spec.name == "folder":
+        return FolderSource(spec.data_dir, split, spec.section, spec.asked, labelled=spec.max_labels > 0)
+    return TfdsSource(spec.name, spec.data_dir, split, labelled=spec.max_labels > 0)
 
 
-def _opened(config: config_lib.Config, section: str, name: str, data_dir: str | None, split: str) -> Source:
-    if name == "synthetic":
-        return SyntheticSource(split, image_size(config), config.data.num_examples, config.data.num_classes)
-    if name == "folder":
-        return FolderSource(data_dir, split, section, _asked(config, data_dir))
-    return TfdsSource(name, data_dir, split)
-
-
-def _asked(config: config_lib.Config, data_dir: str | None) -> Asked:
-    """The base splits that `config` asks of the image folder `data_dir`."""
-
-    def asked_by(*asking: config_lib.Data | config_lib.Evaluation) -> frozenset[str]:
-        here = ("folder", epath.Path(data_dir or ""))
-        found = [(section.split, *_where(config, section)) for section in asking]
-        chosen = [split for split, name, other in found if (name, epath.Path(other or "")) == here]
-        return frozenset(piece.name for split in chosen for piece in splits.parse(split))
-
-    return Asked(asked_by(config.data), asked_by(*config.evaluations.values()))
-
-
-def class_names(config: config_lib.Config) -> tuple[str, ...]:
-    """The classes of the training set, by label: all, or those that `config.data.classes` chooses."""
-    names = _all_class_names(config)
-    return _chosen(names, config.data.classes) if config.data.classes else names
-
-
-def _all_class_names(config: config_lib.Config) -> tuple[str, ...]:
-    data = config.data
-    return _base(config, "data", data.name, data.data_dir, splits.parse(data.split)[0].name).class_names
-
-
-def _open(
-    config: config_lib.Config,
-    section: str,
-    name: str,
-    data_dir: str | None,
-    split: str,
-    class_names: tuple[str, ...] | None = None,
-) -> Selection:
-    """Resolves `split`; the classes are `class_names`, or else those of the first base split."""
+def _resolved(spec: Spec) -> Selection:
+    """Returns all examples of `spec.split`, with the labels as numbers in `spec.class_names`."""
     parts: dict[str, Source] = {}
 
-    def length_of(split_name: str) -> int:
-        if split_name not in parts:
-            parts[split_name] = _base(config, section, name, data_dir, split_name)
-        return len(parts[split_name])
+    def length_of(split: str) -> int:
+        if split not in parts:
+            parts[split] = _base(spec, split)
+        return len(parts[split])
 
-    resolved = splits.resolve(split, length_of)
-    class_names = class_names or parts[resolved[0][0]].class_names
-    for split_name, part in parts.items():
-        unknown = [n for n in part.class_names if n not in set(class_names)]
+    resolved = splits.resolve(spec.split, length_of)
+    names = parts[resolved[0][0]].class_names if spec.class_names is None else spec.class_names
+    known = set(names)
+    for split, part in parts.items():
+        unknown = [name for name in part.class_names if name not in known]
         if unknown:
             raise UserError(
-                f"the split {split_name} of {name} (config.{section}) has the class {unknown[0]!r}, which is none of "
-                f"the {len(class_names)} classes trained on, such as {class_names[0]!r}; remove it there or add it to "
-                "training"
+                f"the split {split} of {spec.name} (config.{spec.section}) has the class {unknown[0]!r}, which is none "
+                f"of the {len(names)} classes trained on, such as {next(iter(names), None)!r}; remove it there or add "
+                "it to training"
             )
-    numbers = {split_name: number for number, split_name in enumerate(parts)}
+    numbers = {split: number for number, split in enumerate(parts)}
     which = [np.full(len(positions), numbers[n], np.uint8) for n, positions in resolved]
     indices = [np.arange(positions.start, positions.stop, dtype=np.int32) for _, positions in resolved]
-    return Selection(tuple(parts.values()), np.concatenate(which), np.concatenate(indices), class_names)
+    return Selection(tuple(parts.values()), np.concatenate(which), np.concatenate(indices), names)
 
 
 def _chosen(names: tuple[str, ...], classes: tuple[int, ...]) -> tuple[str, ...]:
@@ -259,20 +202,22 @@ def _chosen(names: tuple[str, ...], classes: tuple[int, ...]) -> tuple[str, ...]
 
 
 def _of_classes(selection: Selection, classes: tuple[int, ...]) -> Selection:
-    """The examples of some classes, renumbered; reads the labels of all."""
+    """Returns the examples that have a label among some classes, renumbered; reads the labels of all examples."""
     if not classes:
         return selection
-    names = _chosen(selection.class_names, classes)
-    kept = [index for index in range(len(selection)) if selection.label(index) in classes]
+    chosen, names = set(classes), _chosen(selection.class_names, classes)
+    kept = [index for index in range(len(selection)) if not chosen.isdisjoint(selection.labels(index))]
     return dataclasses.replace(selection.take(np.array(kept, np.int64)), class_names=names)
 
 
-def _draw(selection: Selection, per_class: int, seed: int, split: str) -> np.ndarray:
-    """`per_class` numbers of each class, sorted; of a large data set only as many labels are read as it takes."""
+def _draw(selection: Selection, spec: Spec) -> np.ndarray:
+    """Returns `spec.labels_per_class` numbers of each class, sorted; reads only as many labels as that takes."""
+    per_class = spec.labels_per_class
+    assert per_class is not None
     missing = dict.fromkeys(range(len(selection.class_names)), per_class)
     drawn = []
-    for index in streams.generator(seed, "labels_per_class").permutation(len(selection)):
-        label = selection.label(int(index))
+    for index in streams.generator(spec.seed, "labels_per_class").permutation(len(selection)):
+        label = one_label(selection, int(index), "labels_per_class counts one class an image; leave it out")
         if label in missing:
             drawn.append(index)
             missing[label] -= 1
@@ -282,6 +227,14 @@ def _draw(selection: Selection, per_class: int, seed: int, split: str) -> np.nda
             return np.sort(drawn)
     label, lacking = next(iter(missing.items()))
     raise UserError(
-        f"config.data.labels_per_class is {per_class}, and {split} has {per_class - lacking} images of the class "
+        f"config.data.labels_per_class is {per_class}, and {spec.split} has {per_class - lacking} images of the class "
         f"{selection.class_names[label]!r}; ask for fewer or choose a larger split"
     )
+
+
+def one_label(source: Source, index: int, mend: str) -> int:
+    """Returns the only label of an example. Raises UserError if it has none or several."""
+    labels = source.labels(index)
+    if len(labels) != 1:
+        raise UserError(f"{source.describe(index)} has {len(labels)} labels; {mend}")
+    return labels[0]

@@ -52,11 +52,11 @@ class SyntheticSource:
 
     def __getitem__(self, index: int) -> dict:
         noise = np.random.default_rng((_SPLITS.index(self.split), index)).integers(0, 128, (*self.size, 3), np.uint8)
-        label = self.label(index)
-        return {"image": _pattern(label, self.size) + noise, "label": label}
+        (label,) = self.labels(index)
+        return {"image": _pattern(label, self.size) + noise, "labels": (label,)}
 
-    def label(self, index: int) -> int:
-        return index % self.num_classes
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (index % self.num_classes,)
 
     def describe(self, index: int) -> str:
         return f"synthetic image {self.split}[{index}]"

@@ -6,11 +6,14 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from vit_jax.data import catalog, embedded
 from vit_jax.errors import UserError
 
+# The feature that holds an example's classes, one ClassLabel or a Sequence of them; the first that there is.
+_LABELS = ("label", "labels", "real_label")
 _DEFAULT_DIR = "~/tensorflow_datasets"
 _BY_HAND = {
     "imagenet2012": "; ImageNet's tar files must be downloaded by hand first, to {dir}/downloads/manual",
@@ -22,13 +25,19 @@ _IMAGENET21K = (
 
 
 class TfdsSource:
-    """One base split of a prepared data set with the features `image` and `label`; images come encoded.
+    """One base split of a prepared data set with the feature `image` and one of `_LABELS`; images come encoded.
 
     Worker processes receive the data set's folder and open it again.
     """
 
-    def __init__(self, name: str, data_dir: str | None, split: str) -> None:
-        """`name` is NAME, NAME/CONFIG or NAME:VERSION; the data sets that ship with the package prepare themselves.
+    def __init__(self, name: str, data_dir: str | None, split: str, *, labelled: bool = True) -> None:
+        """Opens the split.
+
+        Args:
+            name: NAME, NAME/CONFIG or NAME:VERSION; the data sets that ship with the package prepare themselves.
+            data_dir: the folder in which TFDS has prepared it; None for the usual one.
+            split: a base split.
+            labelled: whether labels are read; without them a data set needs none.
 
         Raises:
             UserError: no such data set or split, or it isn't prepared as array_record in `data_dir`.
@@ -39,14 +48,14 @@ class TfdsSource:
         if split not in builder.info.splits:
             raise UserError(f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
         features = builder.info.features
-        if "image" not in features or "label" not in features or not hasattr(features["label"], "num_classes"):
-            raise UserError(
-                f"the data set {name} can't be classified: it needs the features image and label (of classes), and has "
-                f"{', '.join(features)}"
-            )
-        # A ClassLabel may know its number only.
-        names = features["label"].names or map(str, range(features["label"].num_classes))
-        self.class_names = tuple(names)
+        if "image" not in features:
+            raise UserError(f"the data set {name} has no feature image; it has {', '.join(features)}")
+        self.class_names: tuple[str, ...] = ()
+        if labelled:
+            self._label, of_classes = _label_feature(name, features)
+            # A ClassLabel may know its number only.
+            self.class_names = tuple(of_classes.names or map(str, range(of_classes.num_classes)))
+        self._labelled = labelled
         self.identity = f"{self._folder}/{split}"
         self._records  # noqa: B018  (raises here and not in a thread where the format is another)
 
@@ -91,13 +100,27 @@ class TfdsSource:
 
     def __getitem__(self, index: int) -> dict:
         example = self._records[index]
-        return {"image": example["image"], "label": int(example["label"])}
+        labels = np.atleast_1d(example[self._label]).tolist() if self._labelled else ()
+        return {"image": example["image"], "labels": tuple(labels)}
 
-    def label(self, index: int) -> int:
-        return self[index]["label"]
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self[index]["labels"]
 
     def describe(self, index: int) -> str:
         return f"{self._name} {self._split}[{index}]"
+
+
+def _label_feature(name: str, features: Any) -> tuple[str, Any]:
+    """Returns the name of the feature of the labels, and its ClassLabel. Raises UserError if there is none."""
+    for key in _LABELS:
+        if key in features:
+            of_classes = getattr(features[key], "feature", features[key])  # that of a Sequence
+            if hasattr(of_classes, "num_classes"):
+                return key, of_classes
+    raise UserError(
+        f"the data set {name} can't be classified: it needs the features image and label (of classes), and has "
+        f"{', '.join(features)}"
+    )
 
 
 @functools.lru_cache(maxsize=16)

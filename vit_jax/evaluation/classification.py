@@ -47,7 +47,16 @@ def make(subject: Subject) -> Evaluate:
                 _LOG.info("evaluating %s: %.0f images so far", subject.name, sums["examples"])
         examples = sums.pop("examples")
         if not examples:
-            raise UserError(f"the evaluation {subject.name!r} has no image that can be read; check its data set")
+            raise UserError(
+                f"the evaluation {subject.name!r} has no image that can be read and has a label; check its data set"
+            )
+        if examples < len(subject.dataset):
+            _LOG.warning(
+                "the evaluation %s counts %d of its %d images; the others can't be read or have no label",
+                subject.name,
+                examples,
+                len(subject.dataset),
+            )
         return {**{name: value / examples for name, value in sums.items()}, "examples": examples}
 
     return evaluate

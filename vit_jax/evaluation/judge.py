@@ -1,5 +1,6 @@
 """The evaluations of a config, of models that are loaded from files."""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
@@ -53,11 +54,14 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
             own = dataclasses.replace(
                 config.model, image_size=model.preprocessing.size, num_classes=model.arch.num_classes
             )
-            evaluations = make_evaluations(preprocessed(dataclasses.replace(config, model=own), model), model, mesh)
             params = split(model)[1]
             sharding.check_fsdp(params, mesh)
             params = jax.device_put(params, sharding.state_shardings(params, mesh))
-            yield name, {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
+            with contextlib.ExitStack() as closing:
+                settings = preprocessed(dataclasses.replace(config, model=own), model)
+                evaluations = make_evaluations(settings, model, mesh, closing)
+                measures = {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
+            yield name, measures
 
 
 def _whole(measures: dict[str, float]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The evaluations that a config asks for, made of their kinds, their data and a model."""
 
+import contextlib
 import logging
 import re
 from collections.abc import Generator
@@ -17,8 +18,12 @@ from vit_jax.tasks import Batch, Learner, make_task
 _LOG = logging.getLogger(__name__)
 
 
-def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dict[str, Evaluate]:
+def make_evaluations(
+    config: config_lib.Config, model: Model, mesh: Mesh, closing: contextlib.ExitStack
+) -> dict[str, Evaluate]:
     """Returns the config's evaluations by name: functions from parameters to measures.
+
+    Their data sets are opened now, stay open for all calls, and are closed by `closing`.
 
     Images are made as `config.preprocessing` says, which is the model's (`training.preprocessed`), with an evaluation's
     own `shorter_side` if it has one.
@@ -27,16 +32,19 @@ def make_evaluations(config: config_lib.Config, model: Model, mesh: Mesh) -> dic
         UserError: a name that can't be, a batch that does not divide over the devices, or a data set that is
             missing.
     """
-    return {name: _evaluation(name, config, model, mesh) for name in config.evaluations}
+    return {name: _evaluation(name, config, model, mesh, closing) for name in config.evaluations}
 
 
-def _evaluation(name: str, config: config_lib.Config, model: Model, mesh: Mesh) -> Evaluate:
+def _evaluation(
+    name: str, config: config_lib.Config, model: Model, mesh: Mesh, closing: contextlib.ExitStack
+) -> Evaluate:
     section = config.evaluations[name]
     _check_name(name)
     batch_size = section.batch_size or config.global_batch_size
     key = "global_batch_size" if section.batch_size is None else f"evaluations.{name}.batch_size"
     sharding.check_batch(mesh, batch_size, key)
-    data.evaluation_examples(config, name)  # what is missing shows now, and not at the first evaluation
+    kind = KINDS[section.kind]
+    dataset = closing.enter_context(data.open_evaluation(config, name, own_classes=kind.own_classes))
     own, of_model = section.shorter_side, config.preprocessing.shorter_side
     if own is not None and own != of_model:
         _LOG.info(
@@ -49,12 +57,12 @@ def _evaluation(name: str, config: config_lib.Config, model: Model, mesh: Mesh) 
     rows = sharding.local_rows(mesh, batch_size)
 
     def batches() -> Generator[Batch]:
-        for batch in data.evaluation_batches(config, name, rows=rows):
+        for batch in dataset.examples(batch_size, rows=rows):
             yield sharding.to_devices(batch, mesh, batch_size)
 
     task = make_task(config.task)
-    subject = Subject(name, Learner(model, task), model.arch.num_classes, task, config.seed, mesh, batches)
-    return KINDS[section.kind](subject)
+    subject = Subject(name, Learner(model, task), model.arch.num_classes, task, config.seed, mesh, dataset, batches)
+    return kind.make(subject)
 
 
 def _check_name(name: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 
 from jax.sharding import Mesh
 
+from vit_jax.data import Dataset
 from vit_jax.models.functional import Params
 from vit_jax.tasks import Batch, Learner, Task
 
@@ -22,4 +23,5 @@ class Subject:
     task: Task
     seed: int
     mesh: Mesh
-    batches: Callable[[], Generator[Batch]]  # each example once, as `data.evaluation_batches`, sharded over the mesh
+    dataset: Dataset  # its classes and its size
+    batches: Callable[[], Generator[Batch]]  # each example once, as `Dataset.examples`, sharded over the mesh

@@ -1,1 +1,1 @@
-"""What a job needs and costs, found out by compiling it: chips, slices, the compiled program, estimates, reports."""
+"""Plans of training jobs: compiles the training step for a TPU slice and tells what the job needs and costs."""

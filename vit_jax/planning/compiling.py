@@ -1,4 +1,4 @@
-"""The very step that `main` would run, compiled for devices that are not here."""
+"""Compiles the training step that `main` would run, for devices that this machine does not have."""
 
 import dataclasses
 import re
@@ -21,43 +21,63 @@ from vit_jax.training.step import make_step
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes on one device; those that are not known are None."""
+    """The memory of one device that a program needs, in bytes. A value that is not known is None."""
 
-    arguments: int | None
-    outputs: int | None  # without those that take an argument's place
+    arguments: int | None  # the training state and the batch
+    outputs: int | None  # without the outputs that reuse the memory of an argument
     temporaries: int | None
-    total: int | None
-    limit: int
+    total: int | None  # the sum of the three; if the compiler refused the program, what it says that it needs
+    limit: int  # what a program can have on the device
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    fits: bool
+    """The result of `compile_step`."""
+
+    fits: bool  # whether the program fits into the device's memory
     memory: Memory
-    seconds: float  # that compiling took
-    text: str  # empty where the program does not fit
+    seconds: float  # the time that compiling took
+    text: str  # the compiled program; empty if it does not fit
 
 
 def model_of(config: config_lib.Config) -> Model:
-    """The config's model, for shapes; needs no data set, if the catalog knows how many classes it has."""
+    """Returns the config's model without its parameters.
+
+    The data set is not opened if the catalog (`vit_jax/data/catalog.py`) knows its number of classes.
+    """
     known = data.info(config)
     names = known.class_names or tuple(map(str, range(known.num_classes)))
     return start.model_of(config, epath.Path("no run"), names)
 
 
 def abstract_batch(config: config_lib.Config, model: Model, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the step sees of a batch, as `data.batches` makes it."""
+    """Returns the shapes, types and shardings of a training batch, as `data.batches` makes it.
+
+    `image` is uint8 (batch, height, width_px, 3), `label` int32 (batch,), `mask` float32 (batch,).
+    """
     rows, size = sharding.batch_sharding(mesh), config.global_batch_size
+    labels = {name: (shape, np.int32) for name, shape in data.label_shapes(config.data.max_labels, size).items()}
     shapes = {
         "image": ((size, *model.arch.image_size, 3), np.uint8),
-        "label": ((size,), np.int32),
         "mask": ((size,), np.float32),
+        **labels,
     }
     return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for name, (shape, dtype) in shapes.items()}
 
 
 def compile_step(config: config_lib.Config, model: Model, mesh: Mesh, limit: float) -> Compiled:
-    """Compiles; a program that has no room in `limit` bytes a device is one that does not fit."""
+    """Compiles the training step for the devices of `mesh`.
+
+    Args:
+        config: with every duration in steps.
+        model: the config's model, as `model_of` returns it.
+        mesh: the mesh of the devices to compile for.
+        limit: the memory that a program can have on one device, in bytes.
+
+    Raises:
+        jax.errors.JaxRuntimeError: the compiler failed for another reason than too little memory. If memory is too
+            small, the result has `fits=False` instead.
+    """
     lowered = make_step(config, model, mesh).lower(
         abstract_state(config, model, mesh), abstract_batch(config, model, mesh)
     )
@@ -73,13 +93,13 @@ def compile_step(config: config_lib.Config, model: Model, mesh: Mesh, limit: flo
     outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
     parts = stats.argument_size_in_bytes, outputs, stats.temp_size_in_bytes
     memory = Memory(*parts, sum(parts), int(limit))
-    # The compiler refuses what a program needs beside its arguments, and does not count these.
+    # The compiler refuses a program by the size of its temporaries alone, so arguments and outputs are added here.
     fits = sum(parts) <= limit
     return Compiled(fits, memory, time.monotonic() - begin, (compiled.as_text() or "") if fits else "")
 
 
 def _wanted(message: str) -> int | None:
-    """The bytes that a program would have needed, of the compiler's refusal."""
+    """Returns the bytes that a refused program would have needed, read from the compiler's message, or None."""
     found = re.search(r"Used ([\d.]+)([KMGT]) of|temporaries \(([\d.]+)([KMGT])\) exceeds", message)
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""A plan of one job: what it needs and how long it takes on a slice."""
+"""Makes the plan of one training job: the memory that it needs on a slice, and how long it takes there."""
 
 import dataclasses
 import math
@@ -21,38 +21,43 @@ from vit_jax.training.state import TrainState, abstract_state, resolve
 
 @dataclasses.dataclass(frozen=True)
 class Moved:
-    """All collectives of a kind over a kind of link, of one device in one step."""
+    """The sum of all collectives of one kind over one kind of link, for one device and one step."""
 
-    count: int
+    count: int  # executions
     bytes: int
-    link: str  # ici, between chips of a slice; dcn, between slices or nodes; chip, between the two cores of one
-    overlapped_bytes: int  # of these, those that move while something is computed
+    link: str  # `ici` between chips of a slice, `dcn` between slices or nodes, `chip` between the two cores of a chip
+    overlapped_bytes: int  # the part of `bytes` that is sent while the device computes
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """As `--json` writes it. Of a job that does not fit everything is None that only a program can tell."""
+    """The plan of one job, with the fields that `--json` writes.
 
-    topology: str
+    A job that does not fit has no usable program. The fields that are read from the program or computed from its step
+    time are then None or empty: `step_seconds`, `images_per_second`, `mfu`, `collectives`, `kernels`, `total_hours` and
+    `total_chip_hours`. For GPUs nothing is compiled: `compile_seconds` is None.
+    """
+
+    topology: str  # one slice, such as v5e:16x16
     slices: int
-    devices: int
-    chips: int
-    mesh: dict[str, int]
+    devices: int  # in all slices
+    chips: int  # in all slices
+    mesh: dict[str, int]  # the size of each axis
     parameters: int
     global_batch_size: int
     total_steps: int
-    compiled: bool  # else analytic: of GPUs nothing is compiled
-    fits: bool | None  # None where it is not known
+    compiled: bool  # False for GPUs: the step time follows from published figures, and nothing is compiled
+    fits: bool | None  # None if it is not known, as for GPUs
     hbm_per_device: Memory
-    flops_per_step: int  # of the whole job: three forwards, 2 a multiply-add, nothing counted twice
-    total_exaflops: float
+    flops_per_step: int  # on all devices: three times the forward pass, without what remat computes again
+    total_exaflops: float  # of the whole run
     step_seconds: StepSeconds | None
     images_per_second: float | None
-    mfu: float | None
+    mfu: float | None  # model FLOPs utilisation, from 0 to 1: `flops_per_step` over what the chips do at their peak
     collectives: dict[str, Moved]
-    kernels: tuple[str, ...]  # custom kernels in the program, of whose time nothing is known
+    kernels: tuple[str, ...]  # custom kernels in the program, whose time is not known and not in the estimate
     compile_seconds: float | None
-    total_hours: float | None  # of training, without evaluations, checkpoints and start
+    total_hours: float | None  # training alone, without evaluations, checkpoints and start
     total_chip_hours: float | None
 
 
@@ -71,7 +76,7 @@ def from_record(record: dict[str, Any]) -> Plan:
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """What a program tells, or for GPUs the analytic part."""
+    """The part of a plan that needs a compiled program, or for GPUs what is known without one."""
 
     fits: bool | None
     memory: Memory
@@ -83,18 +88,24 @@ class _Found:
 
 
 def make_plan(config: Any, where: Slice, name: str = "the step") -> tuple[Plan, str]:
-    """The plan of a config on a slice, and the compiled program's text (empty where there is none).
+    """Returns the plan of a config on a slice, and the text of the compiled program.
 
-    While it compiles, lines of the log say so of `name`.
+    The text is empty if nothing was compiled (GPUs) or if the program does not fit.
+
+    Args:
+        config: a config as a file gives it, or a typed one.
+        where: the slice or the GPUs.
+        name: what the log calls the job while it is being compiled.
 
     Raises:
-        UserError: a mesh or a batch that does not divide, no libtpu, and what is wrong with the config.
+        UserError: the mesh does not multiply to the number of devices, the batch does not divide over the mesh, libtpu
+            is not installed, or the config is wrong.
     """
     config = resolve(config)
     model = model_of(config)
     size, steps = config.global_batch_size, config.total_steps
     assert steps is not None
-    # Checked before the compiler is asked for: what does not divide is wrong without one, too.
+    # The mesh and the batch are checked before libtpu is needed: these errors do not depend on it.
     mesh: Mesh | AbstractMesh
     mesh = AbstractMesh(sharding.mesh_shape(config.mesh, where.devices, where.slices), sharding.AXES)
     sharding.check_batch(mesh, size, "global_batch_size", config.accumulation_steps)
@@ -140,7 +151,7 @@ def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice,
     compiled = compile_step(config, model, mesh, where.chip.hbm)
     if not compiled.fits:
         memory = compiled.memory
-        if memory.arguments is None:  # the compiler refused; of the arguments the state is known all the same
+        if memory.arguments is None:  # the compiler refused the program, but the size of the state is known without it
             memory = dataclasses.replace(memory, arguments=held)
         return _Found(False, memory, seconds=compiled.seconds)
     program, order = parse(compiled.text), list(mesh.devices.flat)
@@ -165,7 +176,7 @@ def _analytic(state: TrainState, parameters: int, mesh: AbstractMesh, where: Sli
 
 
 def _held(state: TrainState) -> int:
-    """The state's bytes in one device's own memory."""
+    """Returns the bytes of the training state in one device's own memory, without what is kept on the host."""
     leaves = jax.tree.leaves(state)
     return sum(_bytes_a_device(leaf) for leaf in leaves if leaf.sharding.memory_kind != "pinned_host")
 
@@ -176,7 +187,7 @@ def _bytes_a_device(leaf: jax.ShapeDtypeStruct) -> int:
 
 
 def _moved(collectives: tuple[Collective, ...], where: Slice, order: list[Any]) -> dict[str, Moved]:
-    """By operation; what goes over other links than `ici` is named for them."""
+    """Returns the sums of the collectives by operation; for links other than `ici` the key names the link, too."""
     moved: dict[str, Moved] = {}
     for collective in collectives:
         kind = link(collective, where, order).kind

@@ -1,7 +1,8 @@
-"""What a compiled TPU program says of itself: cycles, memory traffic, collectives; loops as often as they run.
+"""Reads a compiled TPU program's text: its cycles, its memory traffic and its collectives in one step.
 
-The text of a program is a list of computations. The entry is executed, with the bodies of its loops and what it calls;
-the inside of a fusion belongs to the one instruction that calls it.
+The text (HLO) is a list of computations, each a list of instructions. One computation is the entry. It is executed, and
+so are the bodies of its loops and the computations that it calls. An instruction in the body of a loop counts as often
+as the loop runs. A fusion is one instruction that has a computation of its own; it counts as one instruction.
 """
 
 import dataclasses
@@ -15,8 +16,8 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)$")
 _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?")
-_BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f16": 16}  # others end in their number of bits
-# What moves nothing by itself: names for what is there, and what other instructions stand for.
+_BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f16": 16}  # names of other types end in their number of bits
+# Instructions without memory traffic of their own: they rename values, or their traffic is counted at another one.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all",
     "partition-id", "replica-id", "iota", "copy-done", "slice-done", "recv", "recv-done", "send", "send-done",
@@ -25,46 +26,55 @@ _FREE = {
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
+    """One instruction of a computation, split into its parts, as text."""
+
     name: str
-    shape: str  # as text: of a tuple all its parts
+    shape: str  # of the result; for a tuple the shapes of all its parts
     opcode: str
     rest: str  # operands and attributes
-    root: bool
+    root: bool  # whether its result is that of the computation
 
     @property
     def operands(self) -> list[str]:
+        """The names of the instructions whose results this one reads."""
         return re.findall(r"%([\w.-]+)", self.rest[: self.rest.find(")")])
 
     def called(self, *attributes: str) -> list[str]:
-        """The computations that these attributes name."""
+        """Returns the names of the computations that these attributes refer to."""
         found = [re.search(rf"\b{attribute}=\{{?((?:%[\w.-]+(?:, )?)+)", self.rest) for attribute in attributes]
         return [name for match in found if match for name in re.findall(r"%([\w.-]+)", match[1])]
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """What all devices of a group do together, each time it is done."""
+    """A communication between devices, which all devices of a group do together."""
 
-    op: str
-    count: int  # times a step
-    bytes: int  # of the whole array, once: gathered, reduced, or before it is scattered
-    groups: tuple[tuple[int, ...], ...]  # of partitions; of a permutation the pairs
-    overlapped: bool  # computing goes on meanwhile
+    op: str  # such as `all-gather`
+    count: int  # executions in a step
+    bytes: int  # the whole array in one execution: the gathered, the reduced, or the one before it is scattered
+    groups: tuple[tuple[int, ...], ...]  # numbers of the devices that communicate; for a permutation (source, target)
+    overlapped: bool  # whether the devices compute at the same time
     between_slices: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    cycles: int  # a step and a device; what the compiler expects of all but the collectives
+    """What a compiled program does in one step on one device."""
+
+    cycles: int  # the compiler's own estimate, without the collectives
     hbm_bytes: int  # read and written in the device's memory
-    silent_bytes: int  # of these, those of instructions of which the compiler says no cycles, such as plain reshapes
-    host_bytes: int  # to and from the host's memory
+    silent_bytes: int  # the part of `hbm_bytes` by instructions without an estimate of cycles, such as plain reshapes
+    host_bytes: int  # moved to and from the host's memory
     collectives: tuple[Collective, ...]
-    kernels: tuple[str, ...]  # custom kernels, of whose work nothing is known
+    kernels: tuple[str, ...]  # names of custom kernels, whose work is not known
 
 
 def parse(text: str) -> Program:
-    """Reads `compiled.as_text()` of a TPU program."""
+    """Returns what a TPU program does in a step.
+
+    Args:
+        text: the program's text, as `compiled.as_text()` of JAX returns it.
+    """
     computations, entry = _computations(text)
     cycles = traffic = silent = host = 0
     collectives: dict[tuple[str, str], Collective] = {}
@@ -85,7 +95,7 @@ def parse(text: str) -> Program:
                 found = _collective(part, inside, times)
                 if found is None:
                     continue
-                # One that overlaps is written once for each piece of its way; they share a channel.
+                # The text lists an overlapping collective once for each of its stages, which share a channel.
                 channel = re.search(r"channel_id=(\d+)", part.rest)
                 key = name, f"{found.op} {channel[1] if channel else part.name}"
                 known = collectives.get(key)
@@ -107,7 +117,7 @@ def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
 
 
 def _executed(computations: dict[str, list[Instruction]], name: str, times: int = 1) -> Iterator[tuple[str, int]]:
-    """The computations that run as such, with how often they do."""
+    """Yields each executed computation and how often it runs in a step; the insides of fusions are left out."""
     yield name, times
     for instruction in computations[name]:
         if instruction.opcode == "while":
@@ -121,9 +131,10 @@ def _executed(computations: dict[str, list[Instruction]], name: str, times: int 
 
 
 def _trips(condition: Sequence[Instruction]) -> int:
-    """Of a loop that counts from 0 to a constant, as `jax.lax.scan` makes it; 1 where it depends on the data.
+    """Returns how often a loop runs, if it counts from 0 to a constant as `jax.lax.scan` does, and otherwise 1.
 
-    Those are the draws of a gamma distribution for mixup, which are small.
+    The loops of the training step that depend on data draw from a gamma distribution, for mixup. They are short, so
+    that counting them once changes little.
     """
     root = next(i for i in condition if i.root)
     limits = [re.match(r"(\d+)\)", i.rest) for i in condition if i.opcode == "constant" and i.name in root.operands]
@@ -135,7 +146,10 @@ def _trips(condition: Sequence[Instruction]) -> int:
 def _with_fused(
     instruction: Instruction, computations: dict[str, list[Instruction]], inside: str = ""
 ) -> Iterator[tuple[Instruction, str]]:
-    """The instruction and, of a fusion or an asynchronous start, all those inside; each with the computation's name."""
+    """Yields an instruction and, for a fusion or an asynchronous start, all instructions inside it.
+
+    Each comes with the names of the computations around it, separated by blanks.
+    """
     yield instruction, inside
     for called in instruction.called("calls"):
         for part in computations.get(called, []):
@@ -174,7 +188,7 @@ def _numbers(text: str) -> list[list[int]]:
 
 
 def _groups(rest: str) -> tuple[tuple[int, ...], ...]:
-    """Replica groups in any of the notations: a list, an iota, or some axes of a mesh."""
+    """Returns the groups of devices from any of HLO's three notations: a list, an iota, or some axes of a mesh."""
     if listed := re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", rest):
         return tuple(map(tuple, _numbers(listed[1])))
     iota = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
@@ -211,18 +225,21 @@ def _bytes(parts: Sequence[Part], *, hbm_only: bool = False) -> int:
     total = 0
     for dtype, dimensions, layout in parts:
         if dtype == "token" or (hbm_only and "S(" in layout):
-            continue  # S(1) is the vector memory beside the compute units, S(2) semaphores, S(5) the host
+            continue  # memory spaces: S(1) is vector memory on the chip, S(2) semaphores, S(5) the host's memory
         bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype.split("e")[0]) or 32)
         total += math.prod(_ints(dimensions)) * bits // 8
     return total
 
 
 def _traffic(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]) -> int:
-    """Bytes that an instruction reads and writes in the device's memory; slices count as what they take."""
+    """Returns the bytes that an instruction reads and writes in the device's memory.
+
+    An instruction that takes a slice of an operand reads only that slice, so only the slice is counted.
+    """
     if instruction.opcode in _FREE or instruction.opcode.endswith("-done") or "AllocateBuffer" in instruction.rest:
         return 0
     if _COLLECTIVE.fullmatch(instruction.opcode):
-        return 0  # its time is that of the links
+        return 0  # its time is counted by the links that it uses
     operands = [_parts(shapes.get(name, "")) for name in instruction.operands]
     if way := _copied(instruction, shapes):
         size, *ends = way
@@ -238,7 +255,10 @@ def _traffic(instruction: Instruction, shapes: dict[str, str], computations: dic
 
 
 def _copied(instruction: Instruction, shapes: dict[str, str]) -> tuple[int, str, str] | None:
-    """Of a copy that goes on while something else is done: its bytes, and the layouts where it starts and ends."""
+    """Returns the bytes of an asynchronous copy and the layouts of its source and target; None for other instructions.
+
+    A layout names the memory space, such as S(5) for the host's memory.
+    """
     parts = _parts(instruction.shape)
     operands = [_parts(shapes.get(name, "")) for name in instruction.operands]
     match instruction.opcode:
@@ -261,7 +281,11 @@ def _host_bytes(instruction: Instruction, shapes: dict[str, str]) -> int:
 def _fusion(
     operands: list[list[Part]], results: list[Part], name: str, computations: dict[str, list[Instruction]]
 ) -> int:
-    """Of a fusion: what its slices take of an operand, and what it puts into a result that it updates in place."""
+    """Returns the bytes that a fusion reads and writes in the device's memory.
+
+    An operand that the fusion only slices counts with the slices, and a result that it updates in place counts with
+    the update.
+    """
     body = computations[name]
     inner = {i.name: i for i in body}
     total = 0
@@ -284,11 +308,11 @@ def _fusion(
 
 
 def _read(name: str, number: int, computations: dict[str, list[Instruction]]) -> int | None:
-    """The bytes that a fusion takes of a parameter by slices alone; None where it reads all of it."""
+    """Returns the bytes that a fusion reads of operand `number` if it only takes slices of it, and otherwise None."""
     body = computations[name]
     names = {i.name for i in body if i.opcode == "parameter" and i.rest.startswith(f"{number})")}
     total = 0
-    for user in body:  # in an order in which operands come first
+    for user in body:  # instructions come after their operands
         for place, operand in enumerate(user.operands):
             if operand not in names:
                 continue
@@ -301,6 +325,6 @@ def _read(name: str, number: int, computations: dict[str, list[Instruction]]) ->
                 if read is None:
                     return None
                 total += read
-            elif user.opcode != "dynamic-update-slice" or place:  # of which what is not updated stays as it is
+            elif user.opcode != "dynamic-update-slice" or place:  # an update in place does not read its first operand
                 return None
     return total

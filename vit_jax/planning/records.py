@@ -1,8 +1,9 @@
-"""The JSON of plans: written after each one, so that an interrupted search goes on where it stopped.
+"""Reads and writes the JSON file of plans (`--json`).
 
-A sweep and a search for the largest batch are a list of records; one plan is a record whose `tried` lists the other
-settings that were compiled to make the job fit, and whose `nearest` is the cheapest of these. `made_with` says in
-each record what it holds for: `complete` is false until nothing is left to compile.
+The file is written after each plan, so that an interrupted search can go on with `--resume`. A sweep and a search for
+the largest batch are written as a list of records. A single plan is one record: its `tried` lists the other settings
+that were compiled to make the job fit, and its `nearest` is the cheapest of those that fit. In each record, `made_with`
+says which config, slice and versions the plan is for; its `complete` is false until everything has been compiled.
 """
 
 import dataclasses
@@ -24,7 +25,14 @@ Settings = tuple[Override, ...]
 
 
 def made_with(question: str, config: Config, topology: str, slices: int) -> dict[str, Any]:
-    """Returns what two plans have to share to be of one search: the config, the slice and the versions."""
+    """Returns what plans of the same search have in common, as JSON: the question, config, slice and versions.
+
+    Args:
+        question: `plan`, `sweep` or `largest`.
+        config: the config without the changes of the search.
+        topology: the slice, such as v5e:16x16.
+        slices: how many slices.
+    """
     text = json.dumps(dataclasses.asdict(config), sort_keys=True, default=str)
     versions = {name: _version(name) for name in ("jax", "libtpu")}
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -40,14 +48,22 @@ def _version(name: str) -> str | None:
 
 
 class Records:
-    """The plans of one search by their settings, and the file that keeps them (None: they are not kept)."""
+    """The plans of one search, by their settings, and the JSON file that keeps them.
+
+    Each plan's settings are the changes to the config that it was made with; `()` is the config itself.
+    """
 
     def __init__(self, file: str | None, made_with: dict[str, Any], resume: bool) -> None:
-        """Reads what `file` keeps if `resume`.
+        """Opens the records of a search.
+
+        Args:
+            file: the JSON file, or None to keep nothing.
+            made_with: what `made_with` returns for this search.
+            resume: whether to take over the plans that the file holds.
 
         Raises:
-            UserError: the file holds something else than plans, or plans of another search, or those of an
-                interrupted one and `resume` is False.
+            UserError: the file holds something other than plans, or plans of another search; or it holds those of an
+                interrupted search and `resume` is False.
         """
         self.lock = threading.Lock()  # held while the file is written
         self._file = pathlib.Path(file).resolve() if file else None
@@ -68,11 +84,15 @@ class Records:
 
     @property
     def count(self) -> int:
-        """Plans that are known."""
+        """The number of plans that are known, refused ones included."""
         return len(self._tried)
 
     def remembering(self, make: Make) -> Make:
-        """Returns `make`, but with settings that are known answered from here, and others kept once they are made."""
+        """Returns a function like `make` that returns known plans without making them again.
+
+        A new plan is kept and written to the file. So is a refusal (a UserError of `make`), which is raised again if
+        the same settings are asked for; only a refusal of the job itself, in a search for one plan, is not kept.
+        """
 
         def remembered(overrides: Sequence[Override]) -> Plan:
             settings = tuple(overrides)
@@ -92,9 +112,12 @@ class Records:
         return remembered
 
     def write(self, tried: Sequence[Tried], *, complete: bool, nearest: Tried | None = None) -> None:
-        """Replaces the file by the records of `tried`, in this order, and of whatever else is known.
+        """Writes the file anew: the records of `tried` in this order, then all others that are known.
 
-        If the question is one plan, the first is the job itself.
+        Args:
+            tried: what was tried. If the question is one plan, the first is the job itself.
+            complete: whether nothing is left to compile.
+            nearest: the recommended one among `tried`, if there is one.
 
         Raises:
             UserError: the file can't be written.
@@ -115,7 +138,7 @@ class Records:
         try:
             with self.lock:
                 if self._file.exists() and not self._file.is_file():
-                    self._file.write_text(text)  # a pipe or a terminal, which nothing can replace
+                    self._file.write_text(text)  # a pipe or a terminal can't be replaced by a rename
                     return
                 partial = self._file.with_name(f".{self._file.name}.partial")
                 partial.write_text(text)
@@ -124,7 +147,7 @@ class Records:
             raise UserError(f"--json={self._file} can't be written ({error.strerror or error})") from error
 
     def kept(self) -> str:
-        """Returns half a sentence: what an end now leaves."""
+        """Returns what the file would hold if the process ended now, as the second half of a sentence."""
         if self._file is None:
             return "nothing is kept without --json"
         if not self._tried:
@@ -138,7 +161,11 @@ def _record(tried: Tried, made: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(file: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a file, of one plan the job's own first; empty where there is no file or nothing in it."""
+    """Returns the records of a file, or an empty list if it does not exist or is empty.
+
+    For the file of a single plan, the job's own record comes first, with empty settings. Raises UserError if the file
+    holds no plans.
+    """
     if not file.exists() or not (file.is_file() and file.stat().st_size):
         return []
     try:
@@ -154,7 +181,7 @@ def _read(file: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _plan(record: dict[str, Any], file: str | None) -> Plan | None:
-    """Returns the plan of a record, None of one that was refused."""
+    """Returns the plan of a record, or None if the settings were refused."""
     try:
         return None if "refused" in record else from_record(record)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""A plan as a table that a person can decide by."""
+"""Formats plans as text: all facts of one plan, or a table that compares several."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ from vit_jax.training.chips import GIB
 
 
 def table(plan: Plan) -> str:
-    """All of a plan, one fact a line."""
+    """Returns all facts of a plan as text, one per line."""
     memory, times = plan.hbm_per_device, plan.step_seconds
     where = f"{plan.slices} x {plan.topology}" if plan.slices > 1 else plan.topology
     mesh = ", ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
@@ -58,7 +58,7 @@ def table(plan: Plan) -> str:
 
 
 def verdict(plan: Plan) -> str:
-    """Whether it fits, in a few words."""
+    """Returns whether the plan fits, and the memory that it needs, in a few words."""
     memory = plan.hbm_per_device
     if plan.fits is None:
         return "not known: nothing was compiled for GPUs; what is said of time and traffic is analytic"
@@ -73,7 +73,7 @@ def _how(plan: Plan) -> str:
 
 
 def comparison(tried: Iterable[Tried]) -> str:
-    """A line for each: settings, memory, speed."""
+    """Returns a table with a row for each plan: its settings, memory and speed, or why the settings were refused."""
     rows: list[Sequence[str]] = [("settings", "fits", "memory a device", "step", "images/s", "MFU", "chip-hours")]
     for one in tried:
         plan = one.plan

@@ -1,4 +1,4 @@
-"""Other settings of the same job, each compiled: what would make it fit, sweeps, the largest batch."""
+"""Compiles a job with other settings: those that may make it fit, a sweep over values, or the largest batch."""
 
 import itertools
 import logging
@@ -12,25 +12,28 @@ from vit_jax.training.chips import GIB
 
 _LOG = logging.getLogger(__name__)
 
-_SAVES = 0.97  # of the memory that half as many parts take: above, more parts don't help
+# Splitting the batch into twice as many parts helps if the memory falls below this share of what it was.
+_SAVES = 0.97
 
 Override = tuple[str, str]  # (key of the config, text of the value)
-Make = Callable[[Sequence[Override]], Plan]  # the plan of the config with these overrides
+Make = Callable[[Sequence[Override]], Plan]  # returns the plan of the config with these overrides
 
 
 class Tried(NamedTuple):
+    """Settings that were tried, and their plan."""
+
     overrides: tuple[Override, ...]
-    plan: Plan | None
-    refused: str  # why there is no plan
+    plan: Plan | None  # None if the settings were refused
+    refused: str  # why there is no plan; empty if there is one
 
 
 def flags(overrides: Sequence[Override]) -> str:
-    """As a user writes them."""
+    """Returns overrides as the flags that a user writes, such as `--config.mesh.fsdp=4`."""
     return " ".join(f"--config.{key}={value}" for key, value in overrides) or "as configured"
 
 
 def try_all(make: Make, candidates: Sequence[Sequence[Override]]) -> Iterator[Tried]:
-    """Each candidate's plan, or the sentence that refuses it."""
+    """Yields the plan of each candidate, or the sentence that says why it was refused."""
     for number, overrides in enumerate(candidates):
         yield _try(make, overrides, f"{number + 1} of {len(candidates)}: ")
 
@@ -45,7 +48,7 @@ def _try(make: Make, overrides: Sequence[Override], label: str = "") -> Tried:
 
 
 def summary(tried: Tried) -> str:
-    """A few words: memory, step time and chip-hours, or why there is no plan."""
+    """Returns memory, step time and chip-hours in a few words, or why there is no plan."""
     if tried.plan is None:
         return tried.refused
     memory, times, hours = tried.plan.hbm_per_device, tried.plan.step_seconds, tried.plan.total_chip_hours
@@ -58,9 +61,17 @@ def summary(tried: Tried) -> str:
 
 
 def sweep(make: Make, axes: Sequence[tuple[str, Sequence[str]]]) -> list[Tried]:
-    """All combinations of the values of some keys: what fits first, the most images a second first among these."""
+    """Compiles all combinations of the values of some keys.
+
+    Args:
+        make: makes a plan with overrides.
+        axes: pairs of a key and its values, as texts.
+
+    Returns:
+        The combinations, the fastest (images per second) first, those that do not fit or were refused last.
+    """
     keys = [key for key, _ in axes]
-    # No two alike: a value given twice is compiled once.
+    # dict.fromkeys removes duplicates, so that a value given twice is compiled once.
     combinations = [*dict.fromkeys(tuple(zip(keys, v, strict=True)) for v in itertools.product(*(v for _, v in axes)))]
     return sorted(try_all(make, combinations), key=lambda tried: -_speed(tried.plan))
 
@@ -72,13 +83,21 @@ def _speed(plan: Plan | None) -> float:
 
 
 def what_fits(make: Make, plan: Plan, config: Config) -> Iterator[Tried]:
-    """Yields changes for a job that does not fit, each compiled; `cheapest` chooses among those that fit.
+    """Compiles other settings of a job that does not fit, and yields each as it is tried.
 
-    What is learned stays the same: the batch is taken in parts, activations are computed again, or the state is split
-    over the devices of a slice. Each is tried alone first; parts double until the job fits, and parts alone are not
-    tried where the state has no room by itself. Combinations follow only if none of these fits. Computing everything
-    again costs a quarter of all operations, so it comes after what costs less. Only if nothing else is left does the
-    batch become smaller.
+    The caller chooses among those that fit, with `cheapest`. The settings are tried in this order:
+
+    1. One change alone, none of which alters what is learned: the batch is split into parts (gradient accumulation; the
+       number of parts doubles until the job fits), the backward pass computes activations again (`model.remat=dots`),
+       or the state is split over more devices (`mesh.fsdp`). The first two are skipped if the state alone is larger
+       than the memory.
+    2. If none fits: these changes together, then with `model.remat=full`, which costs a quarter of all operations.
+    3. If none fits: smaller batches, which alter what is learned.
+
+    Args:
+        make: makes a plan with overrides.
+        plan: the plan of the job, which does not fit.
+        config: the config of the job.
     """
     rows = plan.devices // (plan.mesh["tensor"] * plan.mesh["sequence"])
     dots, full = _policies(config)
@@ -118,13 +137,16 @@ def cheapest(tried: Iterable[Tried]) -> Tried | None:
 
 
 def _has_room(plan: Plan) -> bool:
-    """Whether the state alone leaves room on a device, as far as it is known."""
+    """Returns whether the state alone is smaller than a device's memory; True if its size is not known."""
     state = plan.hbm_per_device.arguments
     return state is None or state < plan.hbm_per_device.limit
 
 
 def _policies(config: Config) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """What computes more again than the config does: the products kept, and nothing kept."""
+    """Returns the remat policies that keep fewer activations than the config's: `dots` and `full`, each in a list.
+
+    A list is empty if the config's policy keeps no more than that already.
+    """
     now = config.model.remat
     dots = [{"model.remat": "dots"}] if now == "none" else []
     return dots, [{"model.remat": "full"}] if now != "full" else []
@@ -139,7 +161,10 @@ def _parts(plan: Plan, config: Config, rows: int) -> list[dict[str, str]]:
 
 
 def _first_that_fits(make: Make, base: dict[str, str], steps: Sequence[dict[str, str]]) -> Generator[Tried, None, bool]:
-    """Tries the steps on top of `base`, up to the first that fits or the second that saves hardly any memory."""
+    """Tries `steps`, each together with the settings of `base`, and returns whether one fits.
+
+    Stops at the first that fits, and at the first that needs hardly less memory (`_SAVES`) than the one before it.
+    """
     before: int | None = None
     for step in steps:
         tried = _try(make, tuple({**base, **step}.items()))
@@ -156,7 +181,11 @@ def _first_that_fits(make: Make, base: dict[str, str], steps: Sequence[dict[str,
 
 
 def _widest_split(make: Make, plan: Plan, rows: int) -> Generator[Tried, None, Tried | None]:
-    """Over the most devices of a slice that divide the model; others are refused before anything is compiled."""
+    """Tries to split the state over as many devices as possible, and returns what was tried, or None.
+
+    Tries `mesh.fsdp` from the largest down to the plan's own, so that it divides the devices of a slice, and stops at
+    the first that is not refused. A size that does not divide the model's shapes is refused before it is compiled.
+    """
     for data in (n for n in range(plan.slices, rows + 1, plan.slices) if rows % n == 0):
         if rows // data <= plan.mesh["fsdp"]:
             return None
@@ -168,9 +197,20 @@ def _widest_split(make: Make, plan: Plan, rows: int) -> Generator[Tried, None, T
 
 
 def largest_batch(make: Make, unit: int, start: int) -> list[Tried]:
-    """The largest batch that fits, to an eighth: a multiple of `unit`, from `start` on; all that was tried, in order.
+    """Searches for the largest batch that fits, to within an eighth of its size.
 
-    The last in the list that fits is the largest.
+    Doubles the batch from `start` until it does not fit, then halves the interval between the two.
+
+    Args:
+        make: makes a plan with overrides.
+        unit: the number that batches have to be a multiple of.
+        start: the batch to try first, rounded down to a multiple of `unit`.
+
+    Returns:
+        All batches that were tried, the smallest first. The last that fits is the largest; perhaps none fits.
+
+    Raises:
+        UserError: a batch was refused.
     """
     tried: list[Tried] = []
 

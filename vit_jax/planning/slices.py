@@ -1,4 +1,4 @@
-"""Slices that nobody here has: their devices, as the TPU compiler describes them."""
+"""Slices by name, and their devices as the TPU compiler describes them, on a machine that has none."""
 
 import dataclasses
 import importlib.util
@@ -18,10 +18,10 @@ _SYNTAX = "GENERATION:SHAPE, such as v5e:16x16 or v5p:8x8x8, or GPUS:NUMBER, suc
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """`slices` equal slices, or that many GPUs in nodes."""
+    """One or several equal TPU slices, or a number of GPUs."""
 
     chip: Chip
-    shape: tuple[int, ...]  # chips along each side
+    shape: tuple[int, ...]  # chips along each side of one slice; for GPUs their number alone
     slices: int = 1
 
     def __str__(self) -> str:
@@ -29,19 +29,24 @@ class Slice:
 
     @property
     def chips(self) -> int:
-        """In all slices."""
+        """The number of chips in all slices."""
         return math.prod(self.shape) * self.slices
 
     @property
     def devices(self) -> int:
+        """The number of devices, as JAX counts them, in all slices: one or two per chip."""
         return self.chips * self.chip.devices
 
 
 def parse(topology: str, slices: int = 1) -> Slice:
-    """The slice that `v5e:16x16` names.
+    """Returns the slice that a name such as `v5e:16x16` or `h100:64` means.
+
+    Args:
+        topology: `GENERATION:SHAPE` or `GPUS:NUMBER`.
+        slices: how many such slices; 1 for GPUs.
 
     Raises:
-        UserError: no such generation, or a shape that it does not have.
+        UserError: there is no such generation, it has no slices of this shape, or `slices` is not possible.
     """
     name, _, shape = topology.lower().partition(":")
     if name not in CHIPS:
@@ -70,17 +75,20 @@ def parse(topology: str, slices: int = 1) -> Slice:
 
 
 def devices(where: Slice) -> list[Any]:
-    """Its devices, for compiling only. TPUs want libtpu, but no TPU.
+    """Returns the devices of a TPU slice, for which JAX can compile but not run. Needs libtpu, but no TPU.
+
+    Sets environment variables that libtpu reads.
 
     Raises:
-        UserError: libtpu is not installed, or knows no such slice.
+        UserError: libtpu is not installed, or it knows no such slice.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             "compiling for a TPU needs its compiler, libtpu, and that is not installed: "
             "pip install '.[tpu]' -c constraints.txt (it is there for Linux)"
         )
-    # Without these it asks the metadata server of a TPU VM what it is, and locks out a second process.
+    # Without these, libtpu asks the metadata server of a TPU VM which slice it is on, and refuses to be loaded by a
+    # second process at the same time.
     for key, value in {
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -89,7 +97,7 @@ def devices(where: Slice) -> list[Any]:
     }.items():
         os.environ.setdefault(key, value)
     arguments = os.environ.get("LIBTPU_INIT_ARGS", "")
-    if "install_signal_handlers" not in arguments:  # they print a stack trace at SIGTERM
+    if "install_signal_handlers" not in arguments:  # libtpu's handlers would print a stack trace at SIGTERM
         os.environ["LIBTPU_INIT_ARGS"] = f"{arguments} --install_signal_handlers=false".strip()
     options: dict[str, Any] = {}
     if where.slices > 1:

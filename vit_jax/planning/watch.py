@@ -1,4 +1,4 @@
-"""What a user sees and gets of a long compile: a line every half a minute, and one sentence when a signal ends it."""
+"""Tells the user how a long compile goes: a line at regular intervals, and one sentence if a signal ends it."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def progress(what: str, every: float = 25.0) -> Iterator[None]:
-    """Logs that `what` is being compiled, at once and then every `every` seconds until the block ends."""
+    """Logs that `what` is being compiled, at once and then again every `every` seconds until the block ends."""
     begin, clock, done = time.monotonic(), time.strftime("%H:%M:%S"), threading.Event()
 
     def tick() -> None:
@@ -33,11 +33,15 @@ def progress(what: str, every: float = 25.0) -> Iterator[None]:
 
 
 def end_at_signals(kept: Callable[[], str], before_end: threading.Lock) -> None:
-    """Lets SIGTERM and Ctrl-C end the process with 143 or 130 and a sentence, which ends with what `kept` returns.
+    """Makes SIGTERM and Ctrl-C end the process at once, with exit code 143 or 130 and one sentence on stderr.
 
-    A handler of Python waits until the compiler returns, which takes minutes. Python writes the signal's number to a
-    file descriptor at once, and a thread reads it there. Holding `before_end` puts the end off. Ignored signals stay
-    ignored.
+    A signal handler written in Python would not run before the compiler returns, which takes minutes. Python does,
+    however, write the signal's number to a file descriptor at once (`signal.set_wakeup_fd`), and a thread that reads
+    from there ends the process. A signal that is ignored when this is called stays ignored.
+
+    Args:
+        kept: returns the end of the sentence, which says what is kept.
+        before_end: the process does not end while another thread holds this lock.
     """
     signals = {signal.SIGTERM: "ended by SIGTERM", signal.SIGINT: "interrupted"}
     reading, writing = socket.socketpair()

@@ -116,8 +116,9 @@ def _checked_mesh(config: config_lib.Config, recorded: dict[str, Any]) -> jax.sh
     looked at again when it goes on.
 
     Raises:
-        UserError: the mesh or the batch does not divide; the model's name or keys, or `init_from`, are wrong.
+        UserError: the mesh or the batch does not divide; the model, `init_from` or where metrics go is wrong.
     """
+    metrics.check(config)
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
     if not recorded:
@@ -298,13 +299,7 @@ class _Run:
             self._check_shared()
             if self.store is None:
                 self._open_store(closing)
-            writer = metrics.Writer(
-                self.folder,
-                start,
-                tensorboard=self.config.log.tensorboard,
-                first_process=self.first_process,
-                put_off=put_off,
-            )
+            writer = metrics.Writer(self.folder, start, self.config, first_process=self.first_process, put_off=put_off)
             self.writer = closing.enter_context(contextlib.closing(writer))
 
     def _check_shared(self) -> None:

@@ -1,83 +1,47 @@
-"""Where a run's numbers go: `metrics.jsonl`, TensorBoard, and the terminal."""
+"""What becomes of a run's numbers: they are written to each destination, and shown on the terminal.
 
-import json
+A destination is a class in a file of its own: `metrics_file.py` (metrics.jsonl), `metrics_tensorboard.py`,
+`metrics_wandb.py` (Weights & Biases). `Writer` decides which of them a run has.
+"""
+
+import contextlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
+import jax
 from etils import epath
 
+from vit_jax.config import Config
+from vit_jax.training import metrics_wandb
+from vit_jax.training.metrics_file import FILE, MetricsFile, values_of
+from vit_jax.training.metrics_tensorboard import TensorBoard
 from vit_jax.training.stop import in_notebook
 
-FILE = "metrics.jsonl"
+__all__ = ["FILE", "MetricsFile", "Progress", "Writer", "check", "values_of"]
+
 _LOG = logging.getLogger(__name__)
 
 
-class MetricsFile:
-    """`metrics.jsonl`, one JSON object a line: `step`, `time` (seconds since the epoch) and the values.
-
-    Going on from a step keeps the lines up to it, and adds to its own line what was put off then. Local files are
-    appended to; objects in buckets can't be, and are written anew at each `flush`.
-    """
-
-    def __init__(self, folder: epath.Path, step: int, put_off: Mapping[str, float] | None = None):
-        self._path, self._append = folder / FILE, "://" not in str(folder)
-        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
-        self._lines, damaged = _kept(lines, step)
-        if damaged:
-            size = sum(map(len, damaged))
-            _LOG.warning("%s: %d damaged lines (%d bytes) are dropped", self._path, len(damaged), size)
-        if put_off:
-            self._lines = [*_kept(lines, step - 1)[0], _line(step, {**values_of(folder, step), **put_off})]
-        if self._append or put_off or len(self._lines) != len(lines):
-            temporary = folder / f".{FILE}.partial"
-            temporary.write_text("".join(line + "\n" for line in self._lines))
-            temporary.replace(self._path)
+class Destination(Protocol):
+    """Where metrics are written to."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        line = _line(step, values)
-        if self._append:
-            with self._path.open("a") as file:
-                file.write(line + "\n")
-        else:
-            self._lines.append(line)
+        """Writes the values of a step; steps come in order."""
 
     def flush(self) -> None:
-        if not self._append:
-            self._path.write_text("".join(line + "\n" for line in self._lines))
+        """Makes what is written so far outlast a kill, as far as the destination can."""
+
+    def close(self) -> None:
+        """Writes what is left, after which nothing more comes."""
 
 
-def _line(step: int, values: Mapping[str, float]) -> str:
-    return json.dumps({"step": step, "time": time.time(), **values})
-
-
-def values_of(folder: epath.Path, step: int) -> dict[str, float]:
-    """Returns the values that the folder's `metrics.jsonl` holds of a step; empty if it holds none."""
-    path = folder / FILE
-    kept, _ = _kept(path.read_bytes().splitlines() if path.exists() else [], step)
-    found = json.loads(kept[-1]) if kept else {}
-    if found.pop("step", None) != step:
-        return {}
-    return {key: value for key, value in found.items() if key != "time"}
-
-
-def _kept(lines: list[bytes], last_step: int) -> tuple[list[str], list[bytes]]:
-    """Returns the lines up to a step, one for each, and the damaged ones: no JSON object with an integer step."""
-    kept: dict[int, str] = {}
-    damaged = []
-    for line in lines:
-        try:
-            step = json.loads(text := line.decode())["step"]
-            if type(step) is not int:
-                raise TypeError
-        except (ValueError, KeyError, TypeError):
-            damaged.append(line)
-            continue
-        if step <= last_step:
-            kept[step] = text
-    return [kept[step] for step in sorted(kept)], damaged
+def check(config: Config) -> None:
+    """Raises UserError if a destination that the config asks for can't be had; nothing is created."""
+    if config.wandb.project:
+        metrics_wandb.check(config.wandb, first_process=jax.process_index() == 0)
 
 
 class Writer:
@@ -87,40 +51,36 @@ class Writer:
         self,
         folder: epath.Path,
         step: int,
+        config: Config,
         *,
-        tensorboard: bool,
         first_process: bool,
         put_off: Mapping[str, float] | None = None,
     ):
         """Goes on after `step`; `put_off` are values of that step which are known only now."""
-        self._file = MetricsFile(folder, step, put_off) if first_process else None
-        self._tensorboard = None
-        if tensorboard and first_process:
-            # TensorFlow, which only writes events here, greets on stderr else, and again where it has oneDNN.
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-            from clu import metric_writers  # imports TensorFlow
-
-            self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
-            if put_off:
-                self._tensorboard.write_scalars(step, put_off)
+        self._destinations: list[Destination] = []
+        if not first_process:
+            return
+        put_off = put_off or {}
+        file = MetricsFile(folder, step, put_off)
+        self._destinations.append(file)
+        if config.wandb.project:
+            self._destinations.append(metrics_wandb.WandB(folder, step, config, file, put_off))
+        if config.log.tensorboard:
+            self._destinations.append(TensorBoard(folder, step, put_off))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        if self._file:
-            self._file.write(step, values)
-        if self._tensorboard:
-            self._tensorboard.write_scalars(step, values)
+        for destination in self._destinations:
+            destination.write(step, values)
 
     def flush(self) -> None:
-        if self._file:
-            self._file.flush()
-        if self._tensorboard:
-            self._tensorboard.flush()
+        for destination in self._destinations:
+            destination.flush()
 
     def close(self) -> None:
-        self.flush()
-        if self._tensorboard:
-            self._tensorboard.close()
+        """Closes every destination, even where closing one of them fails."""
+        with contextlib.ExitStack() as closing:
+            for destination in reversed(self._destinations):
+                closing.callback(destination.close)
 
 
 class Progress:

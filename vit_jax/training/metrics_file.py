@@ -1,0 +1,91 @@
+"""`metrics.jsonl` in the run's folder: one JSON object a line, each step once, also after a kill."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+
+from etils import epath
+
+FILE = "metrics.jsonl"
+_LOG = logging.getLogger(__name__)
+
+
+class MetricsFile:
+    """`metrics.jsonl`, one JSON object a line: `step`, `time` (seconds since the epoch) and the values.
+
+    Going on from a step keeps the lines up to it, and adds to its own line what was put off then. Local files are
+    appended to; objects in buckets can't be, and are written anew at each `flush`.
+
+    Attributes:
+        last_step: the last step that the file held when it was opened, dropped lines included; 0 if it held none.
+    """
+
+    def __init__(self, folder: epath.Path, step: int, put_off: Mapping[str, float] | None = None):
+        self._path, self._append = folder / FILE, "://" not in str(folder)
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        found, damaged = _by_step(lines)
+        self.last_step = max(found, default=0)
+        if damaged:
+            size = sum(map(len, damaged))
+            _LOG.warning("%s: %d damaged lines (%d bytes) are dropped", self._path, len(damaged), size)
+        kept = {number: found[number] for number in sorted(found) if number <= step}
+        if put_off:
+            kept[step] = _line(step, {**(_values(kept[step]) if step in kept else {}), **put_off})
+        self._lines = list(kept.values())
+        if self._append or put_off or len(self._lines) != len(lines):
+            temporary = folder / f".{FILE}.partial"
+            temporary.write_text("".join(line + "\n" for line in self._lines))
+            temporary.replace(self._path)
+
+    def kept(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yields the steps that were kept when the file was opened, in order, with their values."""
+        for line in list(self._lines):
+            yield json.loads(line)["step"], _values(line)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        line = _line(step, values)
+        if self._append:
+            with self._path.open("a") as file:
+                file.write(line + "\n")
+        else:
+            self._lines.append(line)
+
+    def flush(self) -> None:
+        if not self._append:
+            self._path.write_text("".join(line + "\n" for line in self._lines))
+
+    def close(self) -> None:
+        self.flush()
+
+
+def values_of(folder: epath.Path, step: int) -> dict[str, float]:
+    """Returns the values that the folder's `metrics.jsonl` holds of a step; empty if it holds none."""
+    path = folder / FILE
+    found, _ = _by_step(path.read_bytes().splitlines() if path.exists() else [])
+    return _values(found[step]) if step in found else {}
+
+
+def _line(step: int, values: Mapping[str, float]) -> str:
+    return json.dumps({"step": step, "time": time.time(), **values})
+
+
+def _values(line: str) -> dict[str, float]:
+    """Returns the values of a line, without its step and time."""
+    return {key: value for key, value in json.loads(line).items() if key not in ("step", "time")}
+
+
+def _by_step(lines: list[bytes]) -> tuple[dict[int, str], list[bytes]]:
+    """Returns the last line of each step, and the damaged ones: no JSON object with an integer step."""
+    found: dict[int, str] = {}
+    damaged = []
+    for line in lines:
+        try:
+            step = json.loads(text := line.decode())["step"]
+            if type(step) is not int:
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            damaged.append(line)
+            continue
+        found[step] = text
+    return found, damaged
