@@ -107,7 +107,9 @@ def test_a_model_is_judged_at_its_own_size(small, run):
 def test_each_data_set_is_opened_once(small, run, tmp_path, monkeypatch):
     """For all evaluations of all models, and in training for all of a run's evaluations."""
     opened, really = [], sources._opened
-    monkeypatch.setattr(sources, "_opened", lambda config, *what: opened.append(what) or really(config, *what))
+    monkeypatch.setattr(
+        sources, "_opened", lambda spec, split: opened.append((spec.name, split)) or really(spec, split)
+    )
     config = small({"evaluations.test.every_steps": 2})
     list(judge([str(run[0])] * 2, config))
     assert len(opened) == len(set(opened)) > 0

@@ -244,7 +244,7 @@ def test_closing_ends_the_threads(synthetic):
 
 
 def test_prefetched_raises_what_make_raises():
-    items = prefetch.Prefetched(lambda number: 6 // (3 - number), range(9), threads=2, workers=0)
+    items = prefetch.Pool(lambda number: 6 // (3 - number), threads=2, workers=0).map(range(9))
     assert take(items, 3) == [2, 3, 6]
     with pytest.raises(ZeroDivisionError):
         next(items)

@@ -9,7 +9,6 @@ from PIL import Image
 
 from vit_jax import config as config_lib
 from vit_jax import data
-from vit_jax.data import sources
 from vit_jax.errors import UserError
 
 
@@ -32,12 +31,12 @@ def own(tmp_path):
 
 
 def trained(config):
-    source = sources.training(config_lib.typed(config))
+    source = data.open_training(config)._source
     return [source.describe(i) for i in range(len(source))]
 
 
 def evaluated(config):
-    source = sources.evaluation(config_lib.typed(config), "test")
+    source = data.open_evaluation(config, "test")._source
     return [source.describe(i) for i in range(len(source))]
 
 

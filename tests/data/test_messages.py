@@ -40,5 +40,5 @@ def test_workers_speak_as_the_main_process(monkeypatch, capfd):
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("12:00:00 %(message)s"))
     monkeypatch.setattr(logging.getLogger("vit_jax"), "handlers", [handler])
-    assert list(prefetch.Prefetched(warn, range(1), threads=1, workers=1)) == [0]
+    assert list(prefetch.Pool(warn, threads=1, workers=1).map(range(1))) == [0]
     assert capfd.readouterr().err.splitlines() == ["12:00:00 image 0 is odd", "12:00:00 image 0 is large"]

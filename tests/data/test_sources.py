@@ -9,16 +9,16 @@ import pytest
 
 from vit_jax import config as config_lib
 from vit_jax import data
-from vit_jax.data import catalog, decode, embedded, sources, tfds_source
+from vit_jax.data import catalog, decode, embedded, tfds_source
 from vit_jax.errors import UserError
 
 
 def training(config):
-    return sources.training(config_lib.typed(config))
+    return data.open_training(config)._source
 
 
 def evaluation(config, name="test"):
-    return sources.evaluation(config_lib.typed(config), name)
+    return data.open_evaluation(config, name)._source
 
 
 def keys(selection):
@@ -44,7 +44,7 @@ def test_embedded_data_sets_hold_what_the_catalog_says(tfds_dir, name):
         source = training(config)
         assert len(source) == entry.splits[split] == len(chosen)
         assert source.class_names == entry.class_names
-        found = {decode.for_evaluation(e["image"], pixels.shape[1:])[..., 0].tobytes() + bytes([e["label"]])
+        found = {decode.for_evaluation(e["image"], pixels.shape[1:])[..., 0].tobytes() + bytes(e["labels"])
                  for e in (source[i] for i in range(len(source)))}  # fmt: skip
         assert found == {pixels[i].tobytes() + bytes([labels[i]]) for i in chosen}
     assert pixels.min() == 0
@@ -59,7 +59,7 @@ def test_some_classes_only(digits):
     assert data.info(digits).num_examples == every["train"].count(7) + every["train"].count(2)
     assert training_labels(digits, "train").count(0) == every["train"].count(7)
     held_out = evaluation(digits)
-    assert [held_out.label(i) for i in range(len(held_out))].count(1) == every["test"].count(2)
+    assert [held_out.labels(i)[0] for i in range(len(held_out))].count(1) == every["test"].count(2)
     digits.data.labels_per_class = 3
     assert len(training(digits)) == 6
     assert len(evaluation(digits, "rest")) == every["train"].count(7) + every["train"].count(2) - 6
@@ -72,7 +72,7 @@ def test_some_classes_only(digits):
 def training_labels(config, split):
     config.data.split = split
     source = training(config)
-    return [source.label(i) for i in range(len(source))]
+    return [source.labels(i)[0] for i in range(len(source))]
 
 
 def test_embedded_data_sets_need_no_tensorflow(tmp_path):
@@ -208,7 +208,7 @@ def test_folder_slices_hold_every_class_and_everything_once(folder):
 def test_folder_classes_follow_training(folder, tmp_path):
     (tmp_path / ".aside").mkdir()
     (tmp_path / "test" / "cat").rename(tmp_path / ".aside" / "cat")  # the evaluation split lacks a class
-    labels = {evaluation(folder).label(i) for i in range(4)}
+    labels = {evaluation(folder).labels(i)[0] for i in range(4)}
     assert labels == {1, 2}
     (tmp_path / ".aside" / "cat").rename(tmp_path / "test" / "fox")
     with pytest.raises(UserError, match=r"split test of folder .*has the class 'fox'.*3 classes trained on"):
@@ -253,11 +253,11 @@ def test_synthetic_images(synthetic):
     images = np.stack([source[i]["image"] for i in range(21)]).astype(float)
     assert len(np.unique(images.reshape(21, -1), axis=0)) == 21
     assert (images[1] != test[1]["image"]).any()
-    assert test[1]["label"] == 1
+    assert test[1]["labels"] == (1,)
     # Images of a class are near to each other: the nearest class mean names the class.
     means = np.stack([images[c::3].mean(0) for c in range(3)])
     nearest = [int(((means - test[i]["image"]) ** 2).sum((1, 2, 3)).argmin()) for i in range(5)]
-    assert nearest == [test[i]["label"] for i in range(5)]
+    assert nearest == [test[i]["labels"][0] for i in range(5)]
 
 
 # So many of each class.
@@ -268,7 +268,7 @@ def test_labels_per_class(digits):
     one, again = training(digits), training(digits)
     assert len(one) == data.info(digits).num_examples == 50
     assert keys(one) == keys(again)
-    assert np.bincount([one.label(i) for i in range(50)]).tolist() == [5] * 10
+    assert np.bincount([one.labels(i)[0] for i in range(50)]).tolist() == [5] * 10
     digits.data.crop, digits.global_batch_size = "inception", 32  # nothing else matters
     assert keys(training(digits)) == keys(one)
     digits.seed = 1

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import vit_jax
-from vit_jax.training import hosts, loop
+from vit_jax.training import hosts, run_folder
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOCAL = ROOT / "launch" / "local.py"
@@ -311,13 +311,13 @@ def test_two_processes_stopped_and_killed_end_as_one(small, tmp_path):
 
 def test_workdir_that_is_not_on_a_common_disk(tmp_path, monkeypatch):
     """Raises an error if the files that process 0 has written do not appear for another process."""
-    monkeypatch.setattr(loop, "_NETWORK_DISK_SECONDS", 0.0)
-    here = types.SimpleNamespace(folder=tmp_path / "run")
+    monkeypatch.setattr(run_folder, "_NETWORK_DISK_SECONDS", 0.0)
+    here = tmp_path / "run"
     with pytest.raises(vit_jax.UserError, match="run was made by process 0 and is not here; name a --workdir that"):
-        loop._Run._check_shared(here)
-    here.folder.mkdir()
-    (here.folder / "config.json").touch()
-    loop._Run._check_shared(here)
+        run_folder.require_shared(here)
+    here.mkdir()
+    (here / "config.json").touch()
+    run_folder.require_shared(here)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from PIL import Image
 
 import vit_jax
 from vit_jax import UserError, data
-from vit_jax.training import identity, loop
+from vit_jax.training import identity, run
 
 
 def contents(folder):
@@ -31,7 +31,7 @@ def begun(small, tmp_path_factory):
     shutil.copytree(root / "images", root / "before")
     changes = {"data.name": "folder", "data.data_dir": str(root / "images"), "data.num_examples": 1024,
                "data.num_classes": 10, "total_epochs": 4.0, "checkpoint.every_steps": 1}  # fmt: skip
-    config, make = small(changes), loop.make_step
+    config, make = small(changes), run.make_step
 
     def stopping(*args):
         step, calls = make(*args), []
@@ -50,7 +50,7 @@ def begun(small, tmp_path_factory):
         return types.SimpleNamespace(lower=compiled)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_step", stopping)
+        patch.setattr(run, "make_step", stopping)
         with pytest.raises(SystemExit):
             vit_jax.train(config, root / "run")
     return root, config

@@ -23,7 +23,7 @@ from PIL import Image
 import vit_jax
 from vit_jax import UserError
 from vit_jax.checkpoints import store
-from vit_jax.training import chips, loop, metrics
+from vit_jax.training import chips, metrics, run
 
 
 def lines(folder):
@@ -106,13 +106,13 @@ def test_what_a_run_leaves(finished):
 
 
 def test_part_of_the_devices_peak(small, tmp_path, monkeypatch):
-    """The MFU is logged if the peak of the devices is known. Here the loop takes the CPUs for TPUs (v5e)."""
-    monkeypatch.setattr(loop, "chips", types.SimpleNamespace(of_device=lambda kind: chips.CHIPS["v5e"]))
+    """The MFU is logged if the peak of the devices is known. Here the run takes the CPUs for TPUs (v5e)."""
+    monkeypatch.setattr(run, "chips", types.SimpleNamespace(of_device=lambda kind: chips.CHIPS["v5e"]))
     config = small({"total_steps": 2})
     vit_jax.train(config, tmp_path / "run")
     last = lines(tmp_path / "run")[-1]
     model = vit_jax.load(tmp_path / "run" / "model.npz")
-    operations = last["train/images_per_second"] * loop.flops.step(model, 1)
+    operations = last["train/images_per_second"] * run.flops.step(model, 1)
     assert last["train/mfu"] == pytest.approx(operations / (jax.device_count() * 197e12))
 
 
@@ -280,8 +280,8 @@ def interrupt():
 
 
 def wrap(monkeypatch, name, wrapper):
-    """Replaces `loop.<name>`, so that `wrapper` wraps its result; for `make_step`, the compiled step."""
-    make = getattr(loop, name)
+    """Replaces `run.<name>`, so that `wrapper` wraps its result; for `make_step`, the compiled step."""
+    make = getattr(run, name)
 
     def made(*args):
         found = make(*args)
@@ -290,7 +290,7 @@ def wrap(monkeypatch, name, wrapper):
         lowered = lambda *values: types.SimpleNamespace(compile=lambda: wrapper(found.lower(*values).compile()))  # noqa: E731
         return types.SimpleNamespace(lower=lowered)
 
-    monkeypatch.setattr(loop, name, made)
+    monkeypatch.setattr(run, name, made)
 
 
 @pytest.mark.parametrize(("act", "raised"), [(terminate, SystemExit), (interrupt, KeyboardInterrupt)])

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from etils import epath
 
 FILE = "metrics.jsonl"
+_BUCKET_SECONDS = 60.0  # between two writings of an object while a run goes on
 _LOG = logging.getLogger(__name__)
 
 
@@ -15,7 +16,8 @@ class MetricsFile:
     """`metrics.jsonl`, one JSON object a line: `step`, `time` (seconds since the epoch) and the values.
 
     Going on from a step keeps the lines up to it, and adds to its own line what was put off then. Local files are
-    appended to; objects in buckets can't be, and are written anew at each `flush`.
+    appended to. Objects in buckets can't be; they are written anew at each `flush`, and when the last time is a minute
+    ago, so that they can be followed while a run goes on.
 
     Attributes:
         last_step: the last step that the file held when it was opened, dropped lines included; 0 if it held none.
@@ -33,10 +35,9 @@ class MetricsFile:
         if put_off:
             kept[step] = _line(step, {**(_values(kept[step]) if step in kept else {}), **put_off})
         self._lines = list(kept.values())
+        self._newest, self._written = step, time.monotonic()
         if self._append or put_off or len(self._lines) != len(lines):
-            temporary = folder / f".{FILE}.partial"
-            temporary.write_text("".join(line + "\n" for line in self._lines))
-            temporary.replace(self._path)
+            self._replace()
 
     def kept(self) -> Iterator[tuple[int, dict[str, float]]]:
         """Yields the steps that were kept when the file was opened, in order, with their values."""
@@ -44,16 +45,35 @@ class MetricsFile:
             yield json.loads(line)["step"], _values(line)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        line = _line(step, values)
-        if self._append:
-            with self._path.open("a") as file:
-                file.write(line + "\n")
+        """Writes the values of a step, or adds them to the line of the step that was written last."""
+        again = step == self._newest and bool(self._lines)
+        if again:
+            self._lines[-1] = _line(step, {**_values(self._lines[-1]), **values})
         else:
-            self._lines.append(line)
+            self._lines.append(_line(step, values))
+        self._newest = step
+        if not self._append:
+            if time.monotonic() - self._written > _BUCKET_SECONDS:
+                self.flush()
+        elif again:
+            self._replace()
+        else:
+            with self._path.open("a") as file:
+                file.write(self._lines[-1] + "\n")
 
     def flush(self) -> None:
         if not self._append:
-            self._path.write_text("".join(line + "\n" for line in self._lines))
+            self._path.write_text(self._text())
+            self._written = time.monotonic()
+
+    def _replace(self) -> None:
+        """Writes the whole file beside the old one and puts it in its place, so that a kill loses neither."""
+        temporary = self._path.parent / f".{FILE}.partial"
+        temporary.write_text(self._text())
+        temporary.replace(self._path)
+
+    def _text(self) -> str:
+        return "".join(line + "\n" for line in self._lines)
 
     def close(self) -> None:
         self.flush()

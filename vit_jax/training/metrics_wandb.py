@@ -14,7 +14,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from etils import epath
 
@@ -120,7 +120,7 @@ def _open(folder: epath.Path, config: config_lib.Config) -> Any:
             name=settings.name or folder.name,
             id=_id(folder),
             resume=None if offline else "allow",  # uploading a folder with the whole run replaces what is there
-            mode=settings.mode,
+            mode=cast(Any, settings.mode),
             dir=str(_directory(folder)),
             config=dataclasses.asdict(config),
             allow_val_change=True,  # of keys that may differ when a run goes on
