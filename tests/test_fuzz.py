@@ -106,7 +106,7 @@ def file(originals, tmp_path, request) -> pathlib.Path:
 
 
 def loaded(path: pathlib.Path) -> vit_jax.models.model.Model | None:
-    """Loads a file and checks that the model can compute; returns None if it is refused with one sentence."""
+    """Returns the model in a file after checking that it can compute, or None if it is refused with one sentence."""
     try:
         model = vit_jax.load(path)
         size = (1, *model.arch.image_size, 3)
@@ -355,7 +355,7 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 @each_format(rounds=1)
 def test_side_files(file, number, cases):
-    """In each side file, every value is replaced by some of `VALUES`, and the text is damaged."""
+    """Side files are damaged: every value is replaced by some of `VALUES`, and then the text is damaged as bytes."""
     rng, metadata = np.random.default_rng(number), _metadata(file)
     if metadata:  # side files are only read if the .safetensors file has no metadata
         _write(file, _arrays(file), {})

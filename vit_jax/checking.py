@@ -78,7 +78,7 @@ def unknown_key(key: str) -> str:
 
 
 def _named(key: str) -> str:
-    """Returns the dotted key as in `KEYS`: with NAME in place of the name of an evaluation."""
+    """Returns the dotted key as it is in `KEYS`, where NAME replaces the name of an evaluation."""
     parts = key.split(".")
     if len(parts) >= 3 and parts[0] == "evaluations":  # the name of an evaluation may contain dots
         parts[1:-1] = ["NAME"]

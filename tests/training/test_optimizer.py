@@ -80,7 +80,7 @@ def test_stacked_layers_are_what_single_layers_are(params, name, reference):
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_scanned_equals_unrolled_and_sharded_equals_whole(small, name):
-    """Holds for all the optimizers, with one layer of the stack frozen."""
+    """For each optimizer, scanning and sharding do not change the result, also with one layer of the stack frozen."""
     still = {"optimizer.freeze": ("encoderblock_1/", "^embedding/")}
     scanned = made(small, name, **still)
     others = [

@@ -50,7 +50,7 @@ def lines(folder):
 
 
 def test_a_run_with_another_task(config, tmp_path, caplog):
-    """The run trains, evaluates, and resumes to the same numbers. model.npz holds no parameters of the task."""
+    """A run trains, evaluates, and gives the same numbers if it is resumed; model.npz lacks the task's parameters."""
     training.train(config, tmp_path / "whole")
     found = lines(tmp_path / "whole")
     assert {"train/loss", "train/largest", "train/gradient_norm", "test/error"} <= set(found[-1])

@@ -136,13 +136,16 @@ class _Walk:
         self.examples: list[str] = []  # the first files that are skipped
 
     def of_class(self, name: str) -> tuple[list[str], collections.Counter[str]]:
-        """Returns the images of the class `name`, as paths relative to its folder, and counts of what is skipped.
+        """Searches the folder of the class `name` and its sub-folders.
 
-        The counts are by suffix, or by `_HIDDEN` or `_LOOP`. Folders are visited without recursion; each waits together
-        with the identities of the folders that contain it, so that a link back to one of them is recognised.
+        Returns:
+            The paths of the images, relative to that folder; and how many files and folders are skipped, by kind. A
+            kind is a suffix, "without a suffix", `_HIDDEN` or `_LOOP`.
         """
         images: list[str] = []
         left_out: collections.Counter[str] = collections.Counter()
+        # The folders still to be searched, each with the identities of the folders that contain it. If one of these is
+        # found again inside of itself, by a symbolic link, it is not searched.
         waiting: list[tuple[str, frozenset]] = [("", frozenset())]
         while waiting:
             below, around = waiting.pop()

@@ -9,7 +9,7 @@ _PACKAGE = "vit_jax"
 
 
 def in_words(error: Exception) -> str:
-    """Returns why an image can't be read, for users, without the names of Python's classes and objects if possible."""
+    """Returns why an image can't be read, in words for users and, if possible, without names of Python classes."""
     if isinstance(error, UnidentifiedImageError):
         return "its content is that of no image format that Pillow reads"
     if isinstance(error, OSError) and error.strerror:

@@ -214,7 +214,8 @@ class Hosts:
     def _listen(self) -> None:
         """Exits the process if the coordination service stops answering; runs in a thread until the run is done.
 
-        The thread is separate from `_beat`, because a call to a service that does not answer may never return.
+        Process 0 does not exit, because the service runs inside it. The thread is separate
+        from `_beat`, because a call to a service that does not answer may never return.
         """
         while not self._done.wait(self._period):
             if time.monotonic() - self._heard > self._watch_seconds and self.index:
@@ -268,7 +269,7 @@ class Hosts:
             self._obey()
 
     def _obey(self) -> NoReturn:
-        """Prints the verdict's message and exits with the verdict's code."""
+        """Prints the message of the verdict (see `_post`) and exits with its code."""
         print(f"error: {self._verdict['sentence']}", file=sys.stderr)
         self._leave(self._verdict["code"])
 

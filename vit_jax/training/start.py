@@ -62,7 +62,7 @@ def model_of(config: Any, folder: epath.Path | None = None, class_names: tuple[s
 
 
 def check(config: config_lib.Config) -> None:
-    """Checks what can be checked without opening the data set.
+    """Checks the name and the keys of the model, and `init_from`, without opening the data set.
 
     Raises:
         UserError: the name of the model or one of its keys is wrong, or `config.init_from` can't be found or fetched.

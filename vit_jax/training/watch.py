@@ -60,7 +60,10 @@ class Watch:
                 seen.step, seen.stepped, seen.reported = step, self._now, False
 
     def silent(self) -> str:
-        """Returns the names of the processes whose heartbeats have stopped, at most three, or "" if there are none."""
+        """Returns the names of the processes whose heartbeats have stopped, or "" if there are none.
+
+        At most three are named, followed by the number of the others.
+        """
         late = [name(p, seen.host) for p, seen in self._seen.items() if self._now - seen.heard > self._seconds]
         return " and ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
 
