@@ -20,8 +20,8 @@ from vit_jax.models.model import Model
 from vit_jax.values import first_difference
 
 _LOG = logging.getLogger(__name__)
-# Fields of the architecture that must be equal in the file of `init_from` and in the config's variant. Other fields are
-# taken from the file unless the config sets them.
+# Fields of the architecture that must be equal in the file of `init_from` and in the config's variant (`pool` and
+# `posemb` only if the config sets them). Other fields are taken from the file unless the config sets them.
 _STRUCTURE = (
     "patch_size", "width", "depth", "mlp_dim", "tokens_mlp_dim", "num_heads", "stages", "stem_width", "pool", "posemb",
 )  # fmt: skip

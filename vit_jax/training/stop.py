@@ -16,8 +16,8 @@ class Stop:
 
     Inside its context these signals do not kill the process. With one process, a signal ends the run at once as long
     as `saves` is false, because there is nothing to save yet. With several processes, `Hosts` decides after which step
-    all of them stop. A second Ctrl-C always ends the process at once. The handlers are installed only in the main
-    thread; in another thread, signals are left to the caller.
+    all of them stop. A second Ctrl-C ends the process at once; in a notebook, only the cell. The handlers are installed
+    only in the main thread; in another thread, signals are left to the caller.
 
     Attributes:
         saves: whether the run can save a checkpoint; the training loop sets it after the first step.
