@@ -68,6 +68,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
             raise UserError(f"{file} can't be written, because its folder does not exist; make it first")
     # JAX must not take this machine's own TPU, if there is one: what is compiled here is for other devices.
     os.environ["JAX_PLATFORMS"] = "cpu"
+    from vit_jax import sharding
     from vit_jax.planning import plans, records, report, search, slices, watch  # imports JAX: after the config's errors
 
     where = slices.parse(_TOPOLOGY.value, _SLICES.value)
@@ -93,7 +94,12 @@ def main(args: list[str], overrides: list[command_line.Override]) -> int:
         known.write(tried, complete=True)
         return 0
     if _LARGEST.value:
-        unit = _rows(config, where.devices)
+        if not where.chip.tpu:
+            raise UserError(
+                f"--largest asks a compiler whether a batch fits, and there is none for {where}; name a TPU"
+            )
+        sizes = dict(zip(sharding.AXES, sharding.mesh_shape(config.mesh, where.devices, where.slices), strict=True))
+        unit = sizes["data"] * sizes["fsdp"]
         tried = search.largest_batch(make, unit * config.accumulation_steps, config.global_batch_size)
         command_line.say(report.comparison(tried))
         known.write(tried, complete=True)
@@ -133,11 +139,6 @@ def _axis(text: str) -> tuple[str, list[str]]:
     if not values:
         raise UserError(f"--sweep={text} has no values; write --sweep={key}=VALUE,VALUE")
     return key, values.split(",")
-
-
-def _rows(config: config_lib.Config, devices: int) -> int:
-    """Returns the number of devices that the batch is split over, from the sizes of the other axes of the mesh."""
-    return devices // max(1, config.mesh.tensor * config.mesh.sequence)
 
 
 if __name__ == "__main__":

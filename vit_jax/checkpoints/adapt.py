@@ -16,12 +16,17 @@ from vit_jax.models.functional import Params
 _HEAD = ("head/", "vit_jax/head_dist/")
 
 
-def without_head(arch: Architecture) -> dict[str, Any]:
-    """Returns the fields of an architecture that belong to its old head, each with the value that switches it off.
+def resulting(source: Architecture, changes: Mapping[str, Any], *, new_head: bool) -> Architecture:
+    """Returns the architecture of a model that is made from the parameters of another one.
 
-    These are `pre_logits` and `distilled`, if the architecture has them. A model with a new head takes these values.
+    Args:
+        source: the architecture of the parameters.
+        changes: the fields that shall differ; None keeps a field.
+        new_head: whether the head is replaced. The fields that belong to the old head, `pre_logits` and `distilled`,
+            are then switched off, unless `changes` has them.
     """
-    return {key: off for key, off in (("pre_logits", 0), ("distilled", False)) if key in arch.fields()}
+    old_head = {"pre_logits": 0, "distilled": False} if new_head else {}
+    return source.replace(**{**{key: off for key, off in old_head.items() if key in source.fields()}, **changes})
 
 
 def adapt(

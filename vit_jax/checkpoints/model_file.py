@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vit_jax.checkpoints.adapt import adapt, without_head
+from vit_jax.checkpoints.adapt import adapt, resulting
 from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.read import read
 from vit_jax.checkpoints.write import describe, write
@@ -44,9 +44,7 @@ def load(path: epath.PathLike, **keywords: Any) -> Model:
     file = read(path, **keywords)
     source = file.architecture
     new_head = keywords.get("num_classes") not in (None, source.num_classes)
-    if new_head:
-        keywords = {**without_head(source), **keywords}
-    target = source.replace(**keywords)
+    target = resulting(source, keywords, new_head=new_head)
     params = adapt(file.parameters, source, target, new_head=new_head, name=file.name)
     preprocessing = file.preprocessing or Preprocessing(target.image_size)
     if keywords.get("image_size") is not None:

@@ -38,6 +38,8 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
     config = config_lib.typed(config)
     if not config.evaluations:
         raise UserError("the config has no evaluations; set one by --config.evaluations, or in the file")
+    task = make_task(config.task)
+    task.check(config)
     if config.preprocessing != config_lib.Preprocessing():
         _LOG.warning("config.preprocessing is not read: each model has its own")
     mesh = sharding.make_mesh(config.mesh)
@@ -45,7 +47,7 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
         for name in models:
             model = model_file.load(name, **keywords)
             _check_classes(name, model, data.class_names(config))
-            if Learner(model, make_task(config.task)).has_own:
+            if Learner(model, task).has_own:
                 raise UserError(
                     f"the task {config.task.name} has parameters of its own, which a model's file does not hold; "
                     "evaluate it in its run, or choose another config.task.name"

@@ -206,8 +206,13 @@ class VitArchitecture(Architecture):
 
     @property
     def head_tokens(self) -> int | None:
-        """The number of tokens, counted from the first, that the head reads; None for all tokens."""
-        return 1 + self.distilled if self.pool == "tok" else None
+        """The number of tokens, counted from the first, that the last block must compute for the head; None for all.
+
+        The class token is enough for the pooling `tok`, unless rotary or relative positions, axial attention or
+        attention dropout are computed for all queries together.
+        """
+        together = self.rope or self.posemb == "relative" or self.attention == "axial" or self.attention_dropout
+        return None if self.pool != "tok" or together else 1 + self.distilled
 
 
 def stem_stride(stages: Sequence[int]) -> int:

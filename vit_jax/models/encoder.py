@@ -158,9 +158,9 @@ class Encoder(nnx.Module):
             x: the tokens, with the position embeddings already added if `arch.posemb_at` is `stem`.
             scope: what all blocks get.
             return_attention: whether to return the attention weights of all blocks.
-            only: the caller needs only the first `only` tokens, and may get more. If the blocks are unrolled and the
-                options permit it, the last block does not compute the other tokens. That saves up to 1/12 of the work
-                of a B model and 1/24 of an L model. None returns all tokens.
+            only: the caller needs only the first `only` tokens, and may get more; None returns all tokens. If the
+                blocks are unrolled and no mesh splits the tokens of an image, the last block does not compute the other
+                tokens. That saves up to 1/12 of the work of a B model and 1/24 of an L model.
         """
 
         def body(block, layer, x, **options):
@@ -168,17 +168,7 @@ class Encoder(nnx.Module):
             return x, weights if return_attention else None
 
         arch = self.arch
-        short = only and not return_attention and self._last_can_be_short()
+        short = only and not return_attention and not sharding.splits_tokens()
         last = functools.partial(body, only=only) if short else body
         x, attention = stack.run(body, self.blocks, x, arch.depth, scan=arch.scan, remat=arch.remat, last=last)
         return Encoded(x if arch.norm_after_pool else flattened(self.norm, x), attention)
-
-    def _last_can_be_short(self) -> bool:
-        """Returns whether the last block can compute only the first tokens of its output.
-
-        It can't with rotary or relative positions, axial attention or attention dropout, which are computed for all
-        queries together. Nor can it if the mesh splits the tokens of an image over devices.
-        """
-        arch = self.arch
-        every = arch.rope or arch.posemb == "relative" or arch.attention == "axial" or arch.attention_dropout
-        return not every and not sharding.splits_tokens()

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vit_jax.errors import UserError
+from vit_jax.values import either
+
 METHODS = ("bilinear", "bicubic", "bicubic_antialias")
 
 
@@ -44,6 +47,8 @@ def matrix(old: int, new: int, method: str = "bilinear") -> np.ndarray:
         return weights
     if method == "bicubic":
         return _half_pixel(old, new, a=-0.75)
+    if method != "bicubic_antialias":
+        raise UserError(f"there is no interpolation {method!r}; take {either(METHODS)}")
     widening = max(old / new, 1.0)
     centre = (np.arange(new)[:, None] + 0.5) * (old / new)
     weights = _cubic((np.arange(old)[None] + 0.5 - centre) / widening, a=-0.5)

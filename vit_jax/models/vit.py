@@ -8,6 +8,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from vit_jax.errors import UserError
 from vit_jax.models import posemb
 from vit_jax.models.architecture import Preprocessing, VitArchitecture
 from vit_jax.models.dropout import dropout
@@ -89,6 +90,9 @@ class VisionTransformer(Model):
             mask: True for the patches that may be attended to, in raster order; None for all.
             key: as in `__call__`.
             return_attention: if False, the weights are None.
+
+        Raises:
+            UserError: the mask is not of booleans (batch, patches); as `__call__` for images.
         """
         return self._encode(images, mask, key, return_attention=return_attention)
 
@@ -99,6 +103,11 @@ class VisionTransformer(Model):
         x = self.embedding(self.stem(x) if arch.stages is not None else x)
         batch, *grid, width = x.shape
         x = x.reshape(batch, -1, width)
+        if mask is not None and (mask.shape != x.shape[:2] or mask.dtype != bool):
+            raise UserError(
+                f"the mask has the shape {mask.shape} and the type {mask.dtype}; give booleans {x.shape[:2]}, one for "
+                "each patch of each image"
+            )
         specials = [self.cls] if arch.class_token else []
         specials += [self.registers] if arch.registers else []
         if specials:

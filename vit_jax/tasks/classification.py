@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 from vit_jax.models.model import Model
 from vit_jax.randomness import Keys
@@ -13,6 +14,15 @@ from vit_jax.tasks.task import Batch, Task, masked_mean
 
 class Classification(Task):
     """Learns the weights of classes (batch, classes), so that mixtures and several right classes fit."""
+
+    def check(self, config: config_lib.Config) -> None:
+        """Raises UserError if no labels are read to train on or to evaluate on."""
+        for name, section in {
+            "data": config.data,
+            **{f"evaluations.{n}": e for n, e in config.evaluations.items()},
+        }.items():
+            if section.max_labels == 0:
+                raise UserError(f"config.{name}.max_labels is 0, and classification learns labels; set it to 1 or more")
 
     def targets(self, batch: Batch, num_classes: int) -> Batch:
         """Returns `label`, the weights of the classes, float32 (batch, num_classes), and `mask`.
@@ -35,7 +45,9 @@ class Classification(Task):
         if "labels" in batch:
             return self._of_several(jnp.asarray(batch["labels"]), mask, num_classes)
         if "label" not in batch:
-            raise UserError("the batch has no label, which classification learns; set config.data.max_labels above 0")
+            raise UserError(
+                "the batch has no label, which classification learns; set config.data.max_labels to 1 or more"
+            )
         labels = jnp.asarray(batch["label"])
         if labels.shape == (len(mask), num_classes):
             return {"label": labels.astype(jnp.float32)}

@@ -25,6 +25,9 @@ class Task:
         """`settings` is the config's section."""
         self.settings = settings
 
+    def check(self, config: config_lib.Config) -> None:
+        """Raises UserError if the task can't learn from what a config says; no data set is opened."""
+
     def modules(self, arch: Architecture, rngs: nnx.Rngs) -> nnx.Module | None:
         """Returns the task's own modules, such as a decoder, with initial parameters; None if it has none.
 

@@ -16,6 +16,7 @@ from vit_jax import config as config_lib
 from vit_jax import data, logs, sharding
 from vit_jax.checkpoints.store import FOLDER
 from vit_jax.errors import UserError
+from vit_jax.tasks import make_task
 from vit_jax.training import identity, metrics, run_folder, start
 from vit_jax.training.hosts import WATCH_SECONDS, Hosts
 from vit_jax.training.run import Run
@@ -97,6 +98,7 @@ def _opened(config: Any, workdir: epath.PathLike, hosts: Hosts, closing: context
     complete = (folder / "model.npz").exists()
     if not complete:
         metrics.check(given)
+        make_task(given.task).check(given)
         mesh = sharding.make_mesh(given.mesh)
         sharding.check_batch(mesh, given.global_batch_size, "global_batch_size", given.accumulation_steps)
         if not recorded:

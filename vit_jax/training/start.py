@@ -9,7 +9,7 @@ from etils import epath
 from vit_jax import config as config_lib
 from vit_jax import data
 from vit_jax.checkpoints import fetch, files, model_file, read
-from vit_jax.checkpoints.adapt import adapt, without_head
+from vit_jax.checkpoints.adapt import adapt, resulting
 from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.architecture import Architecture, Preprocessing
@@ -197,5 +197,4 @@ def _fine_tuned(
         listed = "; ".join(f"{k} is {getattr(source, k)} there and {getattr(arch, k)} here" for k in different)
         raise UserError(f"config.init_from={config.init_from} has another architecture: {listed}; change config.model")
     training = {key: getattr(arch, key) for key in _TRAINING if key in arch.fields()}
-    left_behind = without_head(source) if config.init_head == "new" else {}
-    return source.replace(**{**left_behind, **training, **keywords})
+    return resulting(source, {**training, **keywords}, new_head=config.init_head == "new")
