@@ -1,4 +1,4 @@
-"""Config files and flags."""
+"""Config files, and the flags that change their values."""
 
 import pytest
 

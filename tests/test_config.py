@@ -1,4 +1,4 @@
-"""The typed, strict config."""
+"""The config: its types, and the errors for wrong keys and values."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The recipes load with what their docstrings document, and refuse anything else in one sentence."""
+"""The recipes in configs/ accept the arguments that their docstrings document, and refuse others by one sentence."""
 
 import ast
 import pathlib
@@ -22,7 +22,7 @@ from vit_jax.training import start
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted(file.name for file in (ROOT / "configs").glob("[!_]*.py"))
 
-# Training images, to turn epochs into steps.
+# The number of training images, to convert epochs to steps.
 EXAMPLES = {
     "digits": 1_500,
     "mnist5k": 5_000,
@@ -39,13 +39,13 @@ PRETRAIN = [*TRANSFER, "imagenet21k"]
 
 
 def load(path: str, *overrides: tuple[str, str], num_examples: int | None = None) -> config_lib.Config:
-    """As the verbs do, with every duration in steps."""
+    """Returns the config in configs/`path` as the commands load it, with every duration in steps."""
     config = command_line.load_config(f"configs/{path}", list(overrides))
     return durations.in_steps(config, num_examples or EXAMPLES[config.data.name])
 
 
 def commands(file: str) -> list[list[str]]:
-    """The command lines in the file's docstring, continuation lines joined."""
+    """Returns the command lines in the docstring of a recipe, each as a list of words."""
     doc = ast.get_docstring(ast.parse((ROOT / "configs" / file).read_text())) or ""
     joined = re.sub(r"\\?\n\s+(?=--)", " ", doc)
     return [shlex.split(line) for line in joined.splitlines() if line.strip().startswith("python -m vit_jax.")]
@@ -53,7 +53,7 @@ def commands(file: str) -> list[list[str]]:
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """The files are found from any working directory."""
+    """Runs each test in another working directory, from which the recipes must be found too."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_digits_refuses(arguments, said):
 
 @pytest.mark.parametrize("name", ["bit", "hybrid", "mixer"])
 def test_digits_small_families(name, tmp_path):
-    """They have sizes that a CPU trains in a minute or two."""
+    """The models are so small that a CPU trains them in a minute or two."""
     model = start.model_of(load(f"digits.py:{name}"), epath.Path(tmp_path))
     assert model.arch.family == {"hybrid": "vit"}.get(name, name)
     assert sum(leaf.size for leaf in jax.tree.leaves(split(model)[1])) < 150_000
@@ -259,7 +259,7 @@ print(sorted({{"jax", "flax", "tensorflow"}} & set(sys.modules)))
 
 
 def test_models_larger_than_l_are_scanned():
-    """Each size of the registry, so that a new one is not forgotten: unrolled, a large model compiles for long."""
+    """Models larger than L use scan, because they compile slowly when unrolled. All registered variants are tested."""
     for name in variants.names():
         if name.startswith("BiT"):
             continue

@@ -1,4 +1,4 @@
-"""The converting command: files from one format to another, and one sentence where it can't."""
+"""The command `convert`: files are converted between formats, and errors are one sentence."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_help_and_list(start):
 
 def test_a_reader_that_has_had_enough(start):
     process = start("convert", "--list")
-    process.stdout.close()  # as head does, but before the first line
+    process.stdout.close()  # as `head` does, but already before the first line
     assert (process.wait(timeout=300), process.stderr.read()) == (141, "")
     process.stderr.close()
 

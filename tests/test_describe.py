@@ -1,4 +1,4 @@
-"""The keys in words: `--describe` and docs/config.md."""
+"""The descriptions of the keys: `--describe` and docs/config.md."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Joining processes: flags that can't be meant, a port that is taken, others that do not come."""
+"""Joining several processes: wrong flags, a port that is in use, and processes that do not start."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ from vit_jax import distributed
 
 free_port = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "launch" / "local.py"))["_free_port"]
 COMMAND = ("main", f"--config={pathlib.Path(__file__).parent / 'small.py'}")
-ENDS_IN = 240  # seconds, on a machine that is busy; a hang would be for ever
+ENDS_IN = 240  # seconds; long enough for a busy machine, while a hang would last for ever
 
 
 def errors(said):
@@ -84,7 +84,7 @@ def test_others_that_do_not_come(monkeypatch, capsys, coordinator, answers, said
         while not codes:
             pass
     with distributed._ends_after(1000.0, coordinator, 2):
-        pass  # they came
+        pass  # the other processes joined in time
     assert codes == [1]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {said}") and line.endswith("add --processes=1 where this process is alone")
@@ -92,7 +92,7 @@ def test_others_that_do_not_come(monkeypatch, capsys, coordinator, answers, said
 
 @pytest.mark.slow
 def test_alone_of_two(start, tmp_path):
-    """Process 0 that waits for the other, and the other way round; and one whose port is taken."""
+    """One process of two ends with an error if the other does not start, or if its port is in use."""
     flags = (*COMMAND, "--processes=2", f"--workdir={tmp_path}/run", "--wait_seconds=3")
     ports = free_port(), free_port()
     with socket.create_server(("", free_port())) as taken:

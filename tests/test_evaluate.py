@@ -1,4 +1,4 @@
-"""The verb `evaluate`: the figures that training wrote, from the files it left, and what it refuses."""
+"""The command `evaluate`: it gives the same numbers as training wrote, and refuses wrong input."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ CONFIG = pathlib.Path(__file__).with_name("small.py")
 
 @pytest.fixture(scope="module")
 def run(small, tmp_path_factory):
-    """A run's folder, and the last line of its metrics."""
+    """Returns a run's folder and its last metrics."""
     folder = tmp_path_factory.mktemp("evaluate") / "run"
     return folder, vit_jax.train(small({"optimizer.average": 0.0}), folder)
 
@@ -98,14 +98,14 @@ def test_a_preprocessing_that_is_not_read_is_said(small, run, caplog):
 
 
 def test_a_model_is_judged_at_its_own_size(small, run):
-    """The config's model is not read."""
+    """The section `model` of the config has no effect."""
     ((_, other),) = judge([str(run[0])], small({"model.image_size": 32, "model.num_classes": 9}))
     ((_, found),) = judge([str(run[0])], small())
     assert other == found
 
 
 def test_each_data_set_is_opened_once(small, run, tmp_path, monkeypatch):
-    """For all evaluations of all models, and in training for all of a run's evaluations."""
+    """A data set is opened once for all the evaluated models, and once for all evaluations of a training run."""
     opened, really = [], sources._opened
     monkeypatch.setattr(
         sources, "_opened", lambda spec, split: opened.append((spec.name, split)) or really(spec, split)

@@ -1,7 +1,8 @@
-"""Damaged input of every kind ends in the result, in a `UserError`, or in a replacement that is named and counted.
+"""Damaged input of every kind must give a result, a `UserError`, or a replacement that is logged and counted.
 
-Run by `pytest -m slow tests/test_fuzz.py`. What a test draws depends on its number alone, so a failure is repeated by
-`pytest -m slow 'tests/test_fuzz.py::test_arrays[original-3]'`, whose message lists the cases that went wrong.
+`pytest -m slow tests/test_fuzz.py` runs the tests. The random numbers of a test depend only on the number in its name,
+so a failure can be repeated by `pytest -m slow 'tests/test_fuzz.py::test_arrays[original-3]'`. The message of a failure
+lists all the cases that went wrong.
 """
 
 import contextlib
@@ -38,11 +39,11 @@ from vit_jax.training.state import abstract_state, resolve
 
 pytestmark = pytest.mark.slow
 
-SECONDS, BYTES = 20, 6 * 2**30  # what one damaged input may take
-ROUNDS, FILES = 10, 16  # ten cases of a kind, each of so many damaged files
+SECONDS, BYTES = 20, 6 * 2**30  # the time and memory that one damaged input may take
+ROUNDS, FILES = 10, 16  # tests of each kind and format, and damaged files in each test
 
 TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16, "num_classes": 3}
-# One file a format, by (name of the model, its keywords, suffix).
+# For each format, the model that is saved: (name, keywords, suffix of the file).
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "original": ("Ti/8", TINY | {"registers": 1, "layer_scale": 0.1, "pre_logits": 8}, ".npz"),
     "big_vision": ("Ti/8", TINY | {"pool": "map"}, ".npz"),
@@ -51,7 +52,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "timm": ("Ti/8", TINY | {"mlp": "gelu_erf", "registers": 1, "qk_norm": True, "layer_scale": 0.1}, ".safetensors"),
     "transformers": ("Ti/8", TINY | {"mlp": "gelu_erf", "norm_eps": 1e-12}, ".safetensors"),
 }
-# What takes the place of a value in a side file or of a key in a config.
+# Values that replace a value in a side file, or the value of a key in a config.
 VALUES = (
     None, True, False, 0, -1, 1, 7, 10**9, 10**30, 0.5, -0.5, 1e308, math.nan, math.inf, "", "x", "16", "tok", "ä\0",
     [], [1], [16, 16], [0, 0], [-8, 8], [1, 2, 3], ["x", None], [[1]], [math.nan] * 3, {}, {"x": 1}, {"height": "x"},
@@ -59,12 +60,12 @@ VALUES = (
 
 
 class Hangs(BaseException):
-    """A case took longer than `SECONDS`."""
+    """Raised if a case takes longer than `SECONDS`."""
 
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Ends what takes too long or too much memory, and makes warnings of our own code errors."""
+    """Limits the time and the memory of the code inside the context."""
 
     def end(*_: Any) -> None:
         raise Hangs(f"more than {SECONDS} s")
@@ -84,7 +85,7 @@ def bounded() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory) -> pathlib.Path:
-    """A folder for each format, with a sound file and all that lies beside it."""
+    """Returns a folder that holds, for each format, a folder with an undamaged file and its side files."""
     root = tmp_path_factory.mktemp("originals")
     for format, (name, keywords, suffix) in MODELS.items():
         rng, arch = np.random.default_rng(0), variants.named(name, **keywords)
@@ -98,14 +99,14 @@ def originals(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def file(originals, tmp_path, request) -> pathlib.Path:
-    """A copy of the sound file of a format."""
+    """Returns the path of a copy of the undamaged file of a format, with its side files."""
     for path in (originals / request.param).iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path / f"model{MODELS[request.param][2]}"
 
 
 def loaded(path: pathlib.Path) -> vit_jax.models.model.Model | None:
-    """The model that a file gives, which must compute; None where it is refused in one sentence."""
+    """Returns the model in a file after checking that it can compute, or None if it is refused with one sentence."""
     try:
         model = vit_jax.load(path)
         size = (1, *model.arch.image_size, 3)
@@ -123,7 +124,7 @@ def assert_sentence(error: UserError) -> None:
 
 
 class Cases:
-    """Collects the cases that end in another way than they may, so that a test tells all of them."""
+    """Collects the cases that fail, so that a test can report all of them."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
@@ -157,7 +158,10 @@ def each_format(rounds: int = ROUNDS) -> Any:
 
 
 def damaged_bytes(content: bytes, rng: np.random.Generator, within: int) -> tuple[str, bytes]:
-    """`content` with some damage in its first `within` bytes, or cut short or made longer anywhere."""
+    """Returns a description of the damage, and `content` with it.
+
+    The damage is within the first `within` bytes, or the content is cut at any place or made longer.
+    """
     kind = rng.choice(["flip", "zeros", "cut", "longer", "remove", "insert"])
     at, count = int(rng.integers(within)), int(rng.integers(1, 64))
     noise = rng.bytes(count)
@@ -188,7 +192,7 @@ def test_bytes(file, number, cases):
 
 @each_format()
 def test_headers(file, number, cases):
-    """What says names, types, shapes and places is wrong, in a file that is whole otherwise."""
+    """The header, with names, types, shapes and offsets of the arrays, is wrong; the rest of the file is undamaged."""
     content, rng = file.read_bytes(), np.random.default_rng(number)
     for _ in range(FILES):
         what, damaged = (_npz_header if file.suffix == ".npz" else _safetensors_header)(content, rng)
@@ -247,7 +251,7 @@ def _members(content: bytes) -> dict[str, bytes]:
 def _archive(members: dict[str, bytes], rename: dict[str, str], twice: str = "") -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        warnings.simplefilter("ignore")  # zipfile warns of the second member of a name
+        warnings.simplefilter("ignore")  # zipfile warns if two members have the same name
         for name, member in members.items():
             for _ in range(1 + (name == twice)):
                 archive.writestr(rename.get(name, name), member)
@@ -258,7 +262,7 @@ def _archive(members: dict[str, bytes], rename: dict[str, str], twice: str = "")
 
 
 def changed(array: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-    """An array of another shape, type or kind of value."""
+    """Returns a description of a random change, and the changed array: of another shape, type or kind of value."""
     flat = array.reshape(-1)
     broken = flat.copy()
     broken[rng.integers(len(flat), size=2)] = (np.nan, np.inf)
@@ -280,7 +284,7 @@ def changed(array: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarra
 
 @each_format()
 def test_arrays(file, number, cases, caplog):
-    """One array is dropped, renamed, of another shape or type, empty, not finite, or one is too many."""
+    """One array of a file is dropped, renamed, added or changed (see `changed`)."""
     rng = np.random.default_rng(number)
     sound, metadata = _arrays(file), _metadata(file)
     for _ in range(FILES):
@@ -319,7 +323,7 @@ _TYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i4": "I32", "i8": "I64", "u1":
 
 
 def _write(path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """As NumPy and safetensors write them, of any type."""
+    """Writes arrays of any type as NumPy and safetensors write them."""
     if path.suffix == ".npz":
         np.savez(path, **arrays)
         return
@@ -336,7 +340,7 @@ def _write(path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path of every value inside nested JSON, the whole first."""
+    """Returns the path of every value in nested JSON; the first path, (), is that of the whole."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
 
@@ -351,9 +355,9 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 @each_format(rounds=1)
 def test_side_files(file, number, cases):
-    """Each value takes each of `VALUES`, in turns; and a value is missing, and the text is damaged."""
+    """Side files are damaged: every value is replaced by some of `VALUES`, and then the text is damaged as bytes."""
     rng, metadata = np.random.default_rng(number), _metadata(file)
-    if metadata:  # what is beside a .safetensors counts where the file does not describe itself
+    if metadata:  # side files are only read if the .safetensors file has no metadata
         _write(file, _arrays(file), {})
     for beside in sorted(file.parent.glob("*.json")):
         text = beside.read_text()
@@ -372,7 +376,7 @@ def test_side_files(file, number, cases):
 
 @each_format(rounds=1)
 def test_metadata(file, number, cases):
-    """The same of what a .safetensors or a model.json says of its own model."""
+    """In the metadata of a .safetensors file, every value is replaced by some of `VALUES`."""
     rng, metadata = np.random.default_rng(number), _metadata(file)
     if not metadata:
         pytest.skip("an .npz is described by a side file")
@@ -391,7 +395,7 @@ KINDS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_images(kind, tmp_path, cases, caplog):
-    """A damaged image is read, or is named, counted and replaced."""
+    """A damaged image is read, or it is replaced and named in a warning."""
     rng, place = np.random.default_rng(0), tmp_path / "train" / "a"
     place.mkdir(parents=True)
     picture, buffer = Image.fromarray(rng.integers(0, 256, (24, 20, 3), np.uint8)), io.BytesIO()
@@ -429,7 +433,7 @@ def _small() -> config_lib.Section:
 
 @pytest.mark.parametrize("part", range(8))
 def test_config_values(part, tmp_path, cases):
-    """Each key takes each of `VALUES`: the run's model and step are made, or a sentence says why not."""
+    """Each key is set to each of `VALUES`. The run can then begin, or it is refused with one sentence."""
     keys = [key.replace("NAME", "test") for key in config_lib.KEYS][part::8]
     for key in keys:
         for value in VALUES:
@@ -447,14 +451,14 @@ def test_config_values(part, tmp_path, cases):
 
 
 def _begin(config: config_lib.Section, folder: pathlib.Path) -> None:
-    """What a run does before its first step, without the arrays."""
+    """Does what a run does before its first step, but with shapes instead of arrays."""
     config = resolve(config)
     mesh = vit_jax.sharding.make_mesh(config.mesh)
     vit_jax.sharding.check_batch(mesh, config.global_batch_size, "global_batch_size", config.accumulation_steps)
     model = start.model_of(config, folder)
     rows, classes = config.global_batch_size, model.arch.num_classes
     if rows > 10**6 or classes > 10**6:
-        return  # a size that is right and is meant for other machines
+        return  # a valid size, but too large for this machine
     batch = {
         "image": jax.ShapeDtypeStruct((rows, *model.arch.image_size, 3), np.uint8),
         "label": jax.ShapeDtypeStruct((rows,), np.int32),

@@ -1,4 +1,4 @@
-"""Imports run one way and in no circle, and what a verb must answer fast does not bring what is slow."""
+"""Modules import only from lower layers, without circles, and fast commands do not import slow packages."""
 
 import ast
 import pathlib
@@ -17,7 +17,7 @@ VERBS = (
     "plan",
     "describe",
     "command_line",
-)  # and what they share
+)  # the commands, and the module that they share
 LAYERS = (
     VERBS,
     ("planning",),
@@ -46,7 +46,7 @@ FOUND = dict(modules())
 
 
 def imported(tree, *, at_import):
-    """Modules of the package that a file imports, as `folder.file`, with those inside functions or without them."""
+    """Yields the modules of the package that a file imports; with `at_import`, without imports inside functions."""
     nodes = list(tree.body)
     while nodes:
         node = nodes.pop()
@@ -77,9 +77,9 @@ def test_imports_run_one_way(name):
 
 
 def test_no_circle():
-    """Of folders neither, where a folder stands for its `__init__`."""
+    """There are no circles of imports between modules. The name of a folder stands for its `__init__`."""
     graph = {name: set(imported(tree, at_import=True)) - {""} for name, tree in FOUND.items()}
-    for name in list(graph):  # a file brings its folder's __init__ along, unless it is inside it
+    for name in list(graph):  # importing a file also imports the `__init__` of its folder
         graph[name] |= {t.split(".")[0] for t in graph[name] if t.split(".")[0] != name.split(".")[0]}
     done: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""The training command: what it needs is said by --help, and what is wrong in one sentence, before anything slow."""
+"""The command `main`: its --help, and errors of one sentence, which come before slow imports and computations."""
 
 import json
 import pathlib
@@ -15,7 +15,7 @@ def ended(process):
 
 
 def refused(process, *said):
-    """It ended with one sentence on stderr, after log lines at most."""
+    """Checks that a process ended with one error line on stderr, with all the words in `said`, after log lines only."""
     code, out, err = ended(process)
     assert code in (1, 2), (code, err)
     *before, error = err.strip().splitlines()
@@ -110,7 +110,7 @@ def test_full_disk(start, tmp_path):
 
 
 def test_digits_from_start_to_end(start, tmp_path):
-    """The recipe cut short: the data set prepares itself, events are written, and a second start has nothing to do."""
+    """A short run of the recipe prepares the data set and writes TensorBoard events; a second start does nothing."""
     flags = ("--config=configs/digits.py", "--config.total_steps=4", f"--config.data.data_dir={tmp_path}/data")
     code, _, err = ended(start("main", *flags, f"--workdir={tmp_path}/run"))
     assert code == 0, err

@@ -1,4 +1,4 @@
-"""Which machines libtpu is told to be quiet on: those where nothing shows a TPU."""
+"""On machines without any sign of a TPU, environment variables stop libtpu from searching for one."""
 
 import importlib.machinery
 import os
@@ -23,7 +23,7 @@ def told(root, **environ):
 
 def test_it_is_told_where_nothing_shows_a_tpu(tmp_path):
     (tmp_path / "dev" / "vfio").mkdir(parents=True)
-    (tmp_path / "dev" / "vfio" / "vfio").touch()  # of any machine that passes devices on
+    (tmp_path / "dev" / "vfio" / "vfio").touch()  # exists on every machine with VFIO, even without a TPU
     pci(tmp_path, "0x8086", "0x0063")
     pci(tmp_path, "0x1ae0", "0x0042")
     assert told(tmp_path) >= {"TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES"}

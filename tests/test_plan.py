@@ -1,4 +1,4 @@
-"""The planning command: a table and JSON of a small job, and one sentence where it can't."""
+"""The command `plan`: the table and the JSON of a small job, and errors of one sentence."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 JOB = (
     f"--config={pathlib.Path(__file__).parent / 'small.py'}",
     "--config.data.name=digits",
-    "--config.data.num_examples=1024",  # the small config sets it for another data set
+    "--config.data.num_examples=1024",  # needed because the small config sets it for other images
     "--config.data.num_classes=10",
 )
 
@@ -51,7 +51,7 @@ def test_sweep(start, tmp_path):
 
 
 def test_a_signal_while_it_compiles(start, tmp_path):
-    """libtpu's own handlers print a stack trace."""
+    """A signal during compilation ends with one sentence, although libtpu's own handlers print a stack trace."""
     pytest.importorskip("libtpu")
     file = tmp_path / "sweep.json"
     large = "--config.model.depth=12", "--config.model.scan=false", "--topology=v5e:2x2", f"--json={file}"

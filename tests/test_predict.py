@@ -1,4 +1,4 @@
-"""The classifying command: names and probabilities, of a run's folder or a file; and one sentence where it can't."""
+"""The command `predict`: class names and probabilities from a run's folder or a file, and errors of one sentence."""
 
 import json
 import pathlib
@@ -18,7 +18,7 @@ NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A folder as a run leaves it, of a model that prefers the fox and then the bee."""
+    """Returns a run's folder, with a model that gives the fox the highest probability, and then the bee."""
     folder = tmp_path_factory.mktemp("run")
     model = vit_jax.create("Ti/4", image_size=8, num_classes=6, width=16, depth=1, mlp_dim=32, num_heads=2)
     model.head.bias[...] = np.array([0, 3, 0, 0, 0, 5], np.float32)
@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Of every kind and size, more than go into a batch."""
+    """Returns the paths of images of several formats and sizes, more than one batch holds."""
     folder = tmp_path_factory.mktemp("images")
     paths = [folder / f"{i}.{('png', 'jpg', 'webp')[i % 3]}" for i in range(predict._BATCH + 3)]
     for i, path in enumerate(paths):
@@ -63,7 +63,7 @@ def test_without_names_there_are_numbers(start, run, images, tmp_path):
 
 
 def test_preprocessing_comes_with_the_weights(start, goldens, images, tmp_path):
-    """A transformers folder: the mean and deviation of its preprocessor_config.json are applied."""
+    """For a folder of transformers, the mean and deviation in its preprocessor_config.json are applied."""
     shutil.copy(goldens / "hf_vit.safetensors", tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(str(np.load(goldens / "hf_vit.npz")["config"]))
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -77,7 +77,7 @@ def test_preprocessing_comes_with_the_weights(start, goldens, images, tmp_path):
 
 
 def test_goes_on_after_what_can_not_be_read(start, run, images, tmp_path):
-    """The others, more than a batch, are all classified; those named, at both ends and between, are counted."""
+    """Images that can't be read are named and counted, and all the others are classified."""
     bad = [tmp_path / name for name in ("text.png", "empty.png", "cut.png")]
     for path, content in zip(bad, (b"hello", b"", pathlib.Path(images[0]).read_bytes()[:40]), strict=True):
         path.write_bytes(content)

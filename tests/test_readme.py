@@ -1,4 +1,4 @@
-"""The README's Python runs as written, with smaller models and fewer steps."""
+"""The Python code in README.md runs, with smaller models and fewer steps."""
 
 import pathlib
 import re
@@ -12,13 +12,13 @@ import vit_jax
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-# What is written, and what runs here: sizes and places alone.
+# Text in README.md, and what replaces it here; only sizes and paths change.
 SMALLER = {'"B/16", num_classes=1000, image_size=224': '"Ti/16", depth=2, image_size=32', "300": "2", "/tmp/": "./"}
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder with what the blocks name: a run, a checkpoint and two photographs."""
+    """Returns a folder with the files that the code names: a run, a checkpoint and two photographs."""
     folder = tmp_path
     (folder / "vit_digits").mkdir()
     vit_jax.save(vit_jax.create("Ti/2", depth=1, image_size=8), folder / "vit_digits" / "model.npz")

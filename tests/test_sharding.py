@@ -1,4 +1,4 @@
-"""The mesh and the table of rules."""
+"""The device mesh, and the rules for sharding parameters."""
 
 import re
 
@@ -44,7 +44,7 @@ def test_rules():
         "opt_state/2/mu/encoder/blocks/attention/out/kernel": ((12, 4, 16, 64), P(None, "tensor", None, "fsdp")),
         "params/pool/attention/value/kernel": ((64, 4, 16), P("fsdp", "tensor", None)),
         "params/encoder/blocks/attention/query/bias": ((12, 4, 16), P()),
-        "average/head/kernel": ((64, 11), P("fsdp", None)),  # 11 classes can't be halved
+        "average/head/kernel": ((64, 11), P("fsdp", None)),  # the 11 classes can't be split into 2 equal parts
         "params/encoder/blocks/mlp/dense1/kernel": ((12, 63, 128), P(None, None, "tensor")),
         "step": ((), P()),
     }
@@ -62,7 +62,7 @@ def test_fsdp_divides_the_model():
 
 
 def test_every_matrix_of_a_model_is_split():
-    """Only small parameters stay whole."""
+    """Only small parameters are not sharded."""
     from flax import nnx
 
     import vit_jax
@@ -73,7 +73,7 @@ def test_every_matrix_of_a_model_is_split():
     sizes = jax.tree.map(lambda leaf, s: (leaf.size, np.prod(s.shard_shape(leaf.shape))), split(abstract)[1],
                          shardings["params"])  # fmt: skip
     whole = [size for size, part in jax.tree.leaves(sizes, is_leaf=lambda x: isinstance(x, tuple)) if size == part]
-    assert max(whole) == 196 * 768  # the position embeddings
+    assert max(whole) == 196 * 768  # the position embeddings are the largest of them
 
 
 @pytest.mark.parametrize(

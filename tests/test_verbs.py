@@ -1,4 +1,4 @@
-"""The command `vit_jax`."""
+"""The command `vit_jax` and its subcommands."""
 
 import importlib.metadata
 import subprocess

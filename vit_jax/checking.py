@@ -1,4 +1,4 @@
-"""The keys of the schema by their dotted names, and what a config must be before the program works with it."""
+"""Checks a config against the schema. A key of the schema is named by its dotted path, such as `model.width`."""
 
 import dataclasses
 import difflib
@@ -16,9 +16,9 @@ from vit_jax.values import Limits, alternatives, as_hint, either, wording
 
 
 class Key(NamedTuple):
-    """What the schema says of a key; `only` as `schema.key` takes it."""
+    """The description of a key in the schema. See `schema.key` for the fields."""
 
-    kinds: tuple[Any, ...]  # its types, with NoneType where it is optional
+    kinds: tuple[Any, ...]  # the types of its value; NoneType is among them if the key is optional
     default: Any
     doc: str
     unit: str
@@ -27,7 +27,10 @@ class Key(NamedTuple):
 
 
 def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
-    """Returns the keys of a dataclass of the schema, those of its sections by their dotted names."""
+    """Returns the keys of a dataclass of the schema and of the sections in it, by dotted name.
+
+    Every name starts with `prefix`. Sections of evaluations are not included, because they have names of their own.
+    """
     keys: dict[str, Key] = {}
     hints = typing.get_type_hints(section)
     for field in dataclasses.fields(section):
@@ -38,30 +41,36 @@ def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
     return keys
 
 
-# Every dotted key; `NAME` stands for that of an evaluation.
+# All the keys by dotted name. In `evaluations.NAME.split`, NAME stands for the name of any evaluation.
 KEYS = {**keys_of(schema.Config), **keys_of(schema.Evaluation, "evaluations.NAME.")}
 
 
 def key_at(key: str) -> Key:
-    """Returns what the schema says of a valid dotted key."""
+    """Returns the description of a dotted key.
+
+    Raises:
+        KeyError: there is no such key.
+    """
     return KEYS[_named(key)]
 
 
 def kinds_of(key: str) -> tuple[Any, ...]:
-    """Returns the types that the dotted `key` accepts, None left out."""
+    """Returns the types that the dotted `key` accepts, without NoneType."""
     return tuple(kind for kind in key_at(key).kinds if kind is not type(None))
 
 
 def is_optional(key: str) -> bool:
+    """Returns whether the dotted `key` accepts None."""
     return type(None) in key_at(key).kinds
 
 
 def is_key(key: str) -> bool:
+    """Returns whether there is a dotted key of this name."""
     return _named(key) in KEYS
 
 
 def unknown_key(key: str) -> str:
-    """Returns the sentence for an unknown key."""
+    """Returns the error message for an unknown dotted key. It suggests a similar key if there is one."""
     valid = {name: known.limits.choices for name, known in KEYS.items()}
     if key.startswith("evaluations.") and key.count(".") == 2:
         valid = {name.replace("NAME", key.split(".")[1]): choices for name, choices in valid.items()}
@@ -69,17 +78,19 @@ def unknown_key(key: str) -> str:
 
 
 def _named(key: str) -> str:
+    """Returns the dotted key as it is in `KEYS`, where NAME replaces the name of an evaluation."""
     parts = key.split(".")
-    if len(parts) >= 3 and parts[0] == "evaluations":  # whose names may have dots
+    if len(parts) >= 3 and parts[0] == "evaluations":  # the name of an evaluation may contain dots
         parts[1:-1] = ["NAME"]
     return ".".join(parts)
 
 
 def typed(config: schema.Config | Mapping[str, Any] | ml_collections.ConfigDict) -> schema.Config:
-    """Checks a ConfigDict (or a nested dict) and returns it as the frozen `Config`; a `Config` is returned as it is.
+    """Checks a ConfigDict or nested dict and returns it as a frozen `Config`. A `Config` is returned unchanged.
 
     Raises:
-        UserError: an unknown key, a wrong type, a value out of range, or a key that the chosen parts do not read.
+        UserError: a key is unknown, a value has the wrong type or is out of range, two values contradict each other, or
+            a key is set that has no effect with the other values.
     """
     if isinstance(config, schema.Config):
         return config
@@ -91,15 +102,15 @@ def typed(config: schema.Config | Mapping[str, Any] | ml_collections.ConfigDict)
 
 
 def not_a_section(key: str, value: Any, example: str) -> UserError:
-    """Returns the error for a value where a section is wanted; `example` is one of its keys."""
+    """Returns the error for a `value` that is given for a section instead of a dict; `example` is one of its keys."""
     return UserError(f"config.{key} is {value!r}; it is a section, with keys such as {key}.{example}")
 
 
 def converted(key: str, value: Any) -> Any:
-    """Returns `value` as the type of the dotted `key`: int to float and list to tuple, nothing else.
+    """Returns `value` in the type of the dotted `key`. An int may become a float, and a list a tuple.
 
     Raises:
-        UserError: another type.
+        UserError: the value has any other wrong type.
     """
     if value is None and is_optional(key):
         return None
@@ -111,7 +122,16 @@ def converted(key: str, value: Any) -> Any:
 
 
 def _checked(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
-    """Returns a dataclass of the schema with these values. Raises UserError where one of them can't be meant."""
+    """Returns an instance of `cls`, a dataclass of the schema, after checking each of the `values` on its own.
+
+    Args:
+        cls: the class of a section, or `Config`.
+        values: the values of the section, as a nested dict.
+        prefix: the dotted name of the section followed by a dot; empty for `Config`.
+
+    Raises:
+        UserError: see `typed`.
+    """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     result: dict[str, Any] = {}
     for name, value in values.items():
@@ -134,17 +154,19 @@ def _checked(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _section(cls: type, value: Any, key: str) -> Any:
+    """Returns the section `key` as an instance of `cls`. Raises UserError if `value` is not a dict or is invalid."""
     return _checked(cls, dict(_mapping(value, key, dataclasses.fields(cls)[0].name)), f"{key}.")
 
 
 def _mapping(value: Any, key: str, example: str) -> typing.ItemsView[str, Any]:
+    """Returns the items of `value`, the value of the section `key`. Raises UserError if it is not a dict."""
     if not isinstance(value, Mapping):
         raise not_a_section(key, value, example)
     return value.items()
 
 
 def _check(section: Any, prefix: str, name: str) -> None:
-    """Raises UserError where a value is outside its limits, or is set and nothing reads it."""
+    """Raises UserError if the value of the key `prefix + name` is outside its limits, or has no effect."""
     key, value = f"{prefix}{name}", getattr(section, name)
     known = key_at(key)
     wrong = "" if value is None else known.limits.wrong(value)
@@ -164,7 +186,7 @@ def _check(section: Any, prefix: str, name: str) -> None:
 
 
 def _check_units(section: Any, prefix: str) -> None:
-    """Raises UserError where a duration is given in two units."""
+    """Raises UserError if a duration of the section is given in two units."""
     given: dict[str, str] = {}
     for field in dataclasses.fields(section):
         stem, _, unit = field.name.rpartition("_")
@@ -176,7 +198,7 @@ def _check_units(section: Any, prefix: str) -> None:
 
 
 def _check_together(config: schema.Config) -> None:
-    """Raises UserError where values of different keys do not go together."""
+    """Raises UserError if values in different sections contradict each other."""
     if config.init_head == "keep" and config.init_from is None:
         raise UserError("nothing reads config.init_head='keep': it needs config.init_from; set that or leave it out")
     if config.optimizer.average_warmup and not config.optimizer.average:
@@ -196,12 +218,18 @@ def _check_together(config: schema.Config) -> None:
 
 
 def _nearest(value: str, choices: tuple[str, ...]) -> str:
+    """Returns a question that suggests the choice most similar to `value`, or "" if none is similar."""
     near = difflib.get_close_matches(str(value), choices, 1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns `{"model.width": 192, …}`: the leaves of a config by their dotted keys."""
+    """Returns the values of a config by dotted key, such as `{"model.width": 192, …}`.
+
+    Args:
+        config: a `Config`, a section of it, or a nested dict.
+        prefix: text before each key.
+    """
     items = (
         config.items()
         if isinstance(config, Mapping)
@@ -217,8 +245,15 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: schema.Config) -> list[str]:
-    """Returns what differs between a run's recorded config (nested, from JSON) and a new one and forbids going on."""
-    # An older record lacks newer keys.
+    """Returns a phrase for each difference between two configs that prevents a run from being resumed.
+
+    Keys in `FREE_ON_RESUME` may differ.
+
+    Args:
+        old: the config that the run recorded, as a nested dict from JSON.
+        new: the config to resume with.
+    """
+    # A config recorded by an older version lacks newer keys, which get their defaults.
     before = {k: _plain(v) for k, v in {**flatten(schema.Config()), **flatten(old)}.items()}
     after = {k: _plain(v) for k, v in flatten(new).items()}
     free = tuple(f"{key}." for key in schema.FREE_ON_RESUME)
@@ -230,5 +265,5 @@ def differences(old: Mapping[str, Any], new: schema.Config) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Returns what JSON makes of a value."""
+    """Returns `value` as it would be after writing it to JSON and reading it again: tuples become lists."""
     return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value

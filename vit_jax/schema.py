@@ -1,6 +1,7 @@
-"""The vocabulary of a config: each key's name, type, default, meaning and range, said here and nowhere else.
+"""Defines all the keys of a config: the name, type, default, meaning and limits of each.
 
-A key is a field made by `key`, whose metadata the checks, the models, `--describe` and docs/config.md read.
+A key is a dataclass field that `key` makes. The checks of configs and architectures, `--describe` and docs/config.md
+read the field's metadata, so a key is described only here.
 """
 
 import dataclasses
@@ -13,14 +14,15 @@ UNITS = ("steps", "epochs", "examples", "percent")
 
 
 def key(default: Any, doc: str, *, unit: str = "", only: tuple[str, ...] = (), **limits: Any) -> Any:
-    """Returns the field of a key.
+    """Returns the dataclass field of a key.
 
     Args:
-        default: its value where nobody sets it.
-        doc: what it means, in one sentence without a full stop.
-        unit: of its number.
-        only: a key of the same section and the values of that with which this one is read; it is always read if empty.
-        limits: of its value, as `Limits` names them.
+        default: the value of the key if nobody sets it.
+        doc: the meaning of the key, in one phrase without a full stop.
+        unit: the unit of the value, such as "pixels".
+        only: the name of another key in the same section, followed by those of its values with which this key has an
+            effect. If empty, this key always has an effect.
+        limits: the limits of the value; keywords of `Limits`.
     """
     return dataclasses.field(
         default=default, metadata={"doc": doc, "unit": unit, "only": only, "limits": Limits(**limits)}
@@ -28,285 +30,417 @@ def key(default: Any, doc: str, *, unit: str = "", only: tuple[str, ...] = (), *
 
 
 def _duration(what: str, unit: str, default: int | None = None, **limits: Any) -> Any:
-    """Returns the field of a duration in one of the units; by default it is above 0."""
+    """Returns the field of a key that gives the duration `what` in `unit`, one of `UNITS`.
+
+    `limits` are keywords of `Limits`; without any, the duration must be above 0.
+    """
     return key(default, f"{what}, in {unit}{' of the run' if unit == 'percent' else ''}", **limits or {"above": 0})
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The keywords of `vit_jax.create`.
+    """The model: the keywords of `vit_jax.create`.
 
-    What is None comes from the variant (with `init_from` from that file), and `num_classes` from the data set. A key
-    that the model's family does not read can't be set.
+    A key that is None gets its value from the variant, or from the file of `init_from` if that is set; `num_classes`
+    comes from the data set. A key that the model's family does not have can't be set.
     """
 
-    # The upper limits are far beyond every model, so that a damaged file asks for no time and no memory.
+    # The upper limits are far above every real model. They stop a damaged file from requesting endless time or memory.
     name: str = key("B/16", "the variant, such as R50+B/16, Mixer-B/16 or BiT-R50x1")
     image_size: int | tuple[int, int] = key(
-        224, "a side of the images, or (height, width)", least=1, most=2**20, unit="pixels"
+        224, "side of the square images, or (height, width)", least=1, most=2**20, unit="pixels"
     )
-    num_classes: int | None = key(None, "width of the head; 0 for none, which can't be trained", least=0, most=2**24)
+    num_classes: int | None = key(
+        None, "number of classes, the width of the head; 0 for no head, which can't be trained", least=0, most=2**24
+    )
     patch_size: int | tuple[int, int] | None = key(
-        None, "a side of the patches, or (height, width); of a hybrid on the stem's output", least=1, unit="pixels"
+        None,
+        "side of the square patches, or (height, width); in a hybrid, in positions of the ResNet's output",
+        least=1,
+        unit="pixels",
     )
-    width: int | None = key(None, "features of a token", least=1, most=2**24)
-    depth: int | None = key(None, "blocks of the encoder", least=1, most=10_000)
+    width: int | None = key(None, "number of features of each token", least=1, most=2**24)
+    depth: int | None = key(None, "number of blocks in the encoder", least=1, most=10_000)
     mlp_dim: int | None = key(
-        None, "hidden features of a block's MLP, of a Mixer that over channels", least=1, most=2**24
+        None, "number of hidden features of each block's MLP; in a Mixer, of its MLP over channels", least=1, most=2**24
     )
-    tokens_mlp_dim: int | None = key(None, "of a Mixer, hidden features of the MLP over tokens", least=1, most=2**24)
-    num_heads: int | None = key(None, "heads of the attention", least=1, most=2**24)
+    tokens_mlp_dim: int | None = key(
+        None, "in a Mixer, number of hidden features of each block's MLP over tokens", least=1, most=2**24
+    )
+    num_heads: int | None = key(None, "number of heads of the attention", least=1, most=2**24)
     stages: tuple[int, ...] | None = key(
-        None, "units of each stage of a ResNet: of BiT, or before a hybrid's patches", least=1
+        None,
+        "number of units in each stage of the ResNet: of BiT, or of a hybrid, whose ResNet precedes the patches",
+        least=1,
     )
-    stem_width: int | None = key(None, "channels after that ResNet's first convolution", least=1, most=2**24)
+    stem_width: int | None = key(
+        None, "number of channels after the first convolution of that ResNet", least=1, most=2**24
+    )
     attention: str | None = key(
-        None, "over all tokens, or along rows, then along columns, an MLP after each", choices=("full", "axial")
+        None,
+        "full: attention over all tokens; axial: along the rows and then along the columns, each followed by an MLP",
+        choices=("full", "axial"),
     )
     mlp: str | None = key(
         None,
-        "GELU by its tanh approximation, as published, or exact; or gated (2002.05202)",
+        "nonlinearity of the MLP: the tanh approximation of GELU (as in the original code), exact GELU, or the gated "
+        "SwiGLU (2002.05202)",
         choices=("gelu", "gelu_erf", "swiglu"),
     )
-    parallel: bool | None = key(None, "attention and MLP side by side on one norm (2302.05442)")
-    qk_norm: bool | None = key(None, "a norm over each head's features on queries and keys")
-    qkv_bias: bool | None = key(None, "biases of queries, keys and values")
-    layer_scale: float | None = key(None, "initial scale of each branch (2103.17239); 0 for none", least=0)
-    norm_eps: float | None = key(None, "added to the variance in norms", least=0)
-    norm_after_pool: bool | None = key(None, "the final norm on the pooled features instead of the tokens")
+    parallel: bool | None = key(
+        None, "compute attention and MLP from the same normalised input and add both (2302.05442)"
+    )
+    qk_norm: bool | None = key(None, "apply a layer norm over each head's features to queries and keys")
+    qkv_bias: bool | None = key(None, "whether queries, keys and values have biases")
+    layer_scale: float | None = key(
+        None, "initial value of the learned scale of each residual branch (2103.17239); 0 for no scale", least=0
+    )
+    norm_eps: float | None = key(None, "number added to the variance in norms", least=0)
+    norm_after_pool: bool | None = key(None, "apply the final norm to the pooled features instead of to the tokens")
     pool: str | None = key(
         None,
-        "what the head reads: class token, average, attention pooling, or the first two side by side",
+        "what the head reads: the class token, the average of the patches, attention pooling, or the class token and "
+        "the average concatenated",
         choices=("tok", "gap", "map", "tok+gap"),
     )
-    class_token: bool | None = key(None, "a class token, also where `pool` does not read it")
-    registers: int | None = key(None, "further special tokens (2309.16588)", least=0, most=2**24)
+    class_token: bool | None = key(None, "have a class token even if `pool` does not read it")
+    registers: int | None = key(
+        None, "number of register tokens, which are further special tokens (2309.16588)", least=0, most=2**24
+    )
     posemb: str | None = key(
         None,
-        "position embeddings: 1-D, two tables of half the width, offsets in the attention, or fixed waves",
+        "position embeddings: a learned table; two learned tables of half the width, for rows and columns; learned "
+        "offsets in the attention; fixed sines and cosines; or none",
         choices=("learned", "learned2d", "relative", "sincos2d", "none"),
     )
     posemb_at: str | None = key(
         None,
-        "where they are added: before the first layer, in each layer its own, in each the same",
+        "where position embeddings are added: before the first layer, in each layer with a table of its own, or in "
+        "each layer with the same table",
         choices=("stem", "layers", "shared"),
     )
     posemb_std: float | None = key(
-        None, "deviation of their initial values", least=0, only=("posemb", "learned", "learned2d", "relative")
+        None,
+        "standard deviation of the initial position embeddings",
+        least=0,
+        only=("posemb", "learned", "learned2d", "relative"),
     )
     posemb_resample: str | None = key(
-        None, "how they are resampled to another grid", choices=("bilinear", "bicubic", "bicubic_antialias")
+        None,
+        "how position embeddings are resampled to another grid of patches",
+        choices=("bilinear", "bicubic", "bicubic_antialias"),
     )
-    rope: float | None = key(None, "base of 2-D rotary positions, such as 100; 0 for none", least=0)
-    patchify: str | None = key(None, "how patches are embedded, with the same numbers", choices=("conv", "matmul"))
+    rope: float | None = key(None, "base of 2-D rotary position embeddings, such as 100; 0 for none", least=0)
+    patchify: str | None = key(
+        None,
+        "how patches are embedded: by a convolution or by a matrix product, with the same parameters and result",
+        choices=("conv", "matmul"),
+    )
     pre_logits: int | None = key(
-        None, "width of a dense layer and tanh before the head; 0 for none", least=0, most=2**24
+        None, "width of a dense layer with tanh before the head; 0 for none", least=0, most=2**24
     )
-    head_bias: float = key(0.0, "bias of a new head")
-    dropout: float | None = key(None, "rate of dropout", least=0, below=1)
-    attention_dropout: float | None = key(None, "rate of dropout on the attention's weights", least=0, below=1)
+    head_bias: float = key(0.0, "initial bias of a new head")
+    dropout: float | None = key(None, "dropout rate", least=0, below=1)
+    attention_dropout: float | None = key(None, "dropout rate of the attention weights", least=0, below=1)
     drop_path: float | None = key(
-        None, "stochastic depth: the rate of the last block, growing linearly from 0", least=0, below=1
+        None,
+        "stochastic depth: rate at which the last block is dropped; the rates grow linearly from 0 at the first block",
+        least=0,
+        below=1,
     )
-    scan: bool = key(True, "one compiled block for all; unrolled a step is faster and compiles longer")
+    scan: bool = key(
+        True,
+        "compile one block and loop over all of them; false unrolls the loop, which makes a step faster and compiling "
+        "slower",
+    )
     remat: str = key(
         "none",
-        "what the backward pass computes again (all but matrix products, or all) or keeps in the hosts' memory",
+        "what is kept for the backward pass, which recomputes the rest: everything, results of matrix products, these "
+        "in the hosts' memory, or only the input of each block",
         choices=("none", "dots", "offload", "full"),
     )
-    dtype: str = key("float32", "type of the computation; parameters are float32", choices=("float32", "bfloat16"))
+    dtype: str = key(
+        "float32", "type of the computation; parameters are always float32", choices=("float32", "bfloat16")
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The training images, and what the host does to them."""
+    """The training images, and how the host reads and crops them."""
 
-    name: str = key("digits", "digits, mnist5k, folder, synthetic, or any name in TensorFlow Datasets")
-    split: str = key("train", "the images to train on, such as train[:90%]")
+    name: str = key(
+        "digits",
+        "digits, mnist5k, folder (your own images), synthetic, or the name of a data set in TensorFlow Datasets",
+    )
+    split: str = key("train", "split to train on, such as train[:90%]")
     data_dir: str | None = key(
-        None, "of folder: DIR/{train,test}/CLASS/* or DIR/CLASS/*, or with labels.csv; else where TFDS keeps its sets"
+        None,
+        "with folder, the folder DIR of DIR/{train,test}/CLASS/* or DIR/CLASS/*, or with a labels.csv; otherwise the "
+        "folder in which TensorFlow Datasets keeps its data sets",
     )
     classes: tuple[int, ...] = key(
-        (), "these classes only, renumbered from 0 in this order, in evaluations too; () for all", least=0
+        (), "train and evaluate on these classes only, renumbered from 0 in this order; () for all classes", least=0
     )
-    labels_per_class: int | None = key(None, "train on so many images of each class, drawn with `seed`", above=0)
-    max_labels: int = key(1, "most classes that an image may have; 0 reads no labels", least=0, most=2**16)
+    labels_per_class: int | None = key(
+        None, "train on only this many images of each class, drawn at random with `seed`", above=0
+    )
+    max_labels: int = key(
+        1, "largest number of classes that an image may have; 0 to read no labels", least=0, most=2**16
+    )
     crop: str = key(
-        "resize", "plain resize, or a random box of random area and aspect", choices=("resize", "inception")
+        "resize",
+        "resize the whole image, or a box of random position, area and aspect ratio (1409.4842)",
+        choices=("resize", "inception"),
     )
     crop_area_min: float = key(
-        0.05, "least area of that box, as a share of the image", above=0, most=1, only=("crop", "inception")
+        0.05, "smallest area of that box, as a share of the image", above=0, most=1, only=("crop", "inception")
     )
-    corrupt: str = key("replace", "what becomes of an image that can't be read", choices=("replace", "fail"))
-    exif: str = key(
-        "ignore", "whether photographs are turned as their EXIF orientation says", choices=("ignore", "apply")
+    corrupt: str = key(
+        "replace",
+        "what to do if an image can't be read: replace it by another in training and leave it out of evaluations, or "
+        "fail",
+        choices=("replace", "fail"),
     )
-    threads: int = key(4, "threads that make batches where workers is 0", above=0)
-    workers: int = key(0, "processes that make batches; 0 makes them in threads of this one", least=0)
-    num_examples: int = key(1024, "how many images", above=0, most=10_000_000, only=("name", "synthetic"))
-    num_classes: int = key(10, "how many classes", above=0, most=10_000_000, only=("name", "synthetic"))
+    exif: str = key("ignore", "whether to turn photographs as their EXIF orientation says", choices=("ignore", "apply"))
+    threads: int = key(4, "number of threads that make batches if workers is 0", above=0)
+    workers: int = key(0, "number of processes that make batches; with 0, threads of this process make them", least=0)
+    num_examples: int = key(1024, "number of training images", above=0, most=10_000_000, only=("name", "synthetic"))
+    num_classes: int = key(10, "number of classes", above=0, most=10_000_000, only=("name", "synthetic"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How the model's images are made: in evaluations, in training crops, and by whoever loads the saved model.
+    """How an image becomes the input of the model, in training, in evaluations and wherever the saved model is used.
 
-    What is None comes from the file of `init_from`; without one the whole image is resized, bilinearly, to [-1, 1].
+    Training does not read `shorter_side` and `keep_aspect`; it crops as `data.crop` says. A key that is None gets its
+    value from the file of `init_from`. Without `init_from`, the default is to resize the whole image bilinearly and to
+    scale pixels to [-1, 1].
     """
 
     shorter_side: int | None = key(
-        None, "resize it to this and crop the centre; 0 resizes the whole image", least=0, unit="pixels"
+        None,
+        "resize the image so that its shorter side has this length, and crop the centre; 0 to resize the whole image "
+        "and not crop",
+        least=0,
+        unit="pixels",
     )
-    keep_aspect: bool | None = key(None, "with shorter_side; false squashes the image to a larger one, then crops")
+    keep_aspect: bool | None = key(
+        None,
+        "with shorter_side, whether resizing keeps the image's aspect ratio; false stretches it to the aspect ratio of"
+        " the crop",
+    )
     interpolation: str | None = key(
-        None, "Pillow's filter", choices=("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+        None, "filter of Pillow for resizing", choices=("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
     )
-    mean: tuple[float, float, float] | None = key(None, "of the channels, where pixels are 0 to 1")
-    std: tuple[float, float, float] | None = key(None, "their deviation, likewise", above=0)
+    mean: tuple[float, float, float] | None = key(None, "mean of each channel, with pixels from 0 to 1")
+    std: tuple[float, float, float] | None = key(
+        None, "standard deviation of each channel, with pixels from 0 to 1", above=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What the device does to training images inside the step."""
+    """Random changes of the training images, which the device makes inside the training step."""
 
-    flip: bool = key(False, "left-right, half of the images")
-    rotate_degrees: float = key(0.0, "by up to so much either way", least=0, unit="degrees")
-    shift_pixels: float = key(0.0, "by up to so much either way, along each side", least=0, unit="pixels")
-    mixup: float = key(0.0, "alpha of the Beta distribution; 0 for none", least=0)
+    flip: bool = key(False, "flip each image left to right with probability 1/2")
+    rotate_degrees: float = key(0.0, "largest angle of a random rotation, in either direction", least=0, unit="degrees")
+    shift_pixels: float = key(0.0, "largest random shift along each side, in either direction", least=0, unit="pixels")
+    mixup: float = key(0.0, "alpha of mixup's Beta distribution (1710.09412); 0 for no mixup", least=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is learned."""
+    """What the model learns."""
 
     name: str = key("classification", "the task", choices=("classification",))
-    loss: str = key("softmax", "cross entropy over the classes, or of each class", choices=("softmax", "sigmoid"))
+    loss: str = key(
+        "softmax",
+        "softmax: cross-entropy over the classes; sigmoid: binary cross-entropy of each class",
+        choices=("softmax", "sigmoid"),
+    )
     label_smoothing: float = key(
-        0.0, "share of a label that is spread over all classes", least=0, below=1, only=("loss", "softmax")
+        0.0,
+        "share of each label's weight that is spread evenly over all classes",
+        least=0,
+        below=1,
+        only=("loss", "softmax"),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """Patterns are regular expressions, searched in the published names, such as `Transformer/encoderblock_3/…`."""
+    """The optimizer.
 
-    name: str = key("adam", "the rule of the update", choices=("adam", "sgd", "lamb", "lion", "adafactor"))
-    learning_rate: float = key(1e-3, "its peak", least=0)
+    Patterns are regular expressions. They are searched in the published names of the parameters, such as
+    `Transformer/encoderblock_3/MlpBlock_3/Dense_0/kernel`.
+    """
+
+    name: str = key(
+        "adam", "algorithm that turns gradients into updates", choices=("adam", "sgd", "lamb", "lion", "adafactor")
+    )
+    learning_rate: float = key(1e-3, "largest learning rate, after the warm-up", least=0)
     weight_decay: float = key(
-        0.0, "decoupled, multiplied by the learning rate (the paper's convention), on kernels only", least=0
+        0.0,
+        "decoupled weight decay, multiplied by the learning rate (the paper's convention), of kernels only",
+        least=0,
     )
     b1: float = key(
-        0.9, "decay of the mean of gradients", least=0, below=1, only=("name", "adam", "lamb", "lion", "adafactor")
-    )
-    b2: float = key(
-        0.999,
-        "decay of the mean of their squares, in adafactor its most; in lion that of the mean of gradients (0.99 in its "
-        "paper)",
+        0.9,
+        "decay of the mean of gradients; in lion, the share of that mean in an update",
         least=0,
         below=1,
         only=("name", "adam", "lamb", "lion", "adafactor"),
     )
-    eps: float = key(1e-8, "added to the root of that mean", least=0, only=("name", "adam", "lamb"))
-    momentum: float = key(0.9, "decay of the sum of gradients", least=0, below=1, only=("name", "sgd"))
-    moment_dtype: str = key("float32", "of the first moment, or of the momentum", choices=("float32", "bfloat16"))
-    offload: bool = key(False, "its state stays in the hosts' memory between the updates")
-    grad_clip_norm: float = key(0.0, "most of the gradient's global norm; 0 for none", least=0)
-    freeze: tuple[str, ...] = key((), "patterns of parameters that stay as they are")
-    learning_rate_scale: tuple[tuple[str, float], ...] = key(
-        (), "pairs (pattern, factor); the first that matches counts", least=0
+    b2: float = key(
+        0.999,
+        "decay of the mean of squared gradients; in adafactor, the largest value of that decay; in lion, the decay of "
+        "the mean of gradients (0.99 in the paper)",
+        least=0,
+        below=1,
+        only=("name", "adam", "lamb", "lion", "adafactor"),
     )
-    average: float = key(0.0, "decay of the Polyak average; 0 for none", least=0, below=1)
-    average_warmup: bool = key(False, "whether that decay is at most (1 + step) / (10 + step)")
+    eps: float = key(
+        1e-8, "number added to the square root of the mean of squared gradients", least=0, only=("name", "adam", "lamb")
+    )
+    momentum: float = key(0.9, "decay of the accumulated gradients", least=0, below=1, only=("name", "sgd"))
+    moment_dtype: str = key(
+        "float32",
+        "type in which the mean of gradients is stored; in sgd, the accumulated gradients",
+        choices=("float32", "bfloat16"),
+    )
+    offload: bool = key(False, "keep the optimizer's state in the hosts' memory between updates")
+    grad_clip_norm: float = key(
+        0.0, "gradients with a larger global norm are scaled down to this norm; 0 for no clipping", least=0
+    )
+    freeze: tuple[str, ...] = key((), "patterns of parameters that are not trained")
+    learning_rate_scale: tuple[tuple[str, float], ...] = key(
+        (),
+        "pairs (pattern, factor): the learning rate of a parameter is multiplied by the factor of the first pattern "
+        "found in its name",
+        least=0,
+    )
+    average: float = key(
+        0.0,
+        "decay of the moving (Polyak) average of the parameters, which is evaluated and written to model.npz; 0 for no"
+        " average",
+        least=0,
+        below=1,
+    )
+    average_warmup: bool = key(False, "limit the decay of the average to (1 + step) / (10 + step)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """The learning rate: linear warm-up from 0, then a decay over the rest of the run. The first step counts as 0."""
+    """The learning rate: a linear warm-up from 0, then a decay over the rest of the run. Steps are counted from 0."""
 
-    name: str = key("cosine", "the decay", choices=("cosine", "linear", "constant"))
-    warmup_steps: int | None = _duration("the warm-up", "steps", 0, least=0)
-    warmup_epochs: float | None = _duration("the warm-up", "epochs", least=0)
-    warmup_examples: int | None = _duration("the warm-up", "examples", least=0)
-    warmup_percent: float | None = _duration("the warm-up", "percent", least=0)
-    end_learning_rate: float = key(0.0, "what the decay ends at", least=0, only=("name", "cosine", "linear"))
+    name: str = key("cosine", "shape of the decay", choices=("cosine", "linear", "constant"))
+    warmup_steps: int | None = _duration("length of the warm-up", "steps", 0, least=0)
+    warmup_epochs: float | None = _duration("length of the warm-up", "epochs", least=0)
+    warmup_examples: int | None = _duration("length of the warm-up", "examples", least=0)
+    warmup_percent: float | None = _duration("length of the warm-up", "percent", least=0)
+    end_learning_rate: float = key(
+        0.0, "learning rate at the end of the decay", least=0, only=("name", "cosine", "linear")
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Accuracy and loss on a split; always after the last step, and every so often where a duration is given."""
+    """An evaluation on a split. It runs after the last step, and also at regular intervals if an interval is given."""
 
-    kind: str = key("classification", "what is judged, and how", choices=("classification",))
-    split: str = key("test", "the images")
-    name: str | None = key(None, "the data set; the training one by default")
-    data_dir: str | None = key(None, "where it lies, see `data.data_dir`")
-    max_labels: int | None = key(None, "see `data.max_labels`, which it is by default", least=0, most=2**16)
-    exclude_train: bool = key(False, "leave out the images that training takes from this split")
-    shorter_side: int | None = key(None, "in place of the model's, see `preprocessing`", least=0, unit="pixels")
-    batch_size: int | None = key(None, "images a step, over all devices; the training one by default", above=0)
-    every_steps: int | None = _duration("from one to the next", "steps")
-    every_epochs: float | None = _duration("from one to the next", "epochs")
-    every_examples: int | None = _duration("from one to the next", "examples")
-    every_percent: float | None = _duration("from one to the next", "percent")
+    kind: str = key("classification", "kind of the evaluation", choices=("classification",))
+    split: str = key("test", "split to evaluate on")
+    name: str | None = key(None, "name of the data set; by default that of the training")
+    data_dir: str | None = key(None, "folder of the data set, see `data.data_dir`")
+    max_labels: int | None = key(None, "like `data.max_labels`, whose value is the default", least=0, most=2**16)
+    exclude_train: bool = key(False, "leave out the images of this split that are trained on")
+    shorter_side: int | None = key(
+        None, "replaces `preprocessing.shorter_side` in this evaluation", least=0, unit="pixels"
+    )
+    batch_size: int | None = key(
+        None, "number of images in each step, over all devices; by default `global_batch_size`", above=0
+    )
+    every_steps: int | None = _duration("interval between two evaluations", "steps")
+    every_epochs: float | None = _duration("interval between two evaluations", "epochs")
+    every_examples: int | None = _duration("interval between two evaluations", "examples")
+    every_percent: float | None = _duration("interval between two evaluations", "percent")
 
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """The sizes of the mesh's axes; -1, at one of them, takes all remaining devices."""
+    """The sizes of the axes of the device mesh. One of them may be -1, which stands for all the remaining devices."""
 
-    data: int = key(-1, "parts of the batch; goes across slices", least=-1)
-    fsdp: int = key(1, "parts of the batch, and of parameters and optimizer state", least=-1)
-    tensor: int = key(1, "parts of the heads and of the MLP", least=-1)
-    sequence: int = key(1, "parts of an image's tokens", least=-1)
+    data: int = key(
+        -1, "parts that the batch is split into; the only axis that may extend over several slices", least=-1
+    )
+    fsdp: int = key(1, "parts that the batch, the parameters and the optimizer state are split into", least=-1)
+    tensor: int = key(1, "parts that the heads and the hidden features of the MLP are split into", least=-1)
+    sequence: int = key(1, "parts that the tokens of an image are split into", least=-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint is also saved at the last step, on SIGTERM and on Ctrl-C."""
+    """When checkpoints are saved. One is always saved at the last step, on SIGTERM and on Ctrl-C."""
 
-    every_steps: int | None = _duration("from one to the next", "steps", 1000)
-    every_epochs: float | None = _duration("from one to the next", "epochs")
-    every_examples: int | None = _duration("from one to the next", "examples")
-    every_percent: float | None = _duration("from one to the next", "percent")
-    keep: int = key(2, "the newest so many stay", above=0)
+    every_steps: int | None = _duration("interval between two checkpoints", "steps", 1000)
+    every_epochs: float | None = _duration("interval between two checkpoints", "epochs")
+    every_examples: int | None = _duration("interval between two checkpoints", "examples")
+    every_percent: float | None = _duration("interval between two checkpoints", "percent")
+    keep: int = key(2, "number of newest checkpoints that are kept", above=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """What is told beside metrics.jsonl, which is always written."""
+    """What is logged in addition to metrics.jsonl, which is always written."""
 
-    tensorboard: bool = key(True, "TensorBoard's events, too")
+    tensorboard: bool = key(True, "also write event files for TensorBoard")
     parameters: str = key(
-        "short", "the table at the start: a line for each group, or for each parameter", choices=("short", "all")
+        "short",
+        "table of parameters at the start: with one line for each group of parameters, or for each parameter",
+        choices=("short", "all"),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Wandb:
-    """Weights & Biases, beside metrics.jsonl and TensorBoard; needs `pip install 'vit_jax[wandb]'`."""
+    """Logging to Weights & Biases (W&B), in addition to other logs; needs `pip install 'vit_jax[wandb]'`."""
 
-    project: str | None = key(None, "metrics and config go to this project there; none for no W&B")
-    entity: str | None = key(None, "the user or team that the project belongs to; W&B's default by default")
-    name: str | None = key(None, "what the run is called there; the last part of the workdir by default")
+    project: str | None = key(None, "W&B project that receives the metrics and the config; None to not use W&B")
+    entity: str | None = key(None, "user or team that owns the project; by default W&B's own default")
+    name: str | None = key(None, "name of the run in W&B; by default the last part of the workdir")
     mode: str = key(
-        "online", "sent as the run goes, or kept in WORKDIR/wandb for `wandb sync`", choices=("online", "offline")
+        "online",
+        "online sends data during the run; offline keeps them in WORKDIR/wandb for `wandb sync`",
+        choices=("online", "offline"),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The run. Its length is given in one unit."""
+    """The run. Exactly one of `total_steps`, `total_epochs` and `total_examples` gives its length."""
 
-    seed: int = key(0, "decides all that is drawn: weights, order, augmentation", least=0, most=2**32 - 1)
+    seed: int = key(
+        0,
+        "seed of all random numbers, such as initial weights, order of the images and augmentation",
+        least=0,
+        most=2**32 - 1,
+    )
     total_steps: int | None = _duration("the run", "steps")
     total_epochs: float | None = _duration("the run", "epochs")
     total_examples: int | None = _duration("the run", "examples")
-    global_batch_size: int = key(512, "images a step, over all devices and processes", above=0)
-    accumulation_steps: int = key(1, "micro-batches that a step adds up", above=0)
-    init_from: str | None = key(None, "a run's folder or a checkpoint file to fine-tune, or augreg:B/16")
-    init_head: str = key(
-        "new", "of init_from: a new head of zeros, or its own, where the classes are equal", choices=("new", "keep")
+    global_batch_size: int = key(512, "number of images in each step, over all devices and processes", above=0)
+    accumulation_steps: int = key(
+        1, "number of equal micro-batches whose gradients are added up in a step, which saves memory", above=0
     )
-    log_steps: int = key(50, "steps between log lines; a short run is logged at every tenth of it at least", above=0)
+    init_from: str | None = key(
+        None,
+        "weights to start from: a run's folder, a checkpoint file, or a published AugReg model, such as augreg:B/16",
+    )
+    init_head: str = key(
+        "new",
+        "with init_from: start with a new head of zeros, or keep the head of the file, whose classes must be the same",
+        choices=("new", "keep"),
+    )
+    log_steps: int = key(50, "number of steps between two log lines; at most a tenth of the run", above=0)
     model: Model = Model()
     data: Data = Data()
     preprocessing: Preprocessing = Preprocessing()
@@ -321,7 +455,7 @@ class Config:
     wandb: Wandb = Wandb()
 
 
-# What may differ when a run goes on: nothing here changes the mathematics.
+# Keys, and sections, that may be changed when a run is resumed, because they do not change what is computed.
 FREE_ON_RESUME = (
     "accumulation_steps",
     "checkpoint",

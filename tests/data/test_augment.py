@@ -19,7 +19,7 @@ ALL = config_lib.Augmentation(flip=True, rotate_degrees=20.0, shift_pixels=2.0, 
 
 @functools.partial(jax.jit, static_argnums=3)
 def jitted(images, labels, keys, config):
-    """Both stages one after the other."""
+    """Returns images and labels after both stages of augmentation."""
     batch = {"image": augment_lib.augment_pixels(images, keys, config), "label": labels}
     mixed = augment_lib.mix(batch, keys, config)
     return mixed["image"], mixed["label"]
@@ -34,7 +34,7 @@ def test_off_is_nothing():
 
 
 def test_each_operation_has_keys_of_its_own(monkeypatch):
-    """An operation that is put before the others changes nothing of what they draw."""
+    """Adding an operation before the others does not change the random numbers of the others."""
     drawn = []
     noop = augment_lib.PixelOp("nothing", lambda s: True, lambda images, keys, s: drawn.append(keys) or images)
     expected = augment_lib.augment_pixels(IMAGES, KEYS, ALL)
@@ -52,7 +52,7 @@ def test_mixing_needs_labels():
 def test_rows_depend_on_their_keys_alone(config):
     whole = jitted(IMAGES, LABELS, KEYS, config)
     half = jitted(IMAGES[:8], LABELS[:8], KEYS[:8], config)
-    rows = 7 if config.mixup else 8  # the partner of the last row is another one
+    rows = 7 if config.mixup else 8  # with mixup, the last row is mixed with another row than in the whole batch
     for one, other in zip(whole, half, strict=True):
         np.testing.assert_allclose(one[:rows], other[:rows], atol=1e-6)
     others = jitted(IMAGES, LABELS, jax.random.split(jax.random.key(3), BATCH), config)
@@ -70,7 +70,7 @@ def test_half_of_the_images_are_flipped():
 
 
 def warped(images, degrees, down, right):
-    """What rotating and shifting by exactly so much gives."""
+    """Returns the result of rotating and shifting by exactly the given amounts."""
     angle, down, right = (jnp.full(len(images), value, jnp.float32) for value in (np.deg2rad(degrees), down, right))
     return warp.rotated_and_shifted(images, angle, down, right)
 
@@ -79,7 +79,7 @@ def test_shift_of_a_known_pattern():
     image = jnp.arange(20.0).reshape(1, 4, 5, 1)
     moved = warped(image, 0, 1, 2)[0, ..., 0]
     np.testing.assert_allclose(moved[1:, 2:], image[0, :-1, :-2, 0], atol=1e-5)
-    np.testing.assert_allclose(moved[0], jnp.array([0.0, 0, 0, 1, 2]), atol=1e-5)  # edges are repeated
+    np.testing.assert_allclose(moved[0], jnp.array([0.0, 0, 0, 1, 2]), atol=1e-5)  # the edge is repeated
     half = warped(image, 0, 0, 0.5)[0, ..., 0]
     np.testing.assert_allclose(half[:, 1:], (image[0, :, 1:, 0] + image[0, :, :-1, 0]) / 2, atol=1e-5)
 

@@ -27,7 +27,7 @@ def assert_same(ones, others):
 
 
 def test_labels_of_many_classes_stay_small(synthetic):
-    """The labels of 4,096 images of ImageNet-21k take 16 KB; as rows of 21,843 weights they would take 358 MB."""
+    """Labels are sent as integers: 16 KB for 4,096 images, while rows of 21,843 weights would take 358 MB."""
     synthetic.data.num_classes, synthetic.data.num_examples, synthetic.global_batch_size = 21_843, 30_000, 4096
     (batch,) = take(data.batches(synthetic), 1)
     assert batch["label"].nbytes == 4 * 4096 < 1e6 and batch["label"].max() > 3
@@ -50,7 +50,7 @@ def test_a_typed_config_works_as_well(synthetic):
 
 
 def test_each_epoch_is_another_permutation(synthetic):
-    epochs = indices(synthetic, 21).reshape(4, 21)  # 21 batches of 4 are 4 epochs of 21
+    epochs = indices(synthetic, 21).reshape(4, 21)  # 21 batches of 4 images are 4 epochs of 21 images
     np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(21), (4, 1)))
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
@@ -93,7 +93,7 @@ def test_random_crops_differ_between_epochs(folder):
 
 
 def test_preprocessing_of_the_config(folder, tmp_path, monkeypatch):
-    """It reaches every image, EXIF too; an evaluation's own shorter_side goes first."""
+    """The preprocessing and `data.exif` apply to all images, but an evaluation may have its own shorter_side."""
     seen = []
 
     def record(image, size, *rest, **options):
@@ -149,7 +149,7 @@ def test_images_one_pixel_high_or_wide(folder, tmp_path, shape):
 
 
 def corrupted(config, split, chosen):
-    """Breaks images of a split, and returns their paths."""
+    """Overwrites the images with the indices `chosen` by text that is no image, and returns their paths."""
     from vit_jax.data import folder as folder_lib
 
     source = folder_lib.FolderSource(config.data.data_dir, split, "data")
@@ -162,7 +162,7 @@ def corrupted(config, split, chosen):
 
 @pytest.fixture
 def warnings_of(caplog):
-    """What the package's own loggers say, which the command shows in its one format."""
+    """Returns a function that returns the messages that the loggers of `vit_jax.data` have logged."""
     return lambda: [record.getMessage() for record in caplog.records if record.name.startswith("vit_jax.data")]
 
 
@@ -255,7 +255,7 @@ def test_errors(synthetic, folder):
         data.evaluation_batches(synthetic, "val")
     for section in (synthetic.evaluations.test, synthetic.preprocessing):
         section.shorter_side = 5
-        for find in (data.evaluation_batches, data.evaluation_examples):  # the latter before a run's first step
+        for find in (data.evaluation_batches, data.evaluation_examples):  # a run calls the second before it starts
             with pytest.raises(UserError, match="shorter_side=5 is smaller than the model's image of 6x8"):
                 find(synthetic, "test")
         section.shorter_side = None

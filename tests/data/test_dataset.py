@@ -1,4 +1,4 @@
-"""A data set as a handle, and examples that have several labels or none."""
+"""Data sets that are opened with `data.open`, and examples that have several labels or none."""
 
 import json
 import threading
@@ -90,7 +90,7 @@ def test_an_iteration_that_is_left_does_not_end_the_next(synthetic):
 
 
 def test_own_classes(folder, tmp_path):
-    """An evaluation of another kind may have other classes than the training set."""
+    """A data set that is opened for another kind of evaluation may have other classes than the training set."""
     (tmp_path / "test" / "cat").rename(tmp_path / "test" / "fox")
     with pytest.raises(UserError, match="the class 'fox', which is none of the 3 classes trained on"):
         data.open_evaluation(folder, "test")
@@ -114,11 +114,11 @@ def test_several_labels_an_image(several):
     assert batch["mask"].all()
     ((test,), names) = (list(data.evaluation_batches(several, "test")), dataset.class_names)
     assert sorted(named(test, names)) == [[], [], ["fish"], ["sea", "sky"]]
-    assert test["mask"].sum() == 3  # the fourth row is left over
+    assert test["mask"].sum() == 3  # the fourth row only fills up the batch
 
 
 def test_labels_reach_the_model(several, tmp_path):
-    """It trains on them, and what has no label counts by sigmoid and not by softmax."""
+    """A model trains on several labels. An image without a label counts with the sigmoid loss, not with softmax."""
     several.total_steps, several.global_batch_size = 4, 8
     for key, value in {"name": "Ti/4", "width": 16, "depth": 1, "mlp_dim": 32, "num_heads": 2}.items():
         several.model[key] = value
@@ -133,7 +133,7 @@ def test_labels_reach_the_model(several, tmp_path):
 
 
 def test_some_classes_and_splits_of_them(several):
-    several.data.classes = (2, 0)  # sky and fish
+    several.data.classes = (2, 0)  # the classes sky and fish, in this order
     dataset = data.open_training(several)
     (batch,) = dataset.examples(2)
     assert len(dataset) == 2 and sorted(named(batch, dataset.class_names)) == [["fish", "sky"], ["sky"]]
@@ -149,7 +149,7 @@ def test_more_labels_than_the_config_says(several):
 
 
 def test_an_evaluations_own_number_of_labels(folder, tmp_path):
-    """One label to train on, several to test on, as in ReaL (2006.07159)."""
+    """Training images may have one label and evaluation images several, as in ReaL (2006.07159)."""
     for path in (tmp_path / "test").rglob("*.png"):
         path.unlink()
     write(tmp_path / "test", {"0.png": "cat;eel", "1.png": "", "2.png": "dog"})

@@ -12,7 +12,7 @@ COLOUR = np.stack([GREY, GREY.T, 255 - GREY], axis=-1)
 
 
 def encoded(image, kind, **options):
-    """The bytes of an array or of a PIL image in the format `kind`."""
+    """Returns the bytes of an image file in the format `kind`; the image is an array or a PIL image."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
@@ -90,7 +90,7 @@ def test_the_interpolation_is_pillows(interpolation):
     picture, method = Image.fromarray(image), Image.Resampling[interpolation.upper()]
     whole = decode.for_evaluation(image, (5, 6), interpolation=interpolation)
     np.testing.assert_array_equal(whole, picture.resize((6, 5), method))
-    # 40 * 9 / 23 is 15.65, of which torchvision makes 15, and the centre of 15 starts at 3.5, which rounds to 4.
+    # The width is 40 * 9 / 23 = 15.65, which torchvision rounds to 15. The centre then starts at 3.5, rounded to 4.
     centre = np.asarray(picture.resize((15, 9), method))[0:8, 4:12]
     np.testing.assert_array_equal(decode.for_evaluation(image, (8, 8), 9, interpolation=interpolation), centre)
     crop = decode.random_crop(image, (8, 8), 1.0, np.random.default_rng(1), interpolation=interpolation)
@@ -99,7 +99,7 @@ def test_the_interpolation_is_pillows(interpolation):
 
 
 def test_what_a_crop_is_taken_from():
-    """As timm has it: the aspect is kept and the box just covered, or the image squashed to the box."""
+    """As in timm, the resized image keeps its aspect ratio and covers the box, or it is stretched to the box."""
     assert decode._covering((375, 500), (224, 224), 256, True) == (256, 341)
     assert decode._covering((375, 500), (224, 224), 256, False) == (256, 256)
     assert decode._covering((400, 300), (256, 128), 142, True) == (284, 213)
@@ -112,7 +112,7 @@ def test_what_a_crop_is_taken_from():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (1, 100_000)])
 def test_evaluation_of_images_one_pixel_high_or_wide(shape):
-    """Also of one that would take gigabytes were it resized whole."""
+    """One of these images would take gigabytes if it were resized as a whole."""
     image = np.full((*shape, 3), 7, np.uint8)
     for shorter_side in (None, 224, 256):
         result = decode.for_evaluation(image, (224, 224), shorter_side, interpolation="bicubic")
@@ -129,9 +129,9 @@ def test_the_centre_of_a_very_long_image(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_exif_orientation(kind):
-    """Ignored unless asked for, as whole images, centres and random crops."""
+    """The orientation is only applied with exif="apply", to whole images, centre crops and random crops."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by a quarter, clockwise
+    exif[0x0112] = 6  # viewers turn the image clockwise by 90 degrees
     wide = np.zeros((8, 16, 3), np.uint8)
     wide[:, 8:] = 255
     file = encoded(wide, kind, exif=exif, quality=100)

@@ -1,4 +1,4 @@
-"""What is recorded of a training set, and how two of them are told apart."""
+"""The recorded identity of a training set, and the differences between two of them."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from vit_jax.data import tfds_source
 
 
 def described(config):
-    """As JSON gives it back."""
+    """Returns the identity of the config's training set, after writing it to JSON and reading it again."""
     found = json.loads(json.dumps(data.describe(config)))
     assert found == data.describe(config)
     assert data.is_identity(found)
@@ -95,7 +95,7 @@ def test_versions_of_tfds(digits, tmp_path):
 
 
 def test_tfds_prepared_in_another_way(digits, tmp_path, monkeypatch):
-    """The embedded data sets have other bytes wherever another library writes PNG, and mean nothing by it."""
+    """The sizes of the files do not count for the embedded data sets, since each version of a PNG library differs."""
     shutil.copytree(epath.Path(digits.data.data_dir) / "digits", tmp_path / "digits")
     info = tmp_path / "digits" / "1.0.0" / "dataset_info.json"
     info.write_text(info.read_text().replace('"numBytes": "', '"numBytes": "1'))

@@ -1,4 +1,4 @@
-"""The layouts of own images, and what is held out of training."""
+"""The layouts of folders with a user's images, and which images are held out of training."""
 
 import logging
 import shutil
@@ -14,7 +14,10 @@ from vit_jax.errors import UserError
 
 @pytest.fixture
 def own(tmp_path):
-    """Makes images `split/class/name` (or `class/name`) and a config that trains on them and asks for `test`."""
+    """Returns a function that makes images in the given folders, such as "train/cat", and returns a config.
+
+    The config trains on these images and has an evaluation on the split `test`.
+    """
 
     def make(*folders, count=20):
         for folder in folders:
@@ -78,7 +81,7 @@ def test_a_tenth_is_held_out(own, tmp_path, caplog, prefix):
     assert trained(config) == kept[:18]
     config.evaluations.test.split = "train+val"
     assert sorted(evaluated(config)) == sorted(set(kept[18:]) | set(held_out))
-    # Nobody asks for a test split, so everything is trained on, in the order of always.
+    # No evaluation uses a test split, so all the images are trained on, in the usual shuffled order.
     config.data.split, config.evaluations = "train", {}
     assert trained(config) == kept + held_out
     names = sorted(str(path) for path in tmp_path.rglob("*.png"))

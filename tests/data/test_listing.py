@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and what is said of the others."""
+"""Which files of a folder are images, and the messages about the other files."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ def read(root, *names):
      ("a", "PNG"), ("a.v2", "JPEG"), ("a.jpg?size=large", "JPEG"), ("below/it/a.png", "PNG")],
 )  # fmt: skip
 def test_reads_what_pillow_reads(folder, tmp_path, caplog, name, format):
-    """A class whose files are all of one kind stays a class."""
+    """An image is found whatever its format, its suffix and its depth below the class's folder."""
     for split in ("train", "test"):
         save(tmp_path / split / "fox" / name, format)
     assert data.info(folder) == data.Info(10, 4, ("cat", "dog", "eel", "fox"))
@@ -103,7 +103,7 @@ def test_a_bucket_is_listed_as_a_disk(tmp_path, monkeypatch):
      (["below/a.csv"], "fox holds 1 .csv")],
 )  # fmt: skip
 def test_a_class_without_images(folder, tmp_path, caplog, files, holds):
-    """Is an error in training, and said in an evaluation."""
+    """A class without images is an error in training, and a warning in an evaluation."""
     for split in ("train", "test"):
         (tmp_path / split / "fox").mkdir()
         for name in files:

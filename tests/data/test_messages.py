@@ -1,4 +1,4 @@
-"""What is said about images, in this process and in workers."""
+"""Messages about images, in this process and in worker processes."""
 
 import io
 import logging
@@ -36,7 +36,7 @@ def warn(number):
 
 
 def test_workers_speak_as_the_main_process(monkeypatch, capfd):
-    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2])  # a worker imports `warn` from there
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2])  # so that workers can import `warn`
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("12:00:00 %(message)s"))
     monkeypatch.setattr(logging.getLogger("vit_jax"), "handlers", [handler])

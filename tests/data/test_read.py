@@ -1,4 +1,4 @@
-"""Image files as a model wants them."""
+"""Reading image files as input for a model."""
 
 import pathlib
 import types

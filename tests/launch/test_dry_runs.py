@@ -1,6 +1,6 @@
 """What each script prints with --dry-run, compared with files in goldens/.
 
-After a change that is meant: `python tests/launch/test_dry_runs.py` writes them anew; look at the difference.
+After an intended change, `python tests/launch/test_dry_runs.py` writes the files again; check the difference.
 """
 
 import os
@@ -41,7 +41,7 @@ COMMANDS = {
 
 
 def split(command):
-    """With --dry-run, which comes before the command to run."""
+    """Returns the script and its arguments, with --dry-run added before the command that is to be run."""
     script, *args = command.split()
     place = args.index("--") if "--" in args else len(args)
     return script, [*args[:place], "--dry-run", *args[place:]]

@@ -1,4 +1,4 @@
-"""The files beside the scripts: SkyPilot's, the Dockerfile, the page, and that all are installed."""
+"""The files beside the scripts: the SkyPilot file, the Dockerfile and README.md; all of them are installed."""
 
 import fnmatch
 import pathlib
@@ -58,7 +58,7 @@ def test_the_dockerfile_copies_what_the_package_is_made_of():
     copied = [word for name, value in dockerfile() if name == "COPY" for word in value.split()[:-1]]
     assert all((ROOT / word).exists() for word in copied)
     archive = re.search(r"act tar .*?\n\s+(.*)", (LAUNCH / "tpu_vm.sh").read_text())
-    assert archive is not None and set(copied) == set(archive[1].split())  # as to a TPU VM
+    assert archive is not None and set(copied) == set(archive[1].split())  # the same files as are copied to a TPU VM
     assert {"vit_jax", "configs", "launch", "setup.py", "pyproject.toml"} <= set(copied)
 
 
@@ -79,7 +79,7 @@ def test_every_file_is_installed():
 
 
 def commands():
-    """Those of the page that begin with one of our scripts, without comments, joined where they are broken."""
+    """Yields the commands in launch/README.md that start one of our scripts, each as a list of words."""
     text = PAGE.replace("\\\n", " ")
     for line in re.findall(r"^    (.+)$", text, re.MULTILINE):
         words = shlex.split(line, comments=True)

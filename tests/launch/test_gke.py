@@ -9,7 +9,7 @@ BASE = "--name=b16 --image=IMAGE --config=configs/pretrain.py:B/16,imagenet2012 
 
 @pytest.fixture
 def manifest(launch):
-    """`manifest("--topology=…")`: the JobSet, parsed."""
+    """Returns a function that runs gke.py with options and returns the JobSet that it prints, parsed."""
 
     def make(options):
         done = launch("gke.py", *BASE.split(), *options.split(), "--dry-run")
@@ -20,7 +20,7 @@ def manifest(launch):
 
 
 def parts(jobset):
-    """The specs of its Job and its pod, and its container."""
+    """Returns the replicated job, the specs of its Job and its pod, and the container."""
     (replicated,) = jobset["spec"]["replicatedJobs"]
     job = replicated["template"]["spec"]
     pod = job["template"]["spec"]
@@ -78,10 +78,10 @@ def test_what_a_jobset_on_tpus_needs(manifest):
 
 
 def outcome(jobset, exit_code=None, disrupted=False):
-    """What JobSet does after a pod has ended so, by the rules of the manifest.
+    """Returns the action that JobSet takes after a pod has ended, by the rules of the manifest.
 
-    Kubernetes words a matching rule as "… matching FailJob rule at index N"; where none matches, a backoffLimit of 0 is
-    exceeded.
+    If a rule of the pod's failure policy matches, Kubernetes fails the Job with the message "… matching FailJob rule at
+    index N". If none matches, the Job fails because its backoffLimit of 0 is exceeded.
     """
     _, job, _, container = parts(jobset)
     reason, message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"

@@ -1,4 +1,4 @@
-"""Processes on one machine: what is started, what is shown, how it ends. The programs here are stand-ins for `main`."""
+"""launch/local.py: what it starts, what it shows and how it ends. Small programs replace `main`."""
 
 import pathlib
 import re
@@ -27,7 +27,7 @@ def forever():
 
 @pytest.fixture
 def local(tmp_path):
-    """`local("body of a program", "--processes=2")`: started by launch/local.py."""
+    """Returns a function that starts a program by launch/local.py: `local("body of the program", "--processes=2")`."""
 
     def make(body, *args):
         path = tmp_path / "main.py"
@@ -44,7 +44,7 @@ def ended(process):
 
 
 def ready(process, count):
-    """Waits until so many have said so, by the launcher's own output."""
+    """Waits until `count` processes have printed that they are ready."""
     for _ in range(count):
         assert "ready" in process.stdout.readline()
 
@@ -60,7 +60,7 @@ def test_dry_run_prints_the_commands():
     start = "JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=3 python -m vit_jax.main '--workdir=a b' --coordinator=HOST:PORT"
     assert found == [f"{start} --processes=2 --process_id=0", f"{start} --processes=2 --process_id=1"]
     ports = re.findall(r"127.0.0.1:(\d+)", done.stdout)
-    assert len(set(ports)) == 1 and 1024 < int(ports[0]) < 32768  # below what Linux gives to outgoing connections
+    assert len(set(ports)) == 1 and 1024 < int(ports[0]) < 32768  # Linux uses the ports above for outgoing connections
 
 
 def test_help():

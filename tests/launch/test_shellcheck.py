@@ -1,4 +1,4 @@
-"""Scripts and what they write pass shellcheck, which `pip install '.[test]'` brings along."""
+"""The scripts, and the scripts that they write, pass shellcheck, which `pip install '.[test]'` installs."""
 
 import pathlib
 import shutil
@@ -20,7 +20,7 @@ def shellcheck(*args, text=None):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_script(script):
-    done = shellcheck("--exclude=SC1091", str(script))  # does not look into what a script sources
+    done = shellcheck("--exclude=SC1091", str(script))  # shellcheck does not check files that a script sources
     assert done.returncode == 0, done.stdout
 
 

@@ -1,4 +1,4 @@
-"""The batch script is run here, with an srun that starts one process."""
+"""The batch script for SLURM. It is run here with a fake srun that starts one process."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ SCONTROL = '#!/usr/bin/env bash\necho "$@" >>"$PLACE/scontrol"\nexit "${REFUSE:-
 
 @pytest.fixture
 def batch(launch, tmp_path):
-    """`batch(command)`: the batch script of the command, running."""
+    """Returns a function that starts the batch script for a command and returns the process."""
     for name, text in {"srun": SRUN, "scancel": SCANCEL, "scontrol": SCONTROL}.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
@@ -55,7 +55,7 @@ def test_a_signal_to_the_processes_saves_and_puts_the_job_back(batch, tmp_path):
 def test_a_signal_to_the_script_reaches_the_processes_and_the_job_ends(batch, tmp_path):
     process = batch("bash", "-c", SAVES)
     ready(process)
-    time.sleep(0.2)  # it waits by now
+    time.sleep(0.2)  # by now the script waits for srun
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=20)[0] == "saved\n"
     assert process.returncode == 143
@@ -79,7 +79,7 @@ def test_one_process_a_gpu_which_get_sigterm_themselves(launch):
     lines = launch("slurm.sh", *OPTIONS.split(), "--dry-run", "--", "python", "a b").stdout.splitlines()
     asked = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if line.startswith("#SBATCH"))
     assert (asked["nodes"], asked["ntasks-per-node"], asked["gpus-per-node"]) == ("2", "8", "8")
-    assert asked["signal"] == "TERM@300"  # without B:, which tells the script alone
+    assert asked["signal"] == "TERM@300"  # "B:" would signal only the script, not the processes
     assert {"requeue", "open-mode", "output", "time", "job-name"} <= set(asked)
     assert "srun --kill-on-bad-exit=0 --wait=0 python 'a b' &" in lines
 

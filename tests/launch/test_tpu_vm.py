@@ -17,11 +17,11 @@ VERBS = {
     "stop": "",
     "delete": "",
 }
-SLICE_HOSTS = 4  # of v5e:4x4
+SLICE_HOSTS = 4  # the number of hosts of v5e:4x4
 
 
 def words(text, *more):
-    """Words of a command line with `more` before the command to run."""
+    """Returns the words of a command line, with `more` added before the command that is to be run."""
     found = shlex.split(text)
     place = found.index("--") if "--" in found else len(found)
     return [*found[:place], *more, *found[place:]]
@@ -137,13 +137,13 @@ ACTIVE = ("describe", "ACTIVE", 0)
 
 
 def hosts(first, second=None):
-    """What they say to `status`: the first host, and the others."""
+    """Returns the answer of all the hosts to `status`: `first` from host 0, and `second` from the others."""
     states = [first] + [second or first] * (SLICE_HOSTS - 1)
     return ("status", "\n".join(f"vit_jax host-{number} {state}" for number, state in enumerate(states)), 0)
 
 
 def resume(launch, fakes, *answers, options=""):
-    """Exit code, what was done in short, stderr."""
+    """Runs `resume` with these answers of gcloud; returns the exit code, the steps that were taken, and stderr."""
     fake = fakes("gcloud", "tar", answers=answers)
     done = launch(
         "tpu_vm.sh", "resume", "b16", *words(RUN, "--topology=v5e:4x4", "--poll=0", *options.split()), fakes=fake
@@ -181,7 +181,7 @@ def test_resume_goes_on_after_a_preemption(launch, fakes):
     ids=lambda codes: "_".join(codes).replace("exit ", ""),
 )
 def test_resume_starts_an_interrupted_run_again(launch, fakes, codes):
-    """A host that was killed takes the others down, with exit code 1."""
+    """If one host is killed, the others end with exit code 1, which must not count as an error of the run."""
     first = ACTIVE, hosts("running", "exit 1"), ACTIVE, hosts(*codes)
     second = ACTIVE, hosts("running"), ACTIVE, hosts("exit 0")
     assert resume(launch, fakes, *first, *second)[:2] == (0, ["start"])
@@ -231,7 +231,7 @@ def test_resume_gives_up_where_hosts_do_not_answer(launch, fakes):
     ],
 )
 def test_resume_does_not_take_some_hosts_for_all(launch, fakes, options, hosts):
-    """gcloud warns where it can't reach a slice, and does not fail."""
+    """gcloud only warns and does not fail if it can't reach a slice, so the answers must be counted."""
     told = "\n".join(f"vit_jax host-{number} running" for number in range(hosts - 1))
     fake = fakes("gcloud", answers=[answer for _ in range(10) for answer in (ACTIVE, ("status", told, 0))])
     done = launch("tpu_vm.sh", "resume", "b16", *options.split(), "--poll=0", "--", "python", fakes=fake)

@@ -1,4 +1,4 @@
-"""worker.sh as it runs on a host, with commands that are quick."""
+"""worker.sh, as it runs on a host, with commands that take no time."""
 
 import os
 import pathlib
@@ -64,12 +64,12 @@ def test_the_log_of_the_run_before_is_kept(worker, folder):
     for word in ("first", "second"):
         worker("start", "--", "echo", word)
         until(lambda: state(worker) == "exit 0")
-    assert (folder / "log").read_text().count("first") == 2  # the command, and what it says
+    assert (folder / "log").read_text().count("first") == 2  # in the command line, and in its output
     assert "second" in (folder / "log").read_text()
 
 
 def test_sigterm_to_all_processes_of_a_host_leaves_the_exit_code(worker, folder):
-    """As when the host is shut down."""
+    """This is what happens when the host is shut down."""
     worker("start", "--", "bash", "-c", SAVES)
     until(lambda: "ready" in (folder / "log").read_text())
     command, keeper, _ = (folder / "pid").read_text().split()
@@ -103,7 +103,7 @@ def test_a_bucket_is_mounted_before_the_run(launch, fakes, tmp_path):
 
 @pytest.mark.parametrize("there", [True, False])
 def test_setup_installs_what_the_readme_says(launch, fakes, tmp_path, there):
-    """By a Python that is new enough, and where there is none by one that uv brings."""
+    """With a Python that is new enough; if there is none, with one that uv installs."""
     environment = tmp_path / "vit_jax_env"
     (environment / "bin").mkdir(parents=True)
     fake = fakes("python3.11" if there else "python3", "pip")

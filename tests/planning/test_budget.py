@@ -1,4 +1,4 @@
-"""What the steps of B/16 may cost, by the TPU compiler's own count, and what attention may not move."""
+"""Limits on the cost of a step of B/16, as the TPU compiler estimates it, and on the communication in attention."""
 
 import json
 import pathlib
@@ -14,9 +14,10 @@ CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
 
 @pytest.mark.slow
 def test_the_unrolled_step_stays_cheap(start, tmp_path):
-    """64 images a device of a v5e, Adam with a bfloat16 first moment; big_vision's takes 116.7 M and 3.51 GiB.
+    """The step must stay below `CYCLES` and `TEMPORARIES`, with 64 images a device on v5e.
 
-    In a process of its own, since what the tests' XLA_FLAGS say would count here too.
+    With the same settings, big_vision's step takes 116.7 million cycles and 3.51 GiB. The compiler runs in a process of
+    its own, because the XLA_FLAGS of the tests would change the result.
     """
     pytest.importorskip("libtpu")
     model = ["--config.model.scan=false", "--config.model.dropout=0.0", "--config.optimizer.moment_dtype=bfloat16"]
@@ -33,13 +34,13 @@ def test_the_unrolled_step_stays_cheap(start, tmp_path):
     assert job.returncode == 0, errors
     plan = json.loads((tmp_path / "plan.json").read_text())
     cycles = plan["step_seconds"]["compiler"] * slices.parse("v5e:2x2").chip.clock
-    assert plan["kernels"] == []  # of whose cycles nothing is known
+    assert plan["kernels"] == []  # the compiler does not count the cycles of custom kernels
     assert cycles < CYCLES
     assert plan["hbm_per_device"]["temporaries"] < TEMPORARIES
 
 
 def test_split_heads_stay_where_they_are(job, four):
-    """What lays out the scores in memory is no reason to gather them, over `tensor` or over the batch."""
+    """The attention scores, whose heads are split over `tensor`, are not gathered just to change their layout."""
     _, text = plans.make_plan(job({"mesh.tensor": 2, "model.num_heads": 4, "model.dropout": 0.0}), four)
     gathered = re.findall(r"= [(]?(\w+\[[\d,]*\])\S* all-gather(?:-start)?\(", text)
     assert not [shape for shape in gathered if shape.count(",") == 3]

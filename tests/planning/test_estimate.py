@@ -1,4 +1,4 @@
-"""Seconds of collectives and steps, on slices where they can be worked out by hand."""
+"""The estimated seconds of collectives and steps, on slices for which they can be computed by hand."""
 
 import types
 
@@ -9,7 +9,7 @@ from vit_jax.planning.program import Collective, Program
 
 
 def devices(where):
-    """In row-major order, as a mesh of one axis has them."""
+    """Returns the devices of a slice in row-major order, as in a mesh with one axis."""
     columns = where.shape[1]
     return [
         types.SimpleNamespace(coords=(row, column, 0), core_on_chip=core, slice_index=part)
@@ -31,7 +31,7 @@ def test_a_ring_along_a_whole_side_goes_both_ways():
     found = devices(where)
     assert estimate.link(over(row), where, found).bandwidth == 2 * link
     assert estimate.link(over(half), where, found).bandwidth == link
-    assert estimate.link(over(tuple(range(256))), where, found).bandwidth == 4 * link  # along both sides
+    assert estimate.link(over(tuple(range(256))), where, found).bandwidth == 4 * link  # along both sides of the slice
     assert estimate.seconds(over(row), where, found) == pytest.approx(2 * 15 / 16 * 1e9 / (2 * link))
     assert estimate.seconds(over(row, op="all-gather"), where, found) == pytest.approx(15 / 16 * 1e9 / (2 * link))
 
@@ -60,7 +60,7 @@ def test_between_slices():
 
 
 def test_a_step():
-    """What is hidden costs nothing; what is not comes on top of the compiler's count."""
+    """Only the time of collectives that do not overlap with computation is added to the compiler's estimate."""
     where = slices.parse("v5e:16x16")
     seen, hidden = over(tuple(range(16))), Collective("all-gather", 2, 10**9, (tuple(range(16)),), overlapped=True)
     wait = estimate.seconds(seen, where, devices(where))

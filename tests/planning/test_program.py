@@ -1,4 +1,4 @@
-"""Reading a compiled program: of one written by hand every figure is known; of a real one, that its parts agree."""
+"""Parsing compiled programs: a program written by hand, whose figures are all known, and real ones."""
 
 import textwrap
 
@@ -68,10 +68,10 @@ def test_a_program_by_hand():
     assert found.cycles == 3 * (10 + 5) + 7
     assert found.kernels == ("kernel",)
     array, sliced = 8 * 128 * 4, 8 * 128 * 4
-    loop = 2 * sliced + 4 + sliced + 8 * 128 * 2  # the slice read and written, its index, copied near, gathered
-    entry = array + 4 * 128 * 4  # scattered
-    entry += array + 8 * 4 + 2 * array  # the custom call, the last copy
-    entry += 3 * array  # what goes to the host, twice, and comes back
+    loop = 2 * sliced + 4 + sliced + 8 * 128 * 2  # slice read and written, its index, the copy, the gather
+    entry = array + 4 * 128 * 4  # the reduce-scatter
+    entry += array + 8 * 4 + 2 * array  # the custom call and the last copy
+    entry += 3 * array  # two copies to the host and one back
     assert found.hbm_bytes == 3 * loop + entry
     assert found.host_bytes == 3 * array
     gathered, kernel_and_copy = 3 * 8 * 128 * 2, array + 8 * 4 + 2 * array
@@ -109,7 +109,7 @@ def test_a_loop_of_unknown_length_counts_once():
 
 @pytest.fixture(scope="module")
 def products():
-    """The program of a chain of six products, each with weights split over four devices; scanned, and unrolled."""
+    """Returns two programs of six chained matrix products with sharded weights: one scanned, one unrolled."""
     import jax
 
     from vit_jax.planning import slices
@@ -137,7 +137,7 @@ def products():
 def test_loops_count_as_often_as_they_run(products):
     scanned, unrolled = products
     assert unrolled.cycles < scanned.cycles < 4 * unrolled.cycles
-    least = 6 * 2 * (8192 / 4) * 1024**2 / (2 * 4 * 128**2)  # four matrix units of 128 x 128
+    least = 6 * 2 * (8192 / 4) * 1024**2 / (2 * 4 * 128**2)  # cycles of four matrix units of 128 x 128
     assert least < unrolled.cycles < 2 * least
 
 

@@ -1,4 +1,4 @@
-"""The JSON of a search: what an interruption leaves, and what is never written over."""
+"""The JSON file of a search: what is in it after an interruption, and when it may be overwritten."""
 
 import dataclasses
 import json
@@ -14,14 +14,17 @@ AXES = [("global_batch_size", ["16", "18", "32"])]
 
 @pytest.fixture(scope="module")
 def gpu(small):
-    """A plan that takes no compiler."""
+    """Returns a plan for GPUs, which needs no compiler."""
     return plans.make_plan(small({"data.name": "digits", "data.num_examples": 1024, "data.num_classes": 10}),
                            slices.parse("h100:4"))[0]  # fmt: skip
 
 
 @pytest.fixture
 def make(gpu):
-    """Makes plans, refuses a batch of 18, is interrupted at one of 32 as long as `stop`."""
+    """Returns a function that returns plans.
+
+    It raises a UserError for a batch of 18, and, while its attribute `stop` is true, a KeyboardInterrupt for 32.
+    """
 
     def make(overrides):
         make.calls.append(dict(overrides)["global_batch_size"])
@@ -65,7 +68,7 @@ def test_an_interrupted_sweep_is_not_started_anew(tmp_path, make):
         records.Records(file, made(), False)
     known = records.Records(file, made(), True)
     known.write([], complete=True)
-    records.Records(file, made(), False)  # a complete one may be replaced
+    records.Records(file, made(), False)  # the file of a completed search may be replaced
 
 
 @pytest.mark.parametrize(

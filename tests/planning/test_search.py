@@ -1,4 +1,4 @@
-"""Searches, with plans made up: which settings are tried, in which order, and where it ends."""
+"""Searches with invented plans: which settings are tried, in which order, and when the search ends."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def test_a_sweep_ranks_what_fits_by_speed():
 
 
 def tried_for(fits, first=None, config=None, hours=lambda settings: 1.0):
-    """What is tried where `fits(settings)` says what fits; more settings take less memory."""
+    """Returns what the search tries if `fits(settings)` decides what fits in memory."""
 
     def make(overrides):
         settings = dict(overrides)

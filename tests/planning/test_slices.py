@@ -1,4 +1,4 @@
-"""Names of slices, and what is wrong with one."""
+"""The names of slices, and the errors for wrong names."""
 
 import importlib.util
 import math
@@ -14,7 +14,7 @@ from vit_jax.training.chips import CHIPS
 def test_a_slice():
     found = slices.parse("V5p:8x8x4", 2)
     assert (str(found), found.chips, found.devices) == ("v5p:8x8x4", 512, 512)
-    assert slices.parse("v3:2x2").devices == 8  # a device is a core
+    assert slices.parse("v3:2x2").devices == 8  # on v3, each of the two cores of a chip is a device
     assert slices.parse("h100:64").devices == 64
 
 
@@ -52,7 +52,7 @@ def test_without_the_compiler(monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name, chip in CHIPS.items() if chip.tpu])
 def test_the_compiler_knows_every_generation(name):
-    """And sees as many devices in the largest slice as the table says."""
+    """The compiler finds as many devices in the largest slice of each generation as our table says."""
     pytest.importorskip("libtpu")
     chip = CHIPS[name]
     for shape in (chip.largest, (2, 2, 1)[: chip.dimensions]):

@@ -1,4 +1,4 @@
-"""Long compiles are not quiet, and end at once when they are asked to."""
+"""Long compilations log their progress, and end at once after a signal."""
 
 import signal
 import subprocess
@@ -25,7 +25,7 @@ def test_a_signal_ends_with_a_sentence(number, code):
         "from vit_jax.planning import watch",
         "watch.end_at_signals(lambda: 'all is kept', threading.Lock())",
         "print('ready', flush=True)",
-        "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2**31 - 1)",  # no handler of Python runs meanwhile
+        "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2**31 - 1)",  # Python runs no signal handlers during this call
     )
     with subprocess.Popen(
         [sys.executable, "-c", "\n".join(lines)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

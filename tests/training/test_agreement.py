@@ -1,4 +1,4 @@
-"""What processes tell each other about their state, with a dict in place of the coordination service."""
+"""How processes agree on when to stop and why they fail; a dict replaces the coordination service."""
 
 import json
 import logging
@@ -11,11 +11,11 @@ from vit_jax.training import hosts
 
 
 class Ended(BaseException):
-    """In place of the process's end."""
+    """Raised where a real process would exit."""
 
 
 class Service:
-    """The calls of JAX's client that are made here."""
+    """The methods of JAX's client that `Hosts` uses here, on top of a dict."""
 
     def __init__(self):
         self.values = {}
@@ -42,7 +42,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def job(monkeypatch, clock):
-    """Three processes, whose threads do not run: the test talks for them."""
+    """Returns the service and three `Hosts`. Their threads do not run; the tests call `_talk` instead."""
     from jax._src import distributed
 
     service, processes = Service(), []
@@ -63,7 +63,7 @@ def job(monkeypatch, clock):
 
 
 def talk(processes, clock, seconds, number=0):
-    """So many seconds pass in which these processes give signs of life."""
+    """Lets `seconds` pass on the clock; in each of them every process of `processes` writes a heartbeat."""
     for i in range(seconds):
         clock.seconds += 1
         for process in processes:
@@ -83,7 +83,7 @@ def test_all_stop_after_the_step_beyond_the_furthest(job, clock):
 def test_one_that_is_still_compiling_takes_part(job, clock):
     _, processes = job
     first, *others = processes
-    assert not first.agreed(301)  # after a restart from step 300; the others have not called yet
+    assert not first.agreed(301)  # the run was resumed at step 300; the others are still compiling
     others[0].request_stop()
     talk(processes, clock, 3)
     assert not others[1].agreed(301) and others[1].agreed(302) and first.agreed(302)
@@ -165,7 +165,7 @@ def test_what_follows_from_another_process_waits_for_its_name(job, clock, capsys
     with pytest.raises(Ended):
         processes[1].fail_with(hosts.UserError("its disk is full"))
     capsys.readouterr()
-    # The thread that talks goes on while this one waits.
+    # While this process waits, its thread would continue to call `_talk`.
     monkeypatch.setattr(processes[0]._verdict_read, "wait", lambda _: [processes[0]._talk(0)])
     with pytest.raises(Ended):
         processes[0].fail_with(error)

@@ -1,4 +1,7 @@
-"""What JAX calls a device, and whose figures those are; of TPUs tests/planning/test_slices.py asks the compiler."""
+"""Finding the figures of a chip by JAX's name for the device.
+
+For TPUs, tests/planning/test_slices.py gets these names from the compiler.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The compiler's options: taken by the compiler they are for, under names that its devices have."""
+"""The compiler options: the compiler accepts them, and they are found by the names of its devices."""
 
 import importlib.util
 
@@ -18,7 +18,7 @@ TPUS = [name for name, chip in CHIPS.items() if chip.tpu]
 
 @pytest.fixture(scope="module")
 def mesh():
-    """`mesh("v5e")`: over the smallest slice of several chips, which nobody here has."""
+    """Returns a function from the name of a chip to a mesh over a small slice of it; no TPU is needed."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed")
 
@@ -30,7 +30,7 @@ def mesh():
 
 
 def compiled(mesh, options):
-    """A product with a parameter that fsdp splits, as the compiler leaves it."""
+    """Returns the compiled text of a matrix product with a parameter that is sharded over fsdp."""
     rows, columns = NamedSharding(mesh, P("fsdp")), NamedSharding(mesh, P(None, "fsdp"))
     x = jax.ShapeDtypeStruct((1024, 512), jnp.bfloat16, sharding=rows)
     w = jax.ShapeDtypeStruct((512, 512), jnp.bfloat16, sharding=columns)

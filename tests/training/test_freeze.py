@@ -1,4 +1,4 @@
-"""Frozen parameters: constants without moments, below which there is no backward pass."""
+"""Frozen parameters: they do not change, have no moments, and there is no backward pass below them."""
 
 import contextlib
 
@@ -28,7 +28,10 @@ def setting(small, changes):
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_a_probe_costs_a_forward_pass(small, scan):
-    """By the compiler's count of operations, and the average of what is frozen stays the same to the bit."""
+    """Training only the head costs a forward pass, by the compiler's count of operations.
+
+    The averages of frozen parameters do not change.
+    """
     sizes = {"model.scan": scan, "model.width": 64, "model.depth": 4, "model.mlp_dim": 256, "model.dropout": 0.0}
     changes = {**sizes, "mesh.data": 1, "model.drop_path": 0.0, "augmentation.mixup": 0.0, **PROBE}
     first = jax.devices()[:1]
@@ -57,7 +60,7 @@ def test_no_moments_of_what_is_frozen(small, name):
 
 @pytest.mark.parametrize("name", ["adam", "lamb", "adafactor"])
 def test_a_checkpoint_holds_the_state(small, tmp_path, name):
-    """A state with frozen parameters and views of layers is restored to the same structure and numbers."""
+    """A state with frozen parameters and per-layer optimizer state is restored with the same structure and values."""
     config, model, state, _, _ = setting(small, {"optimizer.freeze": ("^embedding/",), "optimizer.name": name})
     items = {"params": state.params, "opt_state": state.opt_state, "average": state.average}
     mesh = sharding.make_mesh(config.mesh)
@@ -86,12 +89,12 @@ def test_accumulated_equals_one_batch(small):
 
 
 def test_a_nan_of_a_frozen_layer_does_not_spread():
-    """Of a stack in part frozen, whose layers share one array."""
+    """A NaN in the gradient of a frozen layer does not reach the other layers of the same stacked array."""
     params = {"encoder": {"blocks": {"x": jnp.ones((2, 3))}}, "head": {"kernel": jnp.ones(3)}}
     freeze = Freeze(Optimizer(freeze=("encoderblock_1/",)), params)
     gradients = freeze.zero(jax.tree.map(lambda x: x.at[-1].set(jnp.nan), params))
     np.testing.assert_array_equal(gradients["encoder"]["blocks"]["x"], [[1, 1, 1], [0, 0, 0]])
-    assert np.isnan(gradients["head"]["kernel"]).any()  # which is trained
+    assert np.isnan(gradients["head"]["kernel"]).any()  # the head is trained
     assert patterns.scaled({"x": jnp.array(jnp.inf)}, {"x": 0.0})["x"] == 0
 
 

@@ -1,4 +1,7 @@
-"""Several processes on one machine are a real multi-host run: the same numbers as one, and nothing lost or hung."""
+"""Runs of several processes on one machine, which work like several hosts.
+
+They must give the same numbers as one process, lose nothing when they are killed, and never hang.
+"""
 
 import contextlib
 import json
@@ -25,13 +28,18 @@ from vit_jax.training import hosts, run_folder
 ROOT = pathlib.Path(__file__).parents[2]
 LOCAL = ROOT / "launch" / "local.py"
 free_port = runpy.run_path(str(LOCAL))["_free_port"]
-EXAMPLES = 50  # no multiple of a batch: the last one of an evaluation is not full
+EXAMPLES = 50  # not a multiple of the batch size, so the last batch of an evaluation is not full
 COMMAND = ("main", f"--config={ROOT / 'tests' / 'small.py'}", f"--config.data.num_examples={EXAMPLES}")
-ENDS_IN = 240  # seconds, on a machine that is busy; a hang would be for ever
+ENDS_IN = 240  # seconds; long enough for a busy machine, while a hang would last for ever
 
 
 class Service:
-    """JAX's coordination service with two clients; the call number `fails` of all fails, before or after its work."""
+    """JAX's coordination service, of which one call fails.
+
+    Args:
+        fails: the number of the call that fails, counted from 1 over all clients.
+        after: whether that call fails after doing its work, rather than before.
+    """
 
     def __init__(self, fails, after):
         self.values, self.calls, self.fails, self.after = {}, 0, fails, after
@@ -60,7 +68,7 @@ class Service:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_any_call_may_fail_once(monkeypatch, after):
-    """All processes stop after the same step, whichever call to the coordination service fails."""
+    """All the processes stop after the same step, no matter which call to the coordination service fails."""
     from jax._src import distributed
 
     monkeypatch.setattr(hosts, "_RUNS", iter([0] * 1000))
@@ -91,12 +99,12 @@ def test_why_a_process_ends_is_told_in_spite_of_a_failure(monkeypatch, after):
     monkeypatch.setattr(distributed, "global_state", state)
     host = hosts.Hosts(watch_seconds=0.2)
     host._post("a reason")
-    host._post("a later one")  # the first is right
+    host._post("a later one")  # ignored, since the first reason counts
     assert [json.loads(v)["sentence"] for k, v in service.values.items() if "verdict" in k] == ["a reason"]
 
 
 class Job:
-    """So many processes, started as their hosts would start them."""
+    """A run of several processes on this machine, each with `devices` CPU devices; `second` is a flag for process 1."""
 
     def __init__(self, start, folder, processes, devices, *args, second="", **env):
         self.folder, self.started = folder, time.time()
@@ -124,12 +132,12 @@ class Job:
             process.communicate()
 
     def ended(self, but=()):
-        """What each has said, and its exit code."""
+        """Waits for the processes, except those in `but`, and returns their stderr texts and their exit codes."""
         said = [p.communicate(timeout=ENDS_IN)[1] for i, p in enumerate(self.processes) if i not in but]
         return said, [p.returncode for i, p in enumerate(self.processes) if i not in but]
 
     def until_logged(self, step):
-        """Waits until this step is logged, by these processes and not by earlier ones."""
+        """Waits until these processes (not earlier ones in the same folder) have logged the step."""
         while not any(line["step"] >= step and line["time"] > self.started for line in lines(self.folder)):
             running = [process.poll() is None for process in self.processes]
             assert all(running), [process.communicate()[1] for process in self.processes]
@@ -148,7 +156,10 @@ def numbers(folder):
 
 @contextlib.contextmanager
 def local(command, said):
-    """Two processes, as a user starts them; what they say goes to the file `said`, which never is too full for it."""
+    """Runs a command in two processes by launch/local.py, as a user would.
+
+    Their output goes to the file `said`, because a pipe that nobody reads would fill up and block them.
+    """
     with said.open("w") as out:
         job = subprocess.Popen(
             [sys.executable, LOCAL, "--processes=2", "--", *command],
@@ -159,7 +170,7 @@ def local(command, said):
         try:
             yield job
         finally:
-            job.terminate()  # where a test has failed, and is passed on
+            job.terminate()  # only has an effect if the test has failed; the launcher passes the signal on
             job.wait(timeout=ENDS_IN)
 
 
@@ -171,7 +182,7 @@ def until(job, said, reached):
 
 
 def process_of(folder, number):
-    """The process id of one of a launcher's processes."""
+    """Returns the process id of process `number` of the run in `folder`."""
     listed = subprocess.run(
         ["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -196,7 +207,10 @@ def run(start, folder, processes, devices, *args):
 
 
 def agree(folder, other):
-    """Losses, gradients' norms, final evaluation and parameters, to rounding. Logged lines may be more in one."""
+    """Checks that two runs have the same logged numbers and the same final parameters, up to rounding.
+
+    The run in `other` may have logged more steps.
+    """
     mine, theirs = ({line["step"]: line for line in numbers(path)} for path in (folder, other))
     assert mine.keys() <= theirs.keys()
     for step, values in mine.items():
@@ -204,13 +218,13 @@ def agree(folder, other):
     old, new = (dict(np.load(path / "model.npz")) for path in (folder, other))
     assert old.keys() == new.keys()
     for name in old:
-        if not name.endswith("key/bias"):  # whose exact gradient is zero: Adam moves it by rounding noise
+        if not name.endswith("key/bias"):  # its exact gradient is zero, so Adam amplifies rounding errors
             np.testing.assert_allclose(old[name], new[name], atol=1e-4, err_msg=name)
 
 
 @pytest.fixture(scope="module")
 def one(small, tmp_path_factory):
-    """One process with eight devices, uninterrupted."""
+    """Returns the folder of an uninterrupted run of one process with eight devices."""
     folder = tmp_path_factory.mktemp("one") / "run"
     vit_jax.train(small({"data.num_examples": EXAMPLES}), folder)
     return folder
@@ -218,15 +232,16 @@ def one(small, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def four(start, tmp_path_factory):
-    """Four processes of one device each, uninterrupted."""
+    """Returns the folder of an uninterrupted run of four processes with one device each."""
     folder = tmp_path_factory.mktemp("four") / "run"
     said = run(start, folder, 4, 1)
     assert "step 12 of 12" in said[0]
-    assert not any("step 12" in text for text in said[1:])  # the first one speaks for all
+    assert not any("step 12" in text for text in said[1:])  # only process 0 logs
     return folder
 
 
-# Trains twice: undisturbed; and slowly, to be stopped by SIGTERM and, after it has gone on, to be killed.
+# A program that trains twice: once undisturbed, and once slowly, so that the test can stop it by SIGTERM, let it
+# resume, and then kill it.
 PROGRAM = """
 import argparse, json, logging, runpy, time
 from vit_jax import distributed
@@ -261,7 +276,7 @@ loop.train(config, flags.workdir)
 
 
 def test_two_processes_stopped_and_killed_end_as_one(small, tmp_path):
-    """Equal to one process; and bit for bit to what nothing has happened to."""
+    """The result equals that of one process up to rounding, and that of an undisturbed run bit for bit."""
     changes = {"data.num_examples": EXAMPLES, "model.depth": 1, "log_steps": 1, "checkpoint.every_steps": 5}
     folder, whole, program = tmp_path / "run", tmp_path / "whole", tmp_path / "main.py"
     program.write_text(PROGRAM)
@@ -282,11 +297,11 @@ def test_two_processes_stopped_and_killed_end_as_one(small, tmp_path):
     saved = checkpoints(folder)
     flags = [f"--config.{key}={value}" for key, value in changes.items()]
     with local([sys.executable, "-m", "vit_jax.main", COMMAND[1], *flags, f"--workdir={folder}"], second) as job:
-        vit_jax.train(small(changes), tmp_path / "one")  # meanwhile
+        vit_jax.train(small(changes), tmp_path / "one")  # while the two processes run
         assert job.wait(timeout=ENDS_IN) == 0, second.read_text()
     text = second.read_text()
     assert f"going on from the checkpoint of step {saved[-1]} in" in text
-    assert "step 12 of 12" in text and "process 1: " not in text  # the first one speaks for both
+    assert "step 12 of 12" in text and "process 1: " not in text  # only process 0 logs
     assert numbers(folder) == numbers(whole)
     assert (folder / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
@@ -295,7 +310,7 @@ def test_two_processes_stopped_and_killed_end_as_one(small, tmp_path):
 
 
 def test_workdir_that_is_not_on_a_common_disk(tmp_path, monkeypatch):
-    """What process 0 writes does not appear."""
+    """Raises an error if the files that process 0 has written do not appear for another process."""
     monkeypatch.setattr(run_folder, "_NETWORK_DISK_SECONDS", 0.0)
     here = tmp_path / "run"
     with pytest.raises(vit_jax.UserError, match="run was made by process 0 and is not here; name a --workdir that"):
@@ -313,15 +328,15 @@ def test_four_processes_equal_one(one, four):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_sharded_over_processes(start, one, tmp_path, processes):
-    """Parameters split over them; no process ever holds a device array of all."""
+    """The parameters are sharded over the processes, so no process holds all of them on its devices."""
     run(start, tmp_path / "run", processes, 4 // processes, "--config.mesh.data=1", "--config.mesh.fsdp=4")
     agree(one, tmp_path / "run")
 
 
 @pytest.mark.slow
 def test_any_killed_at_a_random_moment(start, four, tmp_path):
-    """Every process ends, and the same command goes on to the same bits."""
-    killed = [random.choice([1, 2, 3]), 0]  # 0 is the one that the others are watched by
+    """If one process is killed, all end, and the same command then resumes to the same bits."""
+    killed = [random.choice([1, 2, 3]), 0]  # process 0 is special, because it watches the others
     for process in killed:
         with Job(start, tmp_path / "run", 4, 1, "--watch_seconds=10") as job:
             job.until_logged(random.choice([2, 4, 6, 8]))
@@ -345,7 +360,10 @@ def test_any_killed_at_a_random_moment(start, four, tmp_path):
 
 @pytest.mark.slow
 def test_goes_on_with_another_number_of_processes(start, small, tmp_path):
-    """Each is ended by SIGTERM to one process, which saves on all at the same step, and the next has half as many."""
+    """A run is resumed with half as many processes, twice.
+
+    SIGTERM to one process ends each part: all the processes save at the same step.
+    """
     changes = {"data.num_examples": EXAMPLES, "total_steps": 200, "checkpoint.every_steps": 200, "log_steps": 1,
                "optimizer.learning_rate": 1e-4, "evaluations.test.every_steps": 200}  # fmt: skip
     vit_jax.train(small(changes), tmp_path / "one")
@@ -369,7 +387,7 @@ def test_goes_on_with_another_number_of_processes(start, small, tmp_path):
 def test_sigterm_before_the_first_step_leaves_nothing(start, tmp_path):
     with Job(start, tmp_path / "run", 2, 1, JAX_ENABLE_COMPILATION_CACHE="0") as job:
         for line in job.processes[0].stderr:
-            if "parameters" in line:  # the step is compiled next
+            if "parameters" in line:  # logged just before the step is compiled
                 break
         job.processes[1].terminate()
         said, codes = job.ended()
@@ -379,7 +397,7 @@ def test_sigterm_before_the_first_step_leaves_nothing(start, tmp_path):
 
 @pytest.mark.slow
 def test_stopped_first_process_is_named(start, tmp_path):
-    """By the others; tests/launch stops another than the first."""
+    """The other process names process 0, which was suspended. A test in tests/launch suspends another process."""
     with Job(start, tmp_path / "run", 2, 1, "--watch_seconds=8") as job:
         job.until_logged(4)
         job.processes[0].send_signal(signal.SIGSTOP)
@@ -391,7 +409,7 @@ def test_stopped_first_process_is_named(start, tmp_path):
 
 @pytest.mark.slow
 def test_error_of_one_ends_all(start, tmp_path):
-    """One of them comes upon an image that can't be read."""
+    """All the processes end with the same error when one of them finds an image that can't be read."""
     rng = np.random.default_rng(0)
     for i in range(24):
         path = tmp_path / "images" / ("train", "test")[i % 3 == 2] / "abcd"[i % 4] / f"{i}.png"
@@ -412,7 +430,7 @@ def test_error_of_one_ends_all(start, tmp_path):
 
 @pytest.mark.slow
 def test_starts_from_a_file_in_a_cluster_that_is_detected(start, small, one, tmp_path):
-    """Two processes that SLURM numbers; one that says it is alone does not wait for the other."""
+    """Two processes that SLURM started find each other; one with --processes=1 does not wait for another."""
     still = {"init_from": str(one), "optimizer.learning_rate": 0.0, "optimizer.average": 0.0, "total_steps": 1}
     cluster = {"SLURM_JOB_ID": str(random.randrange(4096)), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
     flags = [f"--config.{key}={value}" for key, value in still.items()]
@@ -431,7 +449,7 @@ def test_starts_from_a_file_in_a_cluster_that_is_detected(start, small, one, tmp
 
 @pytest.mark.slow
 def test_processes_that_prepare_the_digits_at_once(tmp_path):
-    """In a folder that is not there yet; they read the same images, those that one process reads."""
+    """Two processes that prepare the data set at once, in a new folder, read the same images as a single process."""
     command = [sys.executable, "-m", "vit_jax.main", f"--config={ROOT / 'configs' / 'digits.py'}"]
     command += ["--config.total_steps=4", "--config.schedule.warmup_steps=0", "--config.model.depth=1"]
     said = tmp_path / "said.txt"

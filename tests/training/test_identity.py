@@ -1,4 +1,4 @@
-"""A run goes on with the data that it began with, or not at all."""
+"""A run is only resumed with the data that it began with."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def begun(small, tmp_path_factory):
-    """A folder with images and the run on them, stopped after two of its four steps; and its config."""
+    """Returns a folder with images and a run on them that was stopped after two of four steps, and the config."""
     root, rng = tmp_path_factory.mktemp("begun"), np.random.default_rng(0)
     for i in range(24):
         path = root / "images" / ("train", "test")[i % 3 == 2] / "abcd"[i % 4] / f"{i}.png"
@@ -141,7 +141,7 @@ def test_a_complete_run_needs_no_data(config, images, stopped, caplog):
 
 
 class Second:
-    """What a second process has of `Hosts`: it hears what the first one has."""
+    """Replaces `Hosts` in a second process, which compares its values with those of the first."""
 
     def __init__(self):
         self.first = None

@@ -1,4 +1,4 @@
-"""Nothing lost: a run that is killed, and started again by the same command, ends as one that was never interrupted."""
+"""A run that is killed and started again by the same command ends with the result of an uninterrupted run."""
 
 import contextlib
 import json
@@ -41,17 +41,20 @@ def half_written(folder):
 
 
 def logged(count):
-    """The moment when a run has logged so many steps since it was started."""
+    """Returns a function that tells whether a run has logged at least `count` steps since it was `started`."""
     return lambda folder, started: sum(line["time"] > started for line in lines(folder)) >= count
 
 
 def writing(folder, started):
-    """The moment when a checkpoint is being written; what an earlier kill left is cleared before the first step."""
+    """Returns whether a checkpoint is being written.
+
+    A half-written checkpoint of an earlier, killed run does not count: the run removes it before its first step.
+    """
     return logged(1)(folder, started) and bool(half_written(folder))
 
 
 def saved(folder, started):
-    """The moment when a checkpoint is whole, and perhaps the next one being written."""
+    """Returns whether the run has completed a checkpoint since it was `started`."""
     return any((folder / "checkpoints" / str(step)).stat().st_mtime > started for step in checkpoints(folder))
 
 
@@ -60,11 +63,11 @@ def writing_another(folder, started):
 
 
 def signalled(process, folder, moment, *, delay=0.0, number=signal.SIGKILL):
-    """Sends the signal a little after the moment; what the run had said, and its exit code."""
+    """Sends a signal `delay` seconds after `moment` becomes true; returns the run's stderr and exit code."""
     started = time.time()
     while True:
         assert process.poll() is None, process.communicate()
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # it goes on under our eyes
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # the run changes the files meanwhile
             if moment(folder, started):
                 break
         time.sleep(0.001)
@@ -89,7 +92,10 @@ def uninterrupted(start, tmp_path_factory):
 
 
 def ends_as(uninterrupted, folder, start, command=COMMAND):
-    """Starts the run for the last time, which goes on from the newest checkpoint there is, to the same end."""
+    """Starts the run again without interruption, and checks its result.
+
+    It must resume from the newest checkpoint and end as the run in the folder `uninterrupted`.
+    """
     newest = max(checkpoints(folder), default=0)
     process = start(*command, f"--workdir={folder}")
     said = process.communicate()[1]
@@ -129,7 +135,7 @@ def test_sigterm_saves_and_exits_with_143(uninterrupted, start, tmp_path):
 
 @pytest.mark.slow
 def test_ten_random_kills_of_the_digits(start, tmp_path):
-    """The recipe as users run it; -s shows when the kills came."""
+    """Uses the recipe for digits as users run it. `pytest -s` shows the moments of the kills."""
     command = ("main", "--config=configs/digits.py", f"--config.data.data_dir={tmp_path}/data")
     process = start(*command, f"--workdir={tmp_path}/uninterrupted")
     said = process.communicate()[1]

@@ -1,4 +1,4 @@
-"""The loop's edge: what a run leaves, how it goes on, how it ends, and what it refuses before it begins."""
+"""Training runs from the outside: the files they leave, how they resume and end, and what they refuse to start."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ def lines(folder):
 
 
 def numbers(folder):
-    """What metrics.jsonl says, without times."""
+    """Returns the lines of metrics.jsonl without times and speeds."""
     return [{k: v for k, v in line.items() if k not in ("time", "train/images_per_second")} for line in lines(folder)]
 
 
@@ -44,13 +44,13 @@ def steps(folder):
 
 
 def halve(folder, step):
-    """Cuts a checkpoint's arrays in half, as a full disk does."""
+    """Truncates the arrays of a checkpoint to half, as a full disk would."""
     for path in (folder / "checkpoints" / str(step)).rglob("d/*"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def refused(config, workdir, *said):
-    """Runs in vain: one sentence that says so, and nothing is made or changed."""
+    """Checks that training raises a UserError of one line, with all the words in `said`, and changes no file."""
     before = contents(workdir) if workdir.is_dir() else workdir.exists()
     with pytest.raises(UserError) as error:
         vit_jax.train(config, workdir)
@@ -62,7 +62,7 @@ def refused(config, workdir, *said):
 
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory):
-    """An uninterrupted run's folder."""
+    """Returns the folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("run") / "deep" / "inside"
     returned = vit_jax.train(small(), folder)
     last = lines(folder)[-1]
@@ -72,7 +72,7 @@ def finished(small, tmp_path_factory):
 
 @pytest.fixture
 def stopped(finished, tmp_path):
-    """A copy of it that lacks the end."""
+    """Returns a copy of the folder `finished` without model.npz, so that the run is not complete."""
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     (folder / "model.npz").unlink()
@@ -81,7 +81,7 @@ def stopped(finished, tmp_path):
 
 @pytest.fixture
 def images(tmp_path):
-    """An image folder of four classes."""
+    """Returns the changes of the config that make it use a folder with images of four classes."""
     rng = np.random.default_rng(0)
     for i in range(24):
         path = tmp_path / "images" / ("train", "test")[i % 3 == 2] / "abcd"[i % 4] / f"{i}.png"
@@ -98,7 +98,7 @@ def test_what_a_run_leaves(finished):
     assert {"format_version", "version", "devices", "config"} <= set(config)
     assert config["config"]["optimizer"]["b1"] == 0.9
     found = lines(finished)
-    assert [line["step"] for line in found] == list(range(1, 13))  # log_steps is 2, and a tenth of the run is 1
+    assert [line["step"] for line in found] == list(range(1, 13))  # log_steps is limited to a tenth of the run, 1
     train = {f"train/{name}" for name in ("loss", "learning_rate", "gradient_norm", "images_per_second")}
     assert all(train <= set(line) for line in found)
     assert [line["step"] for line in found if "test/accuracy" in line and "test/loss" in line] == [6, 12]
@@ -106,7 +106,7 @@ def test_what_a_run_leaves(finished):
 
 
 def test_part_of_the_devices_peak(small, tmp_path, monkeypatch):
-    """For devices whose peak is known; here the loop alone is told that the CPUs are a v5e's."""
+    """The MFU is logged if the peak of the devices is known. Here the run takes the CPUs for TPUs (v5e)."""
     monkeypatch.setattr(run, "chips", types.SimpleNamespace(of_device=lambda kind: chips.CHIPS["v5e"]))
     config = small({"total_steps": 2})
     vit_jax.train(config, tmp_path / "run")
@@ -133,7 +133,7 @@ def without_checkpoints(folder):
 
 
 def with_leftovers(folder):
-    """Of kills: while a checkpoint, a line, or another file was being written."""
+    """Adds what kills leave behind: a half-written checkpoint, a half-written line, and other partial files."""
     (folder / "checkpoints" / "12").rename(folder / "checkpoints" / "12.orbax-checkpoint-tmp")
     text = (folder / metrics.FILE).read_text()
     (folder / metrics.FILE).write_text(text + text.splitlines()[-1] + "\n" + '{"step": 13, "tr')
@@ -143,7 +143,7 @@ def with_leftovers(folder):
 
 def with_broken_checkpoint(folder):
     halve(folder, 12)
-    shutil.copytree(folder / "checkpoints" / "9", folder / "checkpoints" / "12.broken")  # not the first time
+    shutil.copytree(folder / "checkpoints" / "9", folder / "checkpoints" / "12.broken")  # left by an earlier failure
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_corrupt_images(small, images, tmp_path, caplog):
 
 
 class Once:
-    """Does something the first time it is called for a step, and then what it stands for."""
+    """Wraps `function`; in its call number `at` (from 1) it calls `act` before `function`."""
 
     def __init__(self, function, act, at=1):
         self.function, self.act, self.left = function, act, at
@@ -280,7 +280,7 @@ def interrupt():
 
 
 def wrap(monkeypatch, name, wrapper):
-    """Wraps what `run.name(…)` returns; of the step what is compiled of it."""
+    """Replaces `run.<name>`, so that `wrapper` wraps its result; for `make_step`, the compiled step."""
     make = getattr(run, name)
 
     def made(*args):
@@ -316,7 +316,7 @@ def test_ctrl_c_saves_and_says_where_it_goes_on(small, finished, tmp_path, monke
 
 
 def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
-    """The first asks for a save, which never comes here, since the step it waits for does not end."""
+    """The first Ctrl-C asks to save after the step, which never ends here. The second one kills the process."""
     program = (
         "import os, signal, time; from vit_jax.training.stop import Stop; import types\n"
         "stop = Stop(types.SimpleNamespace(count=1, request_stop=lambda: None)); stop.saves = True\n"
@@ -329,8 +329,11 @@ def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
 
 
 def test_what_a_run_says(small, tmp_path, capsys, monkeypatch):
-    """The same in Python as on the command line: parameters in short, compiling, the loss, where the model is."""
-    for name in ("vit_jax", None):  # a program of a user's has set up nothing; pytest has
+    """A run in Python logs the same as on the command line.
+
+    It logs a short table of the parameters, the compilation, the loss, and where the model is written.
+    """
+    for name in ("vit_jax", None):  # pytest sets up log handlers, but a user's program does not
         monkeypatch.setattr(logging.getLogger(name), "handlers", [])
     vit_jax.train(small({"total_steps": 3, "log_steps": 50}), tmp_path / "run")
     said = capsys.readouterr().err
@@ -343,7 +346,10 @@ def test_what_a_run_says(small, tmp_path, capsys, monkeypatch):
 
 
 def test_longer_training_of_a_finished_run(small, finished, tmp_path, caplog):
-    """A new run from the old one's weights, the head among them; the messages of the old one say so."""
+    """A finished run can only be trained longer by a new run from its weights and head.
+
+    The messages of the finished run tell the user how.
+    """
     with caplog.at_level(logging.INFO, "vit_jax"):
         assert vit_jax.train(small(), finished) == {}
     longer = f"take a new --workdir with --config.init_from={finished} --config.init_head=keep"
@@ -361,7 +367,7 @@ def test_longer_training_of_a_finished_run(small, finished, tmp_path, caplog):
 
 
 def test_what_is_cheap_is_checked_first(small, tmp_path):
-    """A wrong name of the model is not hidden by a data set that is missing, nor is a batch that does not divide."""
+    """If the data set is missing too, the error is still about the wrong model, batch size or `init_from`."""
     missing = {"data.name": "imagenet2012", "data.num_examples": 1024, "data.num_classes": 10,
                "data.data_dir": str(tmp_path), "total_epochs": 1.0}  # fmt: skip
     for changes, message in (
@@ -390,7 +396,7 @@ def test_sigterm_saves(small, finished, tmp_path, monkeypatch, name, wrapper, sa
                 vit_jax.train(small(), tmp_path / "run")
             assert ended.value.code == 143
             assert steps(tmp_path / "run")[-1] == saved
-            if saved == 6:  # the evaluation is put off until the run goes on
+            if saved == 6:  # the evaluation takes place when the run is resumed
                 assert not any("test/loss" in line for line in lines(tmp_path / "run"))
     vit_jax.train(small(), tmp_path / "run")
     assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
@@ -437,7 +443,7 @@ def test_trains_in_a_thread(small, finished, tmp_path):
 
 
 def test_checkpoints_hold_the_step_they_are_named_after(small, finished, tmp_path):
-    """The step goes on with the same buffers while a checkpoint is written."""
+    """A checkpoint holds the values of its step, although the next steps reuse the buffers while it is written."""
     config = small({"checkpoint.every_steps": 1, "checkpoint.keep": 100})
     vit_jax.train(config, tmp_path / "run")
     handler = store.ocp.PyTreeCheckpointHandler()

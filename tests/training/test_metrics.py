@@ -1,4 +1,4 @@
-"""metrics.jsonl, and what the terminal shows."""
+"""The file metrics.jsonl, and the progress shown on the terminal."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from vit_jax.training.metrics import FILE, MetricsFile, Progress, Writer
 
 
 class Bucket(type(pathlib.Path())):
-    """A local folder that looks like a bucket's."""
+    """A local folder that behaves like one in a bucket."""
 
     def __str__(self):
         return f"gs://{self.__fspath__()}"
@@ -34,7 +34,7 @@ def test_each_step_once_and_in_order(tmp_path, kind):
         file.write(step, {"train/loss": step / 2})
     file.flush()
     before = time.time()
-    file = MetricsFile(kind(tmp_path), 4)  # going on from the checkpoint of step 4
+    file = MetricsFile(kind(tmp_path), 4)  # the run is resumed from the checkpoint of step 4
     file.write(6, {"train/loss": 7.0})
     file.flush()
     found = read(tmp_path)
@@ -70,15 +70,15 @@ def test_speed_leaves_compilation_and_evaluations_out(monkeypatch, caplog):
     clock = iter([0.0, 100.0, 100.0, 102.0, 102.0, 150.0, 154.0])
     monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock))
     progress = Progress(10, 30, batch_size=8, first_process=True)
-    progress.step(11)  # ends at 100 seconds
-    assert progress.speed(11) == {"train/images_per_second": 0.08}  # there is nothing else to go by
+    progress.step(11)  # at 100 seconds
+    assert progress.speed(11) == {"train/images_per_second": 0.08}  # 8 images in 100 seconds
     with caplog.at_level(logging.INFO, "vit_jax"):
         progress.step(12)
-        speed = progress.speed(12)  # at 102
+        speed = progress.speed(12)  # at 102 seconds
         progress.report(12, {"train/loss": 1.5, **speed})
     assert speed == {"train/images_per_second": 4.0}
     assert caplog.messages == ["step 12 of 30: loss 1.5, images/s 4, 0:36 left"]
-    progress.resume(12)  # an evaluation ends at 150
+    progress.resume(12)  # an evaluation ended at 150 seconds
     progress.step(13)
     assert progress.speed(13) == {"train/images_per_second": 2.0}
 

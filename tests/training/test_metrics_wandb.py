@@ -1,4 +1,4 @@
-"""Weights & Biases: what an offline run holds, read back from its files; a server is played by a stub."""
+"""Logging to Weights & Biases (W&B): the files of offline runs are read back, and a stub replaces the server."""
 
 import dataclasses
 import importlib.util
@@ -24,9 +24,13 @@ SMALL = pathlib.Path(__file__).parents[1] / "small.py"
 
 
 def records(folder, start=-1):
-    """Returns the records of an offline run in a workdir, of the newest start unless another one is asked for.
+    """Returns the W&B records of an offline run.
 
-    They are complete a moment after the run has ended, since another process writes them.
+    The function waits until the records are complete, because another process writes them after the run has ended.
+
+    Args:
+        folder: the workdir.
+        start: which start of the run, in order of time; by default the newest.
     """
     deadline = time.monotonic() + 30
     while not (found := list(parsed(folder, start))) or found[-1].WhichOneof("record_type") != "exit":
@@ -36,10 +40,11 @@ def records(folder, start=-1):
 
 
 def parsed(folder, start):
-    """Yields the records that a file has so far.
+    """Yields the records that the file of an offline run contains so far.
 
-    It begins with 7 bytes, then records as LevelDB's log has them: in blocks of 32 KiB, each part with a checksum
-    (4 bytes), its length (2) and its kind (1): whole, first, middle or last.
+    The file begins with 7 bytes. Then come records in the format of LevelDB's log, in blocks of 32 KiB. A record has
+    one or more parts. Each part has a checksum (4 bytes), its length (2 bytes) and its kind (1 byte): whole, first,
+    middle or last.
     """
     from wandb.proto import wandb_internal_pb2
 
@@ -60,7 +65,7 @@ def parsed(folder, start):
 
 
 def rows(folder):
-    """Returns the rows that W&B was given, without its own values but for its counter."""
+    """Returns the rows that W&B has recorded, without the values that it adds itself, except its counter `_step`."""
     found = []
     for record in records(folder):
         if record.WhichOneof("record_type") == "history":
@@ -84,7 +89,7 @@ def installed():
 
 
 def test_a_run(installed, small, tmp_path, caplog):
-    """All that metrics.jsonl holds is there, the config, and the axis of the charts; nothing lies outside the run."""
+    """W&B gets everything in metrics.jsonl, the config, and `step` as the axis of the charts."""
     folder = tmp_path / "mine"
     with caplog.at_level(logging.INFO, "vit_jax"):
         vit_jax.train(small(OFFLINE), folder)
@@ -102,14 +107,14 @@ def test_a_run(installed, small, tmp_path, caplog):
 
 
 def test_a_run_that_goes_on_is_the_same_run_and_has_each_step_once(installed, small, tmp_path):
-    """Written up to step 6 and again from 4 on, with an evaluation that was put off then."""
+    """The run writes up to step 6, and is resumed from step 4 with an evaluation that it still had to do there."""
     for start, end, put_off in ((0, 6, {}), (4, 8, {"test/loss": 2.0})):
         writing = writer(tmp_path, start, small(OFFLINE), put_off=put_off)
         for step in range(start + 1, end + 1):
             writing.write(step, {"train/loss": 1 / step})
         writing.close()
         assert [{k: v for k, v in row.items() if k != "_step"} for row in rows(tmp_path)] == lines(tmp_path)
-        time.sleep(1)  # W&B names a folder by the second
+        time.sleep(1)  # names of W&B's folders contain the time in seconds
     assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9)) and rows(tmp_path)[3]["test/loss"] == 2
     runs = [r.run.run_id for start in (0, 1) for r in records(tmp_path, start) if r.WhichOneof("record_type") == "run"]
     assert len(runs) == 2 and len(set(runs)) == 1
@@ -127,8 +132,11 @@ def test_switched_on_later_it_gets_what_was_before(installed, small, tmp_path):
 
 
 def test_killed_and_without_network(installed, start, tmp_path, monkeypatch):
-    """By SIGKILL, beyond its newest checkpoint. All requests would go to a proxy here, and nobody calls."""
-    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of a W&B process that another test has started
+    """A run that is killed after a checkpoint, and resumed, has each step once, and sends nothing to the network.
+
+    All requests would go to a proxy, which the test runs.
+    """
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # set by a W&B process that another test has started
     called: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
@@ -154,7 +162,7 @@ def test_killed_and_without_network(installed, start, tmp_path, monkeypatch):
 
 def test_without_the_package(small, tmp_path, monkeypatch):
     find = importlib.util.find_spec
-    folder = importlib.util.spec_from_loader("wandb", None)  # of a folder of this name where the run is started
+    folder = importlib.util.spec_from_loader("wandb", None)  # the working directory has a folder named wandb
     for spec in (None, folder):
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name, *a, s=spec: s if name == "wandb" else find(name, *a)
@@ -173,7 +181,10 @@ def test_keys_that_nothing_reads(small):
 
 @dataclasses.dataclass
 class Server:
-    """A stub of the package and of a server whose run is at `step`, W&B's own counter; it refuses what is below."""
+    """Replaces the package wandb and its server.
+
+    `step` is the value that W&B's own counter of rows has reached in the run. Rows with a smaller counter are refused.
+    """
 
     step: int = 0
     login: object = lambda **_: True
@@ -214,7 +225,10 @@ def served(monkeypatch):
 
 
 def test_online_the_server_says_which_steps_it_has(served, small, tmp_path, caplog):
-    """It lacks step 4, which was on its way when the machine died, and gets it; later it has 6 when 4 is saved."""
+    """On resuming, only the steps that the server lacks are sent.
+
+    First the run is resumed at step 4 and the server lacks that step; later the server already has the steps up to 6.
+    """
     config = small({"wandb.project": "vits", "wandb.entity": "us", "wandb.name": "first"})
     first = served()
     writing = writer(tmp_path, 0, config)
@@ -253,7 +267,7 @@ def test_online_without_a_login(served, small, tmp_path):
 
 def test_a_run_that_is_refused(served, small, tmp_path, monkeypatch):
     server = served()
-    monkeypatch.setattr(sys.modules["wandb"], "init", server.finish)  # which takes no such arguments
+    monkeypatch.setattr(sys.modules["wandb"], "init", server.finish)  # raises a TypeError, because its arguments differ
     with pytest.raises(UserError, match="W&B does not open the run .*or --config.wandb.mode=offline"):
         writer(tmp_path, 0, small({"wandb.project": "vits"}))
 

@@ -1,4 +1,4 @@
-"""The registry of optimizers, single layers of stacks, and the average's warm-up."""
+"""The optimizers, their treatment of stacked layers, and the warm-up of the average."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def settings(**changes):
 
 
 def made(small, name, **changes):
-    """The state after two steps."""
+    """Returns the state after two steps."""
     config = small({"optimizer.name": name, "optimizer.learning_rate": 1e-3, "optimizer.weight_decay": 0.1, **changes})
     model = vit_jax.create(**vars(training.resolve(config).model) | {"num_classes": 4})
     state, step = training.create_state(config, model), training.make_step(config, model)
@@ -32,7 +32,7 @@ def made(small, name, **changes):
 
 @pytest.fixture(scope="module")
 def params():
-    """Of a small model, with layers of sizes so different that a norm over all of them shows."""
+    """Returns parameters whose layers differ so much in size that a norm over several layers would be noticed."""
     model = vit_jax.create("Ti/4", image_size=8, width=64, depth=3, mlp_dim=128, num_heads=2, num_classes=4)
     rng = np.random.default_rng(0)
     shape = lambda path, leaf: (3, *(1,) * (leaf.ndim - 1)) if names.is_stacked(path) else ()  # noqa: E731
@@ -60,7 +60,7 @@ def _adafactor(step):
 
 @pytest.mark.parametrize(("name", "reference"), [("lamb", _lamb), ("adafactor", _adafactor)])
 def test_stacked_layers_are_what_single_layers_are(params, name, reference):
-    """Ours on stacks equals optax's own on each layer alone, after two updates."""
+    """Our optimizers on stacks give the same as those of optax on each layer, after two updates."""
     stacked = [path for path in names.flatten(params) if names.is_stacked(path) and path.endswith("/kernel")]
     optimizer = make_optimizer(settings(name=name, weight_decay=0.1), params)
     gradients = jax.tree.map(jnp.sin, params)
@@ -80,7 +80,7 @@ def test_stacked_layers_are_what_single_layers_are(params, name, reference):
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_scanned_equals_unrolled_and_sharded_equals_whole(small, name):
-    """All optimizers, with a layer of the stack frozen."""
+    """For each optimizer, scanning and sharding do not change the result, also with one layer of the stack frozen."""
     still = {"optimizer.freeze": ("encoderblock_1/", "^embedding/")}
     scanned = made(small, name, **still)
     others = [
@@ -89,8 +89,8 @@ def test_scanned_equals_unrolled_and_sharded_equals_whole(small, name):
     ]
     for other in others:
         for path, value in names.Published(scanned.params).items():
-            if not path.endswith("key/bias"):  # its exact gradient is zero: it is moved by rounding noise
-                # Lion's updates are signs: where a gradient is all but zero rounding turns one.
+            if not path.endswith("key/bias"):  # its exact gradient is zero, so only rounding errors move it
+                # Lion's updates are signs, which rounding can flip if a gradient is almost zero.
                 near = np.isclose(names.Published(other.params)[path], value, atol=2e-5)
                 assert near.mean() > (0.98 if name == "lion" else 0.9999), path
 
@@ -116,5 +116,5 @@ def test_the_average_of_the_first_step_with_a_warmup(small):
     state, _ = training.make_step(config, model)(training.create_state(config, model), batch)
     np.testing.assert_allclose(
         state.average["head"]["kernel"], 0.9 * state.params["head"]["kernel"], atol=1e-6
-    )  # from zero
+    )  # the average starts at zero
     assert np.any(state.params["head"]["kernel"])

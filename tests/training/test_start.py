@@ -1,4 +1,4 @@
-"""Fine-tuning from files of others: what the config leaves open is the file's."""
+"""Fine-tuning from other people's files: settings that the config does not set are taken from the file."""
 
 import dataclasses
 import json
@@ -49,7 +49,10 @@ def make(init_from, **model):
 
 @pytest.mark.parametrize("file", CASES)
 def test_from_a_file(goldens, file, tmp_path):
-    """Everything but the head and the positions is the file's, and the run's own file rebuilds the same model."""
+    """All the weights except the head and the position embeddings come from the file.
+
+    The run's own model.npz gives the same model.
+    """
     loaded = vit_jax.load(goldens / file, **({"num_heads": 4} if "safetensors" in file else {}), **image_size(file))
     config = make(goldens / file, **CASES[file])
     vit_jax.train(config, tmp_path / "run")
@@ -88,10 +91,10 @@ def test_mean_and_deviation_are_the_files(goldens, tmp_path):
     ],
 )
 def test_preprocessing_is_the_configs_then_the_files(goldens, tmp_path, said, expected):
-    """timm's default is to crop 32 of 35 pixels."""
+    """The file is from timm, whose default for this model is to resize to 35 pixels and crop 32."""
     config = make(goldens / "timm_vit.safetensors", **{**VIT, "image_size": 32})
     config.preprocessing.update(said)
-    config.evaluations.first = config_lib.evaluation(shorter_side=50)  # which says nothing of the model
+    config.evaluations.first = config_lib.evaluation(shorter_side=50)  # changes this evaluation only, not the model
     config = config_lib.typed(config)
     model = start.model_of(config, epath.Path(tmp_path))
     assert model.preprocessing == expected
@@ -120,9 +123,9 @@ def test_preprocessing_from_scratch(small, tmp_path):
 
 
 def test_a_run_sees_what_its_model_will(goldens, tmp_path, monkeypatch, caplog):
-    """Training and evaluations as the saved model says, the file's crop in proportion.
+    """Training and evaluations preprocess images as the saved model does; the file's crop is scaled to the new size.
 
-    The config is recorded as it was given, and the run goes on with it.
+    The run records the config as it was given, and resumes with it.
     """
     sides, kinds = [], set()
 
@@ -139,7 +142,7 @@ def test_a_run_sees_what_its_model_will(goldens, tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         vit_jax.train(config, tmp_path / "run")
     assert kinds == {"bicubic"}
-    assert set(sides) == {None, 18, 20}  # None: a training image is resized whole
+    assert set(sides) == {None, 18, 20}  # None is from training, which resizes the whole image
     assert "the evaluation wide sees images of another shorter_side, 20, than the saved model's, 18" in caplog.text
     assert "the evaluation test" not in caplog.text
     assert vit_jax.load(tmp_path / "run").preprocessing == Preprocessing((16, 16), 18, interpolation="bicubic")
@@ -182,7 +185,7 @@ def test_another_model_is_refused(goldens, file, changes, said, tmp_path):
 
 
 def test_the_recommended_augreg_checkpoint(goldens, tmp_path, monkeypatch):
-    """By its short name, picked by the index."""
+    """`augreg:VARIANT` loads the checkpoint that the published index recommends."""
     monkeypatch.setattr(fetch, "_AUGREG", f"{tmp_path}/")
     index = "name,ds,final_val,filename\nTi/8,i21k,0.3,worse\nTi/8,i21k,0.4,best\nTi/8,i1k,0.9,other\n"
     (tmp_path / "index.csv").write_text(index)

@@ -1,4 +1,4 @@
-"""The step: goldens of a reference implementation, and pairs that must agree."""
+"""The training step: expected numbers from a reference implementation, and pairs of settings that must agree."""
 
 import json
 
@@ -15,7 +15,7 @@ from vit_jax.tasks import make_task
 
 
 def run(config, model=None, batches=None, steps=20):
-    """The losses, gradient norms and learning rates (steps, 3), and the last state."""
+    """Returns the losses, gradient norms and learning rates (steps, 3), and the last state."""
     resolved = training.resolve(config)
     if model is None:
         model = vit_jax.create(**{**vars(resolved.model)}, seed=resolved.seed)
@@ -46,7 +46,7 @@ def test_goldens(goldens, name):
     for found, key in zip(rows.T, ("losses", "gradient_norms", "learning_rates"), strict=True):
         np.testing.assert_allclose(found, golden[key], atol=1e-5, err_msg=key)
     for parameter, found in names.Published(state.params).items():
-        if not parameter.endswith("key/bias"):  # its exact gradient is zero: Adam moves it by rounding noise
+        if not parameter.endswith("key/bias"):  # its exact gradient is zero, so Adam amplifies rounding errors
             np.testing.assert_allclose(found, golden[f"after/{parameter}"], atol=1e-5, err_msg=parameter)
 
 
@@ -61,7 +61,7 @@ MESHES = [
 
 @pytest.fixture(scope="module")
 def whole(small_config):
-    """20 steps on one device, with dropout, drop path, flips, rotation and mixup."""
+    """Returns the result of 20 steps on one device, with dropout, drop path, flips, rotation and mixup."""
     first = jax.devices()[:1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda *_: first)
@@ -77,7 +77,7 @@ def test_sharded_equals_whole(config, whole, mesh):
     np.testing.assert_allclose(sharded, whole, atol=1e-5)
     assert whole[-1, 0] < whole[0, 0]
     for leaf in (state.params["encoder"]["blocks"]["mlp"]["dense1"]["kernel"], state.opt_state[2].mu["head"]["kernel"]):
-        # `data` alone replicates; the other axes split.
+        # The axis `data` replicates parameters; the other axes split them.
         assert leaf.is_fully_replicated == (mesh == {"data": 8})
 
 
@@ -94,7 +94,7 @@ def test_sharded_equals_whole(config, whole, mesh):
     ids=str,
 )
 def test_what_does_not_change_the_mathematics(config, whole, changes):
-    """Accumulating equals one batch, unrolled equals scanned, recomputed equals kept; all randomness on."""
+    """Accumulation, unrolling and rematerialisation do not change the result, with all kinds of randomness on."""
     for key, value in changes.items():
         *sections, name = key.split(".")
         section = config[sections[0]] if sections else config
@@ -120,14 +120,14 @@ def test_randomness_is_a_function_of_seed_and_step(config, batch):
     batches = [batch] * 3
     first, _ = run(config, batches=batches)
     np.testing.assert_array_equal(first, run(config, batches=batches)[0])
-    assert first[0, 1] != first[1, 1]  # the learning rate is 0 in step 0: only the randomness differs
+    assert first[0, 1] != first[1, 1]  # the learning rate of step 0 is 0, so only the random numbers differ
     model = vit_jax.create(**vars(config_lib.typed(config).model), seed=0)
     config.seed = 1
     assert first[0, 1] != run(config, model, batches)[0][0, 1]
 
 
 def test_frozen_and_scaled_layers(plain, batch):
-    """Patterns see per-layer names, though the layers are stacked."""
+    """Patterns match the names of single layers, although the layers are stacked."""
     plain.optimizer.weight_decay = 0.1
     plain.optimizer.grad_clip_norm = 0.0
     plain.optimizer.freeze = ("encoderblock_0/", "^embedding/")
@@ -180,7 +180,7 @@ def test_average(plain, batch):
     model = vit_jax.create(**vars(config_lib.typed(plain).model))
     _, state = run(plain, model, [batch])
     np.testing.assert_allclose(state.average["head"]["kernel"], 0.25 * state.params["head"]["kernel"], atol=1e-7)
-    assert np.any(state.params["head"]["kernel"])  # from zero
+    assert np.any(state.params["head"]["kernel"])  # the head starts at zero
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
@@ -195,7 +195,7 @@ def test_first_moment_in_bfloat16(plain, batch, name):
 def test_sigmoid_is_summed_over_classes_and_averaged_over_examples(plain, batch):
     plain.task.loss, plain.model.head_bias = "sigmoid", -10.0
     rows, _ = run(plain, batches=[batch])
-    # A zero head: every class has logit -10, the right one costs 10 more.
+    # With a head of zeros every class has the logit -10, and the right class adds 10 to the loss.
     np.testing.assert_allclose(rows[0, 0], 4 * np.log1p(np.exp(-10)) + 10, rtol=1e-5)
 
 
@@ -229,7 +229,7 @@ def test_schedules(name, expected):
 
 
 def test_state_is_created_sharded_from_an_abstract_model(config):
-    """Each device draws its own shard, and the numbers are those of the whole model."""
+    """Each device draws the values of its own shard, and they equal those of a model that is not sharded."""
     from flax import nnx
 
     config.mesh.data, config.mesh.fsdp = 1, 8
@@ -251,7 +251,10 @@ def test_the_models_own_arrays_survive(plain, batch):
 
 
 def test_labels_as_numbers_and_a_missing_mask(small):
-    """One class an image is its one-hot row; without a mask all rows count; a number that is no class shows."""
+    """An integer label means the same as its one-hot row, and without a mask all rows count.
+
+    A label that is not a class makes the loss NaN.
+    """
     batch = next(iter(data.batches(small(), rows=range(16))))
     numbers = batch["label"]
     one_hot = np.eye(4, dtype=np.float32)[numbers]
@@ -280,7 +283,7 @@ def test_a_state_becomes_a_model(small):
     state, _ = step(state, batch)
     made = training.to_model(model, state)
     average = jax.tree.map(np.asarray, state.average)
-    step(state, batch)  # uses the state up
+    step(state, batch)  # deletes the buffers of `state`
     for name, value in names.Published(functional.split(made)[1]).items():
         np.testing.assert_array_equal(value, names.Published(average)[name])
     assert made(batch["image"]).shape == (16, 4) and {"TrainState", "to_model", "make_step"} <= set(dir(training))

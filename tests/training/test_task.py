@@ -1,4 +1,4 @@
-"""A second task proves the seam: it has parameters, a batch, metrics and an evaluation of its own."""
+"""A second task, with its own parameters, batch, metrics and evaluation, shows that tasks can be replaced."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from vit_jax.tasks.task import masked_mean
 
 
 class Brightness(Task):
-    """Learns the mean of each channel from the features, by a linear layer of its own."""
+    """Learns to predict the mean of each channel from the model's features, by a linear layer of the task."""
 
     def modules(self, arch, rngs):
         return nnx.Dict(mlp=nnx.Dict(dense1=nnx.Linear(arch.width, 3, rngs=rngs)))
@@ -50,19 +50,19 @@ def lines(folder):
 
 
 def test_a_run_with_another_task(config, tmp_path, caplog):
-    """It trains, evaluates, is stopped and goes on to the same numbers; what it leaves is the model alone."""
+    """A run trains, evaluates, and gives the same numbers if it is resumed; model.npz lacks the task's parameters."""
     training.train(config, tmp_path / "whole")
     found = lines(tmp_path / "whole")
     assert {"train/loss", "train/largest", "train/gradient_norm", "test/error"} <= set(found[-1])
     assert "test/accuracy" not in found[-1] and found[-1]["train/loss"] < found[0]["train/loss"]
     np.testing.assert_allclose(found[-1]["train/largest"], 2 * found[-1]["train/loss"], rtol=1e-5)
 
-    vit_jax.load(tmp_path / "whole" / "model.npz")  # no parameter is left over
-    for step in (9, 12):  # goes on from step 6
+    vit_jax.load(tmp_path / "whole" / "model.npz")  # raises an error if the file has further parameters
+    for step in (9, 12):  # so that the run resumes from step 9, not 12
         (tmp_path / "whole" / "checkpoints" / str(step)).rename(tmp_path / str(step))
     (tmp_path / "whole" / "model.npz").rename(tmp_path / "model.npz")
     (tmp_path / "9").rename(tmp_path / "whole" / "checkpoints" / "9")
-    loaded = vit_jax.load(tmp_path / "whole")  # of the newest checkpoint the model alone, too
+    loaded = vit_jax.load(tmp_path / "whole")  # loading from the newest checkpoint also gives only the model
     assert not hasattr(loaded, "task")
     training.train(config, tmp_path / "whole")
     first, second = np.load(tmp_path / "model.npz"), np.load(tmp_path / "whole" / "model.npz")
@@ -91,7 +91,7 @@ def test_its_parameters_are_sharded_accumulated_and_named_like_others(config):
         if accumulation > 1:
             config.mesh.data, config.mesh.fsdp, config.mesh.tensor = 2, 1, 4
         state, step = training.create_state(config, model), training.make_step(config, model)
-        for _ in range(2):  # the learning rate of the first step is 0
+        for _ in range(2):  # two steps, because the learning rate of the first is 0
             state, metrics = step(state, batch)
         results.append((np.asarray(state.params["task"]["mlp"]["dense1"]["kernel"]), metrics))
     np.testing.assert_allclose(results[0][0], results[1][0], atol=2e-6)
@@ -120,7 +120,7 @@ def test_what_a_task_gets_wrong(config, monkeypatch):
 
 
 def test_evaluate_has_no_parameters_of_the_task(config, tmp_path):
-    """A model's file holds none of the task's own parameters, and evaluation says so."""
+    """`evaluate` raises an error for a task with parameters of its own, because a model's file does not hold them."""
     path = tmp_path / "model.npz"
     vit_jax.save(vit_jax.create(**vars(config_lib.typed(config).model) | {"num_classes": 4}), path)
     with pytest.raises(UserError, match=r"has parameters of its own, which a model's file does not hold"):

@@ -1,8 +1,8 @@
-"""From an encoded image to uint8 RGB of the model's size, on the host.
+"""Decodes images and resizes or crops them to the size of the model's input, as uint8 RGB, on the host.
 
-Every kind of image file becomes RGB: grey is repeated, palettes are looked up, CMYK is converted, 16 bits become 8,
-and what is transparent shows white, as a page would. Of several frames the first is taken. An orientation noted
-in EXIF is ignored unless `exif="apply"`, as it was by the pipelines behind all published numbers.
+Every kind of image is converted to RGB: grey values are repeated, palettes are looked up, CMYK is converted, 16 bits
+are reduced to 8, and transparent parts are drawn on white. Only the first frame of an animation is used. The EXIF
+orientation is ignored by default, because the pipelines that produced the published results ignored it.
 """
 
 import io
@@ -14,25 +14,28 @@ from PIL import Image, ImageOps
 from vit_jax.errors import UserError
 
 Size = tuple[int, int]  # (height, width) in pixels
-Box = tuple[float, float, float, float]  # left, upper, right, lower, as PIL has it
+Box = tuple[float, float, float, float]  # (left, upper, right, lower) in pixels, as in PIL
 
-_ASPECT = (3 / 4, 4 / 3)
+_ASPECT = (3 / 4, 4 / 3)  # the range of width / height of a random crop
 _TRIES = 10
-_WHOLE_PIXELS = 2**25  # that an image is resized to at most, before its centre is cropped
+_WHOLE_PIXELS = 2**25  # the largest image, in pixels, that is resized as a whole before its centre is cropped
 
 
 def to_rgb(image: bytes | np.ndarray, exif: str = "ignore") -> Image.Image:
-    """Decodes a file's bytes, or takes an array (height, width_px[, 1 to 4 channels]) of uint8 or uint16.
+    """Returns an image as a PIL image in RGB.
 
-    With `exif="apply"` a photograph is turned as its EXIF orientation says; what has no readable EXIF stays as it is.
+    Args:
+        image: the bytes of an image file, or an array (height, width_px) or (height, width_px, channels) of uint8 or
+            uint16 with 1 to 4 channels.
+        exif: "apply" turns a photograph as its EXIF orientation says, if the file has readable EXIF; "ignore" does not.
 
     Raises:
-        OSError, ValueError and others that PIL raises: it can't be read as an image.
+        OSError, ValueError or another error of PIL: `image` can't be read as an image.
     """
     picture = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else _from_array(image)
     if exif == "apply":
         picture = _turned(picture)
-    if picture.mode.startswith("I"):  # 16-bit grey; PIL's own conversion would clip it to 255
+    if picture.mode.startswith("I"):  # 16-bit grey, which PIL's own conversion would clip at 255
         values = np.asarray(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("its grey values take more than 16 bits")
@@ -48,10 +51,10 @@ def to_rgb(image: bytes | np.ndarray, exif: str = "ignore") -> Image.Image:
 
 
 def _turned(picture: Image.Image) -> Image.Image:
-    picture.load()  # raises what is wrong with the image itself
+    picture.load()  # errors in the image itself must be raised here, outside of the `try`
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:  # damaged EXIF makes Pillow raise all kinds
+    except Exception:  # Pillow raises many kinds of errors for damaged EXIF
         return picture
 
 
@@ -74,18 +77,24 @@ def for_evaluation(
     keep_aspect: bool = True,
     exif: str = "ignore",
 ) -> np.ndarray:
-    """The whole image at `size`; or, with `shorter_side`, resized to cover a larger box, and its centre.
+    """Returns an image as an evaluation sees it: resized to `size`, or resized to be larger and cropped at the centre.
 
-    The box has the aspect ratio of `size` and a shorter side of `shorter_side` pixels. The image keeps its aspect ratio
-    and just covers the box, or has its size where `keep_aspect` is false. Sides and centre are rounded as torchvision's
-    Resize and CenterCrop and timm's ResizeKeepRatio do.
+    Args:
+        image: as in `to_rgb`.
+        size: (height, width) of the result, in pixels.
+        shorter_side: None resizes the whole image to `size` and does not crop. Otherwise the image is resized to cover
+            a box with the aspect ratio of `size` and a shorter side of this many pixels, and then cropped to `size`.
+        interpolation: the name of a PIL resampling filter.
+        keep_aspect: whether the resized image keeps its aspect ratio; if false, it is stretched to exactly that box.
+        exif: as in `to_rgb`.
 
     Returns:
-        uint8 (height, width_px, 3).
+        uint8 (height, width_px, 3). Sides and centre are rounded as by torchvision's Resize and CenterCrop and timm's
+        ResizeKeepRatio.
 
     Raises:
-        UserError: `shorter_side` is smaller than the centre to crop.
-        OSError, ValueError and others that PIL raises: `image` can't be read.
+        UserError: `shorter_side` is smaller than the shorter side of `size`.
+        OSError, ValueError or another error of PIL: `image` can't be read as an image.
     """
     check_shorter_side(size, shorter_side)
     picture = to_rgb(image, exif)
@@ -96,14 +105,15 @@ def for_evaluation(
     if height * width_px <= _WHOLE_PIXELS:
         resized = _resized(picture, (height, width_px), interpolation)
         return np.ascontiguousarray(resized[upper : upper + size[0], left : left + size[1]])
-    # Of a very long image only what is cropped is resized, which equals the above up to Pillow's rounding of the box.
+    # A very long image would need much memory when resized as a whole. Resizing only the part that is cropped gives the
+    # same result, up to Pillow's rounding of the box.
     down, across = picture.height / height, picture.width / width_px
     right, lower = min((left + size[1]) * across, picture.width), min((upper + size[0]) * down, picture.height)
     return _resized(picture, size, interpolation, (left * across, upper * down, right, lower))
 
 
 def _covering(given: Size, size: Size, shorter_side: int, keep_aspect: bool) -> Size:
-    """The (height, width) to which an image of the `given` one is resized before `size` is cropped."""
+    """Returns the (height, width) to which an image is resized before the crop. `given` is its own (height, width)."""
     box = (size[0] * shorter_side // min(size), size[1] * shorter_side // min(size))
     if not keep_aspect:
         return box
@@ -114,7 +124,7 @@ def _covering(given: Size, size: Size, shorter_side: int, keep_aspect: bool) -> 
 
 
 def check_shorter_side(size: Size, shorter_side: int | None) -> None:
-    """Raises a UserError where `shorter_side` leaves less than the `size` that is cropped from it."""
+    """Raises UserError if `shorter_side` is smaller than the shorter side of `size`, which is cropped from it."""
     if shorter_side is not None and shorter_side < min(size):
         raise UserError(
             f"shorter_side={shorter_side} is smaller than the model's image of {size[0]}x{size[1]} pixels that is "
@@ -131,14 +141,24 @@ def random_crop(
     interpolation: str = "bilinear",
     exif: str = "ignore",
 ) -> np.ndarray:
-    """A random box of the image at `size`: its area uniform in [area_min, 1] of the image's, its aspect ratio
-    log-uniform in [3/4, 4/3] (Szegedy et al., arXiv:1409.4842, section 6).
+    """Returns a random box of an image, resized to `size` (Szegedy et al., arXiv:1409.4842, section 6).
+
+    The area of the box, as a share of the image, is drawn uniformly from [area_min, 1], and its aspect ratio
+    log-uniformly from [3/4, 4/3].
+
+    Args:
+        image: as in `to_rgb`.
+        size: (height, width) of the result, in pixels.
+        area_min: the smallest share.
+        rng: the generator of the random numbers.
+        interpolation: the name of a PIL resampling filter.
+        exif: as in `to_rgb`.
 
     Returns:
         uint8 (height, width_px, 3).
 
     Raises:
-        OSError, ValueError and others that PIL raises: `image` can't be read.
+        OSError, ValueError or another error of PIL: `image` can't be read as an image.
     """
     picture = to_rgb(image, exif)
     return _resized(picture, size, interpolation, _random_box(*picture.size, area_min, rng))
@@ -152,7 +172,7 @@ def _random_box(width_px: int, height: int, area_min: float, rng: np.random.Gene
         if 0 < wide <= width_px and 0 < high <= height:
             left, upper = int(rng.integers(width_px - wide + 1)), int(rng.integers(height - high + 1))
             return left, upper, left + wide, upper + high
-    # A very long or tiny image: the largest box in the middle that has an allowed aspect.
+    # No box fits into a very long or tiny image. It gets the largest box with an allowed aspect ratio, in its centre.
     wide = max(1, min(width_px, round(height * _ASPECT[1])))
     high = max(1, min(height, round(width_px / _ASPECT[0])))
     left, upper = (width_px - wide) // 2, (height - high) // 2
@@ -160,7 +180,10 @@ def _random_box(width_px: int, height: int, area_min: float, rng: np.random.Gene
 
 
 def _resized(picture: Image.Image, size: Size, interpolation: str, box: Box | None = None) -> np.ndarray:
-    """Antialiased, all filters but the nearest pixel's."""
+    """Returns `picture`, or the part in `box`, resized to `size`, as uint8 (height, width_px, 3).
+
+    All the filters of PIL except "nearest" reduce aliasing when they make an image smaller.
+    """
     if box is not None or picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling[interpolation.upper()], box=box)
     return np.array(picture, dtype=np.uint8)

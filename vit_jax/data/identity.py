@@ -1,4 +1,4 @@
-"""What a run trains on: recorded when it begins, compared when it goes on."""
+"""Describes a run's training data, so that a resumed run can check that the data are still the same."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,21 +13,23 @@ Identity = dict[str, Any]
 
 
 def describe(config: Any) -> Identity:
-    """What tells the training set of `config` from any other, as JSON values.
+    """Returns the identity of the training set of `config`, as a dict of JSON values. No image is read.
 
     Returns:
-        `class_names`, by label; `num_examples`, those of them that are trained on; and `parts`, for each base split
-        `dataset` (with its version), `split`, `num_examples` and what else its kind records, such as a digest of names
-        and labels. Which examples of the parts are chosen follows from these and the config.
+        `class_names`: the names of the classes, by label.
+        `num_examples`: the number of examples that are trained on.
+        `parts`: a dict for each base split, with `dataset` (name and version), `split`, `num_examples` (of the base
+            split) and, for some kinds of data, more, such as a digest of all file names and labels. Together with the
+            config, the parts determine which examples are trained on.
 
     Raises:
-        UserError: the data set is missing.
+        UserError: the data set, the split or enough examples of a class are missing.
     """
     return sources.select(training_spec(config_lib.typed(config))).record()
 
 
 def is_identity(value: Any) -> bool:
-    """Whether `value`, read from a file, has the form that `describe` gives."""
+    """Returns whether `value`, read from a file, has the form of what `describe` returns."""
     return (
         isinstance(value, Mapping)
         and isinstance(value.get("num_examples"), int)
@@ -39,7 +41,12 @@ def is_identity(value: Any) -> bool:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two training sets, in words."""
+    """Returns a phrase for each difference between two training sets; an empty list if they are the same.
+
+    Args:
+        before: the recorded identity.
+        now: the present one, from `describe`.
+    """
     found = _of_classes(before["class_names"], now["class_names"])
     if before["num_examples"] != now["num_examples"]:
         found.append(f"{before['num_examples']:,} training images before, {now['num_examples']:,} now")
@@ -54,6 +61,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _of_classes(before: list[str], now: list[str]) -> list[str]:
+    """Returns a phrase for each difference between two lists of class names."""
     added, removed = [n for n in now if n not in set(before)], [n for n in before if n not in set(now)]
     found = [f"the classes {shortened(removed)} are gone"] if removed else []
     if added:

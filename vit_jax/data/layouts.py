@@ -1,9 +1,14 @@
-"""Where the images of a split lie in a folder of own images.
+"""Finds the images of a split in a folder of the user's own images.
 
-DIR/SPLIT/CLASS/* is the full layout. A split with a file labels.csv has its images anywhere below DIR/SPLIT. A test
-split is called test, val, valid or validation, and one stands for another.
-Without a test split, the last tenth of the training images, in their shuffled order, is held out of training and serves
-as one. DIR/CLASS/* alone is the split train.
+There are three layouts:
+
+- DIR/SPLIT/CLASS/IMAGE. The test split may be called test, val, valid or validation. If an evaluation asks for one of
+  these names and only another one exists, that one is used.
+- DIR/CLASS/IMAGE. All the images belong to the split "train".
+- DIR/SPLIT, or DIR, with a file labels.csv (see label_file.py). The images may lie anywhere below that folder.
+
+If there is no test split but an evaluation asks for one, the last tenth of the training images, in their shuffled
+order, is not trained on and serves as the test split.
 """
 
 import dataclasses
@@ -18,13 +23,13 @@ from vit_jax.errors import UserError
 LAYOUT = "DIR/{train,test}/CLASS/*, or DIR/CLASS/*"
 TRAIN = "train"
 _FOR_TESTING = ("test", "val", "valid", "validation")
-_HELD_OUT = 0.1  # of the training images
+_HELD_OUT = 0.1  # the share of the training images that serves as the test split
 _LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """The base splits that a config asks of one folder, to train on and to evaluate on."""
+    """The names of the splits of one folder that a config uses for training and for evaluation."""
 
     to_train: frozenset[str] = frozenset()
     to_evaluate: frozenset[str] = frozenset()
@@ -35,19 +40,24 @@ NOTHING = Asked()
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A folder of classes, and which of its images, in their shuffled order, belong to the split.
+    """Where the images of a split are: a folder, and which share of its images belongs to the split.
 
-    `share` is `all`, `kept` (all but those held out of training) or `held out`.
+    Attributes:
+        folder: the folder. It has one sub-folder for each class, unless the images are read without classes or with a
+            labels.csv.
+        share: "all"; "kept", the images that are trained on; or "held out", the others, which serve as the test split.
     """
 
     folder: epath.Path
     share: str = "all"
 
     def positions(self, count: int) -> slice:
-        """Which of `count` images belong to the split; says what is held out.
+        """Returns which of the folder's `count` images, in their shuffled order, belong to the split.
+
+        Logs how many images are held out, if any.
 
         Raises:
-            UserError: there is no image to hold out, or none is left to train on.
+            UserError: images must be held out and there are fewer than two.
         """
         if self.share == "all":
             return slice(0, count)
@@ -63,20 +73,27 @@ class Place:
 
 
 def find(root: epath.Path, split: str, section: str, asked: Asked, *, by_class: bool = True) -> Place:
-    """The place of the split `split`, which `config.SECTION.split` names, in the folder `root`.
+    """Returns where the images of a split are.
 
-    Only an evaluation's split may be found under another name, or be held out of training.
+    Args:
+        root: the user's folder.
+        split: the name of the split. A test split that does not exist is replaced, as the module describes, but only if
+            `section` is an evaluation.
+        section: the section of the config that names the split: "data", or "evaluations.NAME".
+        asked: all the splits of `root` that the config uses.
+        by_class: whether the sub-folders of a split are its classes; false if the images are read without labels. If
+            `root` holds a labels.csv, they never are.
 
     Raises:
-        UserError: there is no such split, or folders of splits and of classes lie side by side.
+        UserError: there is no such split, or `root` holds both folders of splits and folders of classes.
     """
     names = listing.folders(root)
-    # Without classes, or with a file of labels, sub-folders of a split mean nothing.
+    # If sub-folders are not classes, any folder may lie beside any other.
     by_class = by_class and not (root / label_file.NAME).exists()
     if by_class:
         _check_unmixed(root, names)
     evaluates = split in _FOR_TESTING and section != "data"
-    # What is trained on stands in for no test split.
+    # A split that is trained on must not be used in place of a missing test split.
     for_testing = [name for name in _FOR_TESTING if name in names and name not in asked.to_train]
     if split in names:
         place = Place(root / split)
@@ -99,7 +116,10 @@ def find(root: epath.Path, split: str, section: str, asked: Asked, *, by_class: 
 
 
 def _check_unmixed(root: epath.Path, names: tuple[str, ...]) -> None:
-    """Raises a UserError if folders of classes lie beside those of splits: either may be meant."""
+    """Raises UserError if `root` holds both folders of splits and folders of classes, so that its layout is unclear.
+
+    `names` are the names of the folders in `root`.
+    """
     splits = [name for name in names if name in (TRAIN, *_FOR_TESTING)]
     classes = [name for name in names if name not in splits and listing.has_image(root / name)] if splits else []
     if classes:
@@ -111,17 +131,17 @@ def _check_unmixed(root: epath.Path, names: tuple[str, ...]) -> None:
 
 
 def _is_flat(root: epath.Path, names: tuple[str, ...], section: str) -> bool:
-    """Whether `root` holds classes and no splits.
+    """Returns whether the folders in `root`, called `names`, are classes rather than splits.
 
     Raises:
-        UserError: no image lies directly in one of its folders, so that these may be splits of other names.
+        UserError: the folders hold no images but have sub-folders, so they may be splits with unknown names.
     """
     if not names or any(name in names for name in _FOR_TESTING):
         return False
     if any(listing.has_image(root / name) for name in names):
         return True
     if not any(listing.folders(root / name) for name in names):
-        return True  # classes without images, as the listing will say
+        return True  # empty classes; `listing.read` reports them
     raise UserError(
         f"there is no folder {root / TRAIN} for the split {TRAIN!r} of config.{section}.split, and no images lie "
         f"directly in the folders of {root} ({listing.shortened(names)}); if these are splits, rename them to "
@@ -130,6 +150,7 @@ def _is_flat(root: epath.Path, names: tuple[str, ...], section: str) -> bool:
 
 
 def _missing(root: epath.Path, split: str, section: str) -> UserError:
+    """Returns the error for a split that does not exist."""
     holds = listing.shortened(sorted(path.name for path in listing.visible(root))) or "nothing"
     whole = f"; to test on all of its images, set config.{section}.split to {TRAIN}" if section != "data" else ""
     return UserError(

@@ -1,7 +1,7 @@
-"""The image files below a folder of classes, and what else lies there.
+"""Lists the image files in a folder that has one sub-folder for each class.
 
-A file is an image if its suffix is one of a format that Pillow reads. The first bytes of a file without a suffix, or
-with one that nobody knows, decide. Sub-folders of a class are read too, and links to folders are followed.
+A file is an image if it has the suffix of a format that Pillow reads. For a file without a suffix, or with an unknown
+one, the first bytes decide. Sub-folders of a class's folder are read too, and symbolic links to folders are followed.
 """
 
 import collections
@@ -24,25 +24,27 @@ from vit_jax.data.once import once
 from vit_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-# Formats that Pillow names but does not decode by itself (it needs Ghostscript, Windows or a handler of the user).
+# Formats that Pillow registers but can't decode alone; it needs Ghostscript, Windows or a handler from the user.
 _NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
-# Formats whose first bytes tell them from any other file.
+# Formats that can be recognised safely by the first bytes of the file.
 _TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "QOI", "TIFF", "WEBP")
 _PROGRESS_SECONDS = 5.0
-_NAMED = 3  # examples of left-out files in a message
-ANYWHERE = ("",)  # in place of the classes of `read`: images anywhere in the folder, all with the label 0
+_NAMED = 3  # how many skipped files a message names
+ANYWHERE = ("",)  # given to `read` instead of class names: lists the images anywhere in the folder, with label 0
 _HIDDEN, _LOOP = "hidden", "linked to a folder that it lies in"
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The images of a folder of classes, and the classes without any."""
+    """The images in a folder of classes, and the classes that have none."""
 
-    files: tuple[tuple[int, str], ...]  # (label, path below the class's folder), by class and then by path
-    without_images: dict[str, str]  # class -> what its folder holds, in words
+    files: tuple[tuple[int, str], ...]  # (label, path relative to the class's folder), sorted by label, then by path
+    without_images: dict[str, str]  # the name of a class without images -> what its folder holds, in words
 
 
 class _Entry(NamedTuple):
+    """A file or folder. `is_image` is a function, because it may have to open the file."""
+
     name: str
     path: str
     is_folder: bool
@@ -51,7 +53,7 @@ class _Entry(NamedTuple):
 
 @contextlib.contextmanager
 def looking_at(folder: str) -> Iterator[None]:
-    """Turns what a folder raises that can't be listed, `folder` or one below it, into one sentence."""
+    """Returns a context in which an OSError, from listing `folder` or a folder below it, becomes a UserError."""
     try:
         yield
     except OSError as error:
@@ -60,36 +62,46 @@ def looking_at(folder: str) -> Iterator[None]:
 
 
 def read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
-    """Lists `folder`/CLASS/**/IMAGE of each class, and says what is left out."""
+    """Returns the images `folder`/CLASS/**/IMAGE of all the classes, and logs which files it skips.
+
+    With `ANYWHERE` as `class_names` it returns all the images below `folder`. Within `opened_once` a folder is listed
+    only once.
+
+    Raises:
+        OSError: a folder can't be listed; see `looking_at`.
+    """
     return once(("listing", str(folder), class_names), lambda: _read(folder, class_names))
 
 
 def folders(folder: epath.Path) -> tuple[str, ...]:
-    """The names of the folders in `folder`, sorted; hidden ones are left out."""
+    """Returns the names of the sub-folders of `folder`, sorted, without hidden ones."""
     return tuple(sorted(path.name for path in visible(folder) if path.is_dir()))
 
 
 def visible(folder: epath.Path) -> list[epath.Path]:
-    """Without hidden files, such as the ._NAME.jpg that some systems leave beside NAME.jpg."""
+    """Returns the files and folders in `folder` that are not hidden.
+
+    Hidden files are, for example, the ._NAME.jpg that some systems create beside NAME.jpg.
+    """
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def has_image(folder: epath.Path) -> bool:
-    """Whether an image lies directly in `folder`; stops at the first."""
+    """Returns whether an image lies directly in `folder`. Sub-folders are not searched."""
     return any(not e.is_folder and not e.name.startswith(".") and e.is_image() for e in _entries(str(folder)))
 
 
 def shortened(names: tuple[str, ...] | list[str], most: int = 8) -> str:
-    """The first names, and how many more there are."""
+    """Returns the first `most` names joined by commas, followed by "and N more" if there are more."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 @functools.cache
 def suffixes() -> frozenset[str]:
-    """The suffixes of the formats that Pillow decodes here, in lower case."""
+    """Returns the file suffixes, such as ".jpg", of the formats that the installed Pillow decodes, in lower case."""
     known = Image.registered_extensions()
     read = {suffix for suffix, format in known.items() if format in Image.OPEN and format not in _NOT_DECODED}
-    return frozenset(read | {".mpo"})  # a JPEG with further ones after it, as cameras with two lenses write
+    return frozenset(read | {".mpo"})  # several JPEGs in one file, as cameras with two lenses write
 
 
 def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
@@ -116,17 +128,24 @@ def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
 
 
 class _Walk:
-    """Walks through the classes of a folder, and says how far it is if that takes long."""
+    """Finds the images of each class below a folder, and logs its progress every few seconds."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._files, self._said = 0, time.monotonic()
-        self.examples: list[str] = []  # the first files that are left out
+        self.examples: list[str] = []  # the first files that are skipped
 
     def of_class(self, name: str) -> tuple[list[str], collections.Counter[str]]:
-        """The images, as paths below the class's folder, and the kinds of what is left out."""
+        """Searches the folder of the class `name` and its sub-folders.
+
+        Returns:
+            The paths of the images, relative to that folder; and how many files and folders are skipped, by kind. A
+            kind is a suffix, "without a suffix", `_HIDDEN` or `_LOOP`.
+        """
         images: list[str] = []
         left_out: collections.Counter[str] = collections.Counter()
+        # The folders still to be searched, each with the identities of the folders that contain it. If one of these is
+        # found again inside of itself, by a symbolic link, it is not searched.
         waiting: list[tuple[str, frozenset]] = [("", frozenset())]
         while waiting:
             below, around = waiting.pop()
@@ -170,7 +189,11 @@ def _local_entries(folder: str) -> Iterator[_Entry]:
 
 
 def _remote_entries(folder: str) -> Iterator[_Entry]:
-    """In a bucket, to ask whether a name is a folder takes a request; a name with an image's suffix isn't asked."""
+    """Yields the entries of a folder in a bucket.
+
+    Each question whether a name is a folder takes a request, so a name with the suffix of an image is assumed to be a
+    file.
+    """
     for path in epath.Path(folder).iterdir():
         is_folder = not _has_suffix(path.name) and path.is_dir()
         yield _Entry(path.name, str(path), is_folder, functools.partial(_is_image, path.name, str(path)))
@@ -189,7 +212,10 @@ def _is_image(name: str, path: str) -> bool:
 
 @functools.cache
 def _other_suffixes() -> frozenset[str]:
-    """Suffixes that are known to be of something else, such as .txt; the same on every machine."""
+    """Returns the suffixes that are known to mean something other than an image, such as .txt.
+
+    They come from Python's own table and not from the system's, so they are the same on every machine.
+    """
     known = mimetypes.MimeTypes().types_map[True]
     other = {suffix for suffix, kind in known.items() if not kind.startswith("image/")}
     not_decoded = {suffix for suffix, format in Image.registered_extensions().items() if format in _NOT_DECODED}
@@ -199,19 +225,19 @@ def _other_suffixes() -> frozenset[str]:
 def _begins_like_an_image(path: str) -> bool:
     try:
         if "://" not in path and not stat.S_ISREG(os.stat(path).st_mode):
-            return False  # reading from a pipe would wait for ever
+            return False  # reading from a named pipe would never end
         with epath.Path(path).open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is very large is said when it is read
+            warnings.simplefilter("ignore")  # Pillow warns of a very large image when it is read
             Image.open(file, formats=[format for format in _TOLD_BY_CONTENT if format in Image.OPEN])
     except Image.DecompressionBombError:
         pass
-    except Exception:  # decoders raise all kinds
+    except Exception:  # decoders raise many kinds of errors
         return False
     return True
 
 
 def _identity(folder: str) -> tuple[int, int] | None:
-    """What is the same for two paths to one folder; buckets have no links."""
+    """Returns a value that is equal for two paths to the same folder; None for buckets, which have no links."""
     if "://" in folder:
         return None
     found = os.stat(folder)

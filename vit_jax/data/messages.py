@@ -1,4 +1,4 @@
-"""What is said about images, in words that a user knows and in the package's one format."""
+"""Error messages about images, and the format of log lines from worker processes."""
 
 import logging
 import warnings
@@ -9,7 +9,7 @@ _PACKAGE = "vit_jax"
 
 
 def in_words(error: Exception) -> str:
-    """Returns why an image can't be read, without the names of Python's classes and objects."""
+    """Returns why an image can't be read, in words for users and, if possible, without names of Python classes."""
     if isinstance(error, UnidentifiedImageError):
         return "its content is that of no image format that Pillow reads"
     if isinstance(error, OSError) and error.strerror:
@@ -18,13 +18,17 @@ def in_words(error: Exception) -> str:
 
 
 def formatter() -> logging.Formatter | None:
-    """The format of the package's log lines in this process, to be sent to worker processes."""
+    """Returns the format of the package's log lines in this process, for worker processes; None if it is not set."""
     found = [handler.formatter for handler in logging.getLogger(_PACKAGE).handlers if handler.formatter]
     return found[0] if found else None
 
 
 def show_in_worker(chosen: logging.Formatter | None) -> None:
-    """In a worker process: shows log lines and Python's warnings as the main process shows its log lines."""
+    """Makes this worker process show log lines and Python's warnings in the format of the main process.
+
+    Args:
+        chosen: what `formatter` returned in the main process; if it is None, nothing changes.
+    """
     if chosen is None:
         return
     handler = logging.StreamHandler()

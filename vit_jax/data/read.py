@@ -1,4 +1,4 @@
-"""Image files as a model wants them."""
+"""Reads image files as input for a model."""
 
 import os
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ from vit_jax.errors import UserError
 
 
 def read_images(paths: epath.PathLike | Iterable[epath.PathLike], model: Any) -> np.ndarray:
-    """Image files by the model's own preprocessing, ready for `model(images)`.
+    """Reads image files and applies the model's own preprocessing; the result is the input of `model(images)`.
 
-    Photographs are turned as their EXIF orientation says, which training and evaluations leave
-    alone unless `config.data.exif` is `apply`.
+    Photographs are turned as their EXIF orientation says. (Training and evaluations ignore the orientation unless
+    `config.data.exif` is "apply".)
 
     Args:
-        paths: one file or several, local or `gs://`, of any kind that Pillow reads.
-        model: what `vit_jax.create` or `vit_jax.load` returns.
+        paths: one file or several, local or `gs://`, in any format that Pillow reads.
+        model: a model from `vit_jax.create` or `vit_jax.load`.
 
     Returns:
-        uint8 (batch, height, width_px, 3); the batch is 1 for one path.
+        uint8 (batch, height, width_px, 3); for a single path, `batch` is 1.
 
     Raises:
         UserError: no path is given, or a file is missing or can't be read as an image.
@@ -34,7 +34,14 @@ def read_images(paths: epath.PathLike | Iterable[epath.PathLike], model: Any) ->
 
 
 def read_image(path: epath.PathLike, preprocessing: Any) -> np.ndarray:
-    """One file by a model's `Preprocessing`, uint8 (height, width_px, 3). Raises UserError as `read_images`."""
+    """Reads one image file and applies `preprocessing`, the `Preprocessing` of a model.
+
+    Returns:
+        uint8 (height, width_px, 3).
+
+    Raises:
+        UserError: the file is missing or can't be read as an image.
+    """
     try:
         return decode.for_evaluation(
             epath.Path(path).read_bytes(),
@@ -48,5 +55,5 @@ def read_image(path: epath.PathLike, preprocessing: Any) -> np.ndarray:
         raise UserError(f"there is no image file {path}; check the name") from None
     except UserError:
         raise
-    except Exception as error:  # decoders raise all kinds
+    except Exception as error:  # decoders raise many kinds of errors
         raise UserError(f"{path} can't be read as an image ({type(error).__name__}); mend or remove it") from error

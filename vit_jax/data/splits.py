@@ -1,7 +1,8 @@
-"""Splits: `train`, `train[:90%]`, `test[100:200]`, joined by `+`.
+"""Parses splits such as `train`, `train[:90%]`, `test[100:200]` and sums of them, such as `train+test`.
 
-The syntax and the rounding are those of TensorFlow Datasets, read here so that they hold for every source, and so that
-each example keeps its identity: a split is resolved to positions in its base splits.
+The syntax and the rounding of percentages are those of TensorFlow Datasets (TFDS). They are implemented here so that
+they work for data from other sources too. A split becomes a list of positions in base splits, such as "train", so two
+splits can be compared example by example.
 """
 
 import dataclasses
@@ -16,14 +17,18 @@ _PIECE = re.compile(rf"\s*([\w.-]+)\s*(\[{_NUMBER}:{_NUMBER}\])?\s*")
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """One part of a split: the base split `name` from `start` to `stop`, each a number, a percentage or open."""
+    """One term of a split: the examples of the base split `name` from `start` up to, but not including, `stop`.
+
+    A bound is a number ("100"), a percentage of the base split ("90%"), either of them negative to count from the end,
+    or None for no bound.
+    """
 
     name: str
     start: str | None = None
     stop: str | None = None
 
     def positions(self, length: int) -> range:
-        """The positions in a base split of `length` examples.
+        """Returns the positions of the examples in a base split that has `length` examples.
 
         Raises:
             UserError: a bound lies outside the base split.
@@ -43,10 +48,10 @@ class Piece:
 
 
 def parse(split: str) -> tuple[Piece, ...]:
-    """The pieces of `split`.
+    """Returns the pieces of `split`.
 
     Raises:
-        UserError: it doesn't follow the syntax.
+        UserError: `split` does not follow the syntax.
     """
     pieces = []
     for text in split.split("+"):
@@ -61,10 +66,14 @@ def parse(split: str) -> tuple[Piece, ...]:
 
 
 def resolve(split: str, length_of: Callable[[str], int]) -> list[tuple[str, range]]:
-    """(base split, positions in it) of each piece of `split`; `length_of` counts the examples of a base split.
+    """Returns the pairs (name of the base split, positions in it), one for each piece of `split`.
+
+    Args:
+        split: such as `train[:90%]+test`.
+        length_of: returns the number of examples in the base split of a given name.
 
     Raises:
-        UserError: wrong syntax, a slice outside of its split, or no example at all.
+        UserError: `split` does not follow the syntax, a bound lies outside its base split, or there are no examples.
     """
     resolved = [(piece.name, piece.positions(length_of(piece.name))) for piece in parse(split)]
     if not any(positions for _, positions in resolved):

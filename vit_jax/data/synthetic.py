@@ -1,4 +1,4 @@
-"""Images made on the spot: a pattern for each class under noise, the same for the same index."""
+"""Synthetic images, generated when they are read: the pattern of a class plus noise. No data set is needed."""
 
 import dataclasses
 import functools
@@ -15,7 +15,17 @@ _SPLITS = ("train", "test")
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticSource:
-    """`num_examples` in the training split, a quarter as many in the test split; classes take turns."""
+    """A split of synthetic images. An index always gives the same image; its label is index modulo `num_classes`.
+
+    Attributes:
+        split: "train" or "test".
+        size: (height, width) of the images, in pixels.
+        num_examples: the number of images in the training split; the test split has a quarter of it, at least 1.
+        num_classes: the number of classes.
+
+    Raises:
+        UserError: there is no such split.
+    """
 
     split: str
     size: decode.Size
@@ -54,6 +64,6 @@ class SyntheticSource:
 
 @functools.lru_cache(maxsize=1024)
 def _pattern(label: int, size: decode.Size) -> np.ndarray:
-    """Soft blobs of colour, uint8 below 128."""
+    """Returns the pattern of a class, smooth patches of colour, as uint8 (height, width_px, 3) below 128."""
     coarse = np.random.default_rng((len(_SPLITS), label)).integers(0, 128, (4, 4, 3), np.uint8)
     return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BILINEAR))

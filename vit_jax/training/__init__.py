@@ -1,6 +1,6 @@
-"""Training: state, step, loop.
+"""Training: the state, the step and the loop.
 
-Names are imported when first used, so that `vit_jax.training.chips` alone does not bring the loop.
+Names are imported when they are first used. Importing `vit_jax.training.chips` therefore does not import the loop.
 """
 
 import importlib

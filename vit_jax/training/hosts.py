@@ -1,11 +1,16 @@
-"""The processes of one job: who has failed or fallen silent, and after which step all of them stop.
+"""Coordinates the processes of one job: they fail together, and on request they stop after the same step.
 
-Each process runs a thread that posts a sign of life, its step and its host to JAX's coordination service, which lives
-in process 0. Where one fails, its error becomes that of all. Where one gives none for `watch_seconds`, process 0 names
-it (training/watch.py). Process 0 itself is watched by the others; if it is killed outright, JAX ends them at once, with
-words of its own and SIGABRT: its callback for that can't be a Python function (jaxlib 0.10.2 ends with std::bad_cast).
+Each process runs a thread that writes a heartbeat (a counter, its step and its host name) to JAX's coordination
+service, which runs in process 0.
 
-A process that can't go on ends by `os._exit`: to unwind means to wait, in Orbax and in JAX, for others that are gone.
+- If a process raises an error, it posts the error, and all the processes print it and exit.
+- If a process writes no heartbeat for `watch_seconds`, process 0 names it, and all exit (training/watch.py).
+- If process 0 does not answer for `watch_seconds`, the other processes exit. If process 0 is killed, JAX aborts the
+  others at once, with its own message and SIGABRT. This module can't replace that message, because JAX does not accept
+  a Python function as the callback (jaxlib 0.10.2 fails with std::bad_cast).
+
+A process that has failed exits with `os._exit`. A normal exit would run the cleanup of Orbax and JAX, which waits for
+processes that no longer run.
 """
 
 import contextlib
@@ -28,22 +33,29 @@ from vit_jax.errors import UserError
 from vit_jax.training.watch import Watch, name
 
 WATCH_SECONDS = 30.0
-_RUNS = itertools.count()  # each run of a job has keys of its own
-_FOREVER_MS = 7 * 24 * 3600 * 1000  # barriers end by the watch, not by time
-_FAREWELL_SECONDS = 5.0  # process 0 stays so long, for the others to read what happened
+_RUNS = itertools.count()  # a process may train several times, and each run needs its own keys in the service
+_FOREVER_MS = 7 * 24 * 3600 * 1000  # barriers need no timeout of their own, since a lost process ends the run
+_FAREWELL_SECONDS = 5.0  # process 0 waits this long before it exits, so that the others can read the verdict
 _ATTEMPTS, _EXISTS = 5, "ALREADY_EXISTS"
 _CONNECTION = re.compile(r"Gloo|connection (closed|reset)|coordination ?service|barrier", re.IGNORECASE)
 _LOG = logging.getLogger(__name__)
 
 
 class Hosts:
-    """All of a run's processes, seen from one of them. For a process that is alone nothing happens here.
+    """The processes of a run, as one of them sees them. With only one process, all methods do nothing.
 
-    Around a run it is a context: what is raised inside ends all processes.
+    Use it as a context manager around the run. An error that is raised inside the context ends all the processes.
+
+    Args:
+        watch_seconds: how long a process may be silent before the run ends, in seconds.
+
+    Attributes:
+        count: the number of processes; 1 unless `jax.distributed.initialize` was called.
+        index: the index of this process, from 0.
     """
 
     def __init__(self, watch_seconds: float = WATCH_SECONDS):
-        # The coordination service's client has no public name; Orbax takes it from the same place.
+        # JAX has no public name for the client of the coordination service. Orbax uses this private one too.
         from jax._src import distributed
 
         state = distributed.global_state
@@ -51,16 +63,16 @@ class Hosts:
         self._client: Any = state.client
         self._keys = f"vit_jax/{next(_RUNS)}"
         self._watch_seconds, self._period = watch_seconds, min(1.0, watch_seconds / 20)
-        self._host, self._first_host = socket.gethostname(), "the coordinator"  # until that has said its name
-        self._watch = Watch(self.count, watch_seconds, self._period)  # of process 0
+        self._host, self._first_host = socket.gethostname(), "the coordinator"  # replaced when process 0 posts its name
+        self._watch = Watch(self.count, watch_seconds, self._period)  # only process 0 uses it
         self._heard = time.monotonic()  # when the coordination service last answered
-        # Stopping together.
-        self._step: int | None = None  # the last step for which `agreed` was asked
+        # State for stopping after the same step.
+        self._step: int | None = None  # the argument of the last call of `agreed`
         self._stop_after: int | None = None
-        self._stop_asked = False  # set by a signal's handler, so without a lock
+        self._stop_asked = False  # no lock, because a signal handler sets it
         self._frozen, self._counting = threading.Lock(), False
-        # Ending together.
-        self._ending = threading.Lock()  # held by the thread that ends the process
+        # State for failing together.
+        self._ending = threading.Lock()  # the thread that ends the process holds this lock
         self._verdict: dict[str, Any] = {}
         self._verdict_read, self._done = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._listen)]
@@ -87,11 +99,15 @@ class Hosts:
             thread.join()
 
     def fail_with(self, error: BaseException | None) -> None:
-        """Where `error` is one and there are several processes, tells it to all and ends this one, not to return."""
+        """Reports `error` to all the processes and exits this process; does not return.
+
+        Returns without effect if `error` is None, if there is only one process, or if `error` is a SystemExit with the
+        code of an orderly end (None, 0, 130 or 143).
+        """
         if self.count == 1 or error is None or (isinstance(error, SystemExit) and error.code in (None, 0, 130, 143)):
             return
         self._ending.acquire()
-        # Most likely another process is the cause then, and will be named.
+        # A failed connection usually means that another process has failed first, so wait for that process's verdict.
         if _from_the_connection(error) and self._verdict_read.wait(self._watch_seconds + 5 * self._period):
             self._obey()
         if isinstance(error, KeyboardInterrupt):
@@ -103,22 +119,35 @@ class Hosts:
         self._leave(code)
 
     def request_stop(self) -> None:
-        """All processes are to save at the same step, and to end."""
+        """Asks all the processes to save at the same step and end. A signal handler may call it."""
         self._stop_asked = True
 
     def agreed(self, step: int) -> bool:
-        """Whether all processes stop after `step`. To be asked after every step, before anything is written."""
+        """Returns whether all the processes stop after `step`.
+
+        The caller must ask after every step, before it writes anything. While the processes decide at which step to
+        stop, the call blocks.
+        """
         with self._frozen:
             self._step = step
             return self._stop_after is not None and step >= self._stop_after
 
     def sync(self, name: str) -> None:
-        """Waits until all processes are here. A name is used once."""
+        """Waits until all the processes have called `sync` with this `name`. A run can use each name only once."""
         if self.count > 1:
             self._client.wait_at_barrier(f"{self._keys}/{name}", _FOREVER_MS)
 
     def require_same(self, what: str, value: Any, mend: str) -> None:
-        """Raises UserError where a process has another value, which JSON can hold, than the first one."""
+        """Checks that all the processes pass the same `value`, and waits until all have checked.
+
+        Args:
+            what: the name of the value, for the error message; a run can use each name only once.
+            value: any value that `json.dumps` accepts.
+            mend: what the user can do about a difference, for the error message.
+
+        Raises:
+            UserError: the value differs from the value in process 0.
+        """
         if self.count == 1:
             return
         text = json.dumps(value, sort_keys=True)
@@ -129,31 +158,37 @@ class Hosts:
         self.sync(what)
 
     def _set(self, key: str, value: str) -> None:
-        """Posts a value once for all; a call that fails is repeated. Raises the last call's JaxRuntimeError."""
+        """Writes a value that all the processes can read; does nothing if the key exists already.
+
+        A call that fails is repeated up to `_ATTEMPTS` times; the last JaxRuntimeError is raised.
+        """
         for attempt in range(_ATTEMPTS):
             try:
                 self._client.key_value_set(f"{self._keys}/{key}", value)
                 return
             except jax.errors.JaxRuntimeError as error:
-                if _EXISTS in str(error):  # of an earlier attempt, whose answer was lost, or of another process
+                if _EXISTS in str(error):  # another process, or an attempt whose answer was lost, has written it
                     return
                 if attempt == _ATTEMPTS - 1:
                     raise
                 time.sleep(self._period)
 
     def _beat(self) -> None:
-        """The thread that talks to the coordination service."""
+        """Exchanges data with the coordination service in every period; runs in a thread until the run is done."""
         for number in itertools.count():
             try:
                 self._talk(number)
                 self._heard = time.monotonic()
-            except jax.errors.JaxRuntimeError as error:  # `_listen` looks at how long this goes on
+            except jax.errors.JaxRuntimeError as error:  # `_listen` exits when this lasts too long
                 _LOG.debug("no answer from the coordination service: %s", error)
             if self._done.wait(self._period):
                 return
 
     def _talk(self, number: int) -> None:
-        """Says and reads once what there is; whatever a failing call leaves undone is done by the next `_talk`."""
+        """Writes this process's heartbeat, and reads and acts on what the others have written.
+
+        A call to the service may fail at any point, so each part must be safe to repeat in the next `_talk`.
+        """
         client = self._client
         client.key_value_set(f"{self._keys}/beats/{self.index}", json.dumps([number, self._step, self._host]), True)
         notes = {key.rpartition("/")[2]: value for key, value in client.key_value_dir_get(f"{self._keys}/notes/")}
@@ -172,11 +207,16 @@ class Hosts:
                 _LOG.warning(sentence)
 
     def _numbered(self, folder: str) -> dict[int, str]:
+        """Returns the values below `folder`, by the index of the process that wrote each."""
         found = self._client.key_value_dir_get(f"{self._keys}/{folder}/")
         return {int(key.rpartition("/")[2]): value for key, value in found}
 
     def _listen(self) -> None:
-        """The thread that notices when the coordination service does not answer: what calls it may hang."""
+        """Exits the process if the coordination service stops answering; runs in a thread until the run is done.
+
+        Process 0 does not exit, because the service runs inside it. The thread is separate
+        from `_beat`, because a call to a service that does not answer may never return.
+        """
         while not self._done.wait(self._period):
             if time.monotonic() - self._heard > self._watch_seconds and self.index:
                 print(f"error: {self._silence(f'process 0 on {self._first_host}')}", file=sys.stderr, flush=True)
@@ -192,11 +232,16 @@ class Hosts:
         return name(self.index, self._host)
 
     def _count_steps(self, who: str) -> None:
-        """Holds `agreed` up until all have told how far they are; they stop after the step beyond the furthest."""
+        """Finds the step to stop after: one more than the largest step that any process has reached.
+
+        Until every process has posted its step, `_talk` calls this again, and calls of `agreed` block, so that no
+        process goes further than the step that it has posted. `who` is the process that was told to stop.
+        """
         if not self._counting:
             self._frozen.acquire()
             self._counting = True
-        # Said again each time: were it said once, a call that fails would leave the others waiting for ever.
+        # The step is posted again at every call. If it were posted once and that call failed, the others would wait
+        # for ever.
         self._client.key_value_set(f"{self._keys}/at/{self.index}", json.dumps(self._step), True)
         told = [json.loads(value) for value in self._numbered("at").values()]
         if len(told) < self.count:
@@ -210,25 +255,30 @@ class Hosts:
         self._frozen.release()
 
     def _post(self, sentence: str, code: int = 1) -> None:
-        """Tells all processes why they end; the first to say so is right."""
+        """Posts the verdict: the message and exit code with which all the processes end. The first verdict counts."""
         try:
             self._set("notes/verdict", json.dumps({"sentence": sentence, "code": code}))
         except jax.errors.JaxRuntimeError as error:  # the others will notice that this process is gone
             _LOG.debug("the reason why this process ends can't be told: %s", error)
 
     def _read(self, verdict: dict[str, Any]) -> None:
-        """Ends the process with the verdict, unless it is about to end by itself."""
+        """Stores the verdict and exits the process with it, unless another thread is already ending the process."""
         self._verdict = verdict
         self._verdict_read.set()
         if self._ending.acquire(blocking=False):
             self._obey()
 
     def _obey(self) -> NoReturn:
+        """Prints the message of the verdict (see `_post`) and exits with its code."""
         print(f"error: {self._verdict['sentence']}", file=sys.stderr)
         self._leave(self._verdict["code"])
 
     def _leave(self, code: int) -> NoReturn:
-        """Ends the process; the first one, in which the coordination service lives, when the others have."""
+        """Exits the process without cleanup.
+
+        Process 0 first waits until the others have left, at most `_FAREWELL_SECONDS`, because the coordination service
+        from which they read the verdict runs in it.
+        """
         sys.stdout.flush()
         sys.stderr.flush()
         deadline = time.monotonic() + _FAREWELL_SECONDS
@@ -244,7 +294,11 @@ class Hosts:
 
 
 def _from_the_connection(error: BaseException | None) -> bool:
-    """Whether a collective or a barrier that another process has left led to it, as JAX or Orbax tell it."""
+    """Returns whether the cause of `error` seems to be a connection that another process has closed.
+
+    JAX and Orbax report that in different ways, so any JaxRuntimeError counts, and any message that matches
+    `_CONNECTION`; but an error of a device that is out of memory does not count.
+    """
     while error is not None:
         text = str(error)
         if "RESOURCE_EXHAUSTED" in text:
@@ -256,6 +310,7 @@ def _from_the_connection(error: BaseException | None) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
+    """Returns `error` in one line: the message of a UserError, else the type and the message."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
@@ -263,7 +318,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _show(error: BaseException) -> None:
-    """As a verb does: a sentence for what a user can mend, else all there is."""
+    """Prints `error` as the commands do: one line for an error that the user can correct, else the traceback."""
     if isinstance(error, UserError | KeyboardInterrupt):
         print(f"error: {str(error) or 'interrupted'}", file=sys.stderr)
     elif isinstance(error, SystemExit):

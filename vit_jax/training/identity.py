@@ -1,4 +1,4 @@
-"""That a run goes on with the data that it began with, in every process."""
+"""Checks that a resumed run uses the same training data as before, and that all its processes use the same data."""
 
 import hashlib
 import json
@@ -17,10 +17,16 @@ _LOG = logging.getLogger(__name__)
 
 
 def checked(config: config_lib.Config, folder: epath.Path, recorded: Mapping[str, Any], hosts: Hosts) -> data.Identity:
-    """Returns what the run in `folder`, whose config.json holds `recorded`, trains on.
+    """Returns the identity of the training data (see `data.describe`) after checking it.
+
+    Args:
+        config: the config, with the data section to describe.
+        folder: the run's folder, for messages.
+        recorded: the content of the run's config.json; empty for a new run.
+        hosts: the processes of the run.
 
     Raises:
-        UserError: it is something else than when the run began, or than in process 0.
+        UserError: the data differ from the recorded data, or from the data of process 0.
     """
     now = data.describe(config)
     if "data" in recorded:

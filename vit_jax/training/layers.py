@@ -1,7 +1,8 @@
-"""Layers of a stack as parameters of their own, for transformations of gradients that look at shapes or norms.
+"""Applies an optimizer to each layer of a stacked parameter separately.
 
-The leaves of a stack have a leading axis depth, scanned or not. A trust ratio or a factored moment over all of it would
-mix the layers; an optimizer that looks at each number alone, such as Adam, can't tell.
+The parameters of equal layers are stacked into one array with a leading axis `depth`. Optimizers that use the norm or
+the shape of a parameter (trust ratios, factored moments) would mix the layers if they saw the whole array. Optimizers
+that treat each number on its own, such as Adam, give the same result in either case and do not need this module.
 """
 
 from typing import Any
@@ -14,10 +15,11 @@ from vit_jax.models.functional import Params
 
 
 def per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Returns `inner`, which sees one layer at a time of stacked parameters, and single parameters as they are.
+    """Returns a transformation that applies `inner` to each layer of a stack, and to other parameters as usual.
 
-    Its state is one of `inner` for the single parameters and one for all stacks of each depth, whose leaves have the
-    depth as their leading axis; each leaf keeps the path of its parameter.
+    The state is a dict. Its entry "single" is the state of `inner` for the parameters that are not stacked. For each
+    depth D there is an entry "stacks_of_D", the state of `inner` for the stacks of D layers, with a leading axis D on
+    all its leaves. The leaves keep the paths of the parameters that they belong to.
     """
 
     def init(params: Params) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformati
 
 
 def _groups(params: Params) -> dict[tuple[str, int], Params]:
-    """Returns the parameters by the depth of their stack, 0 for single ones; each group with a name."""
+    """Returns the parameters in groups, by (name of the group, depth of the stack); the depth of "single" is 0."""
     groups: dict[tuple[str, int], dict[str, Any]] = {}
     for path, leaf in names.flatten(params).items():
         depth = leaf.shape[0] if names.is_stacked(path) else 0

@@ -1,4 +1,4 @@
-"""The optimizer: what an optax chain does to gradients, up to the learning rate, which the step multiplies in."""
+"""Builds the optimizer as an optax chain, without the learning rate, which the training step applies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,18 +18,24 @@ Chain = list[optax.GradientTransformation]
 
 
 def make_optimizer(settings: Optimizer, params: Params) -> optax.GradientTransformation:
-    """Gradients to updates of learning rate 1 (to be multiplied by minus the learning rate), of the trained parameters.
+    """Returns the transformation from gradients to updates; the caller multiplies these by minus the learning rate.
 
-    In order: frozen layers' gradients set to zero, clipping, the named optimizer with decoupled weight decay on
-    kernels, factors of the learning rate. So the decay is multiplied by the learning rate, as in 2010.11929, Table 3.
+    The transformation does, in this order:
+
+    1. sets the gradients of frozen layers to zero,
+    2. clips the gradients by their global norm,
+    3. applies the optimizer `settings.name`, with decoupled weight decay on kernels,
+    4. multiplies by the factors of `settings.learning_rate_scale`.
+
+    The weight decay is thus multiplied by the learning rate, as in arXiv:2010.11929, Table 3.
 
     Args:
-        settings: the config's section.
-        params: all of them, arrays or shapes, for their names; `init` and `update` take the trained ones alone, see
-            `Freeze.split`.
+        settings: the section `config.optimizer`.
+        params: all the parameters, frozen ones too; their shapes are enough. The `init` and `update` of the result take
+            only the trained parameters, see `Freeze.split`.
 
     Raises:
-        UserError: a pattern that is no regular expression or matches nothing, or nothing is left to learn.
+        UserError: a pattern is not a regular expression or finds no parameter, or all the parameters are frozen.
     """
     freeze = Freeze(settings, params)
     scale = patterns.factors(params, settings.learning_rate_scale, "learning_rate_scale")
@@ -52,28 +58,36 @@ def _sgd(settings: Optimizer, decay: Chain) -> Chain:
 
 
 def _lamb(settings: Optimizer, decay: Chain) -> Chain:
-    """1904.00962, Algorithm 2: the ratio of a layer's norms, of its weights and of their update, decay included."""
+    """LAMB (arXiv:1904.00962, Algorithm 2): Adam's update with weight decay, scaled by a trust ratio for each layer.
+
+    The trust ratio is the norm of the layer's weights divided by the norm of their update.
+    """
     return [*_adam(settings, decay), per_layer(optax.scale_by_trust_ratio())]
 
 
 def _lion(settings: Optimizer, decay: Chain) -> Chain:
-    """2302.06675, Algorithm 2."""
+    """Lion (arXiv:2302.06675, Algorithm 2)."""
     return [optax.scale_by_lion(settings.b1, settings.b2, mu_dtype=jnp.dtype(settings.moment_dtype)), *decay]
 
 
 def _adafactor(settings: Optimizer, decay: Chain) -> Chain:
-    """2106.04560, Section 3.3: 1804.04235 with a first moment, a cap on the second's decay, no relative step sizes."""
+    """Adafactor (arXiv:1804.04235) as changed in arXiv:2106.04560, Section 3.3.
+
+    The changes: a first moment is kept, the decay of the second moment is at most `b2`, and step sizes are not relative
+    to the size of the parameters.
+    """
 
     def capped(step: Any, power: Any) -> jax.Array:
         return jnp.minimum(settings.b2, 1 - (step + 1.0) ** -power)
 
-    # By optax's default of 128 the kernels of attention (width, heads, head_dim) would not be factored.
+    # With optax's default of 128, the kernels of attention (width, heads, head_dim) would not be factored.
     second = optax.scale_by_factored_rms(decay_rate_fn=capped, min_dim_size_to_factor=32)
     first = optax.ema(settings.b1, debias=False, accumulator_dtype=jnp.dtype(settings.moment_dtype))
     return [per_layer(second), first, *decay]
 
 
-# By `config.optimizer.name`: the part of the chain between clipping and learning rate, with the decay in its place.
+# For each `config.optimizer.name`, a function that returns the chain of the update rule. It takes the transformation of
+# weight decay (a list of one or none) and puts it where the rule needs it.
 OPTIMIZERS: dict[str, Callable[[Optimizer, Chain], Chain]] = {
     "adam": _adam,
     "sgd": _sgd,

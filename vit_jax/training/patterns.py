@@ -1,6 +1,8 @@
-"""Patterns on published names, per layer, become factors of parameters.
+"""Turns pairs (pattern, factor) of a config into one factor for each parameter.
 
-A factor is a number for a single parameter, and a vector over the depth for a stacked one whose layers differ.
+A pattern is searched in the published names (see models/names.py), which name each layer of a stack. The factor of a
+parameter is a number, or, if the layers of a stacked parameter have different factors, an array of them with the shape
+(depth, 1, …), which broadcasts against the parameter.
 """
 
 import re
@@ -18,15 +20,17 @@ Factor = float | np.ndarray
 
 
 def factors(params: Params, patterns: Sequence[tuple[str, float]], key: str) -> dict[str, Factor]:
-    """Returns the factor of each parameter by its inner path: that of the first pattern found in its name, else 1.
+    """Returns the factor of each parameter, by the parameter's path in the model.
+
+    The factor is that of the first pattern that is found in the parameter's published name, or 1 if none is found.
 
     Args:
-        params: arrays or shapes, for their names.
-        patterns: regular expressions and their factors.
-        key: what `config.optimizer` calls them, for errors.
+        params: all the parameters; their shapes (`jax.ShapeDtypeStruct`) are enough.
+        patterns: pairs of a regular expression and its factor.
+        key: the key in `config.optimizer` that holds the patterns, for error messages.
 
     Raises:
-        UserError: a pattern that is no regular expression or matches nothing.
+        UserError: a pattern is not a regular expression, or it is not the first match of any parameter.
     """
     found: dict[str, Factor] = {}
     matched: set[str] = set()
@@ -52,7 +56,10 @@ def factors(params: Params, patterns: Sequence[tuple[str, float]], key: str) -> 
 
 
 def scaled(tree: Params, found: dict[str, Factor]) -> Params:
-    """Returns the leaves times their factors; where a factor is 0 the result is, even of a NaN."""
+    """Returns `tree` with each leaf multiplied by its factor in `found`.
+
+    A factor of 0 gives 0 even if the leaf holds NaN or infinity.
+    """
     return names.unflatten({path: _times(leaf, found[path]) for path, leaf in names.flatten(tree).items()})
 
 

@@ -1,4 +1,4 @@
-"""The learning rate over a run."""
+"""The schedule of the learning rate."""
 
 import optax
 
@@ -6,10 +6,13 @@ from vit_jax.config import Config
 
 
 def make_schedule(config: Config) -> optax.Schedule:
-    """The learning rate of each step, the first being step 0: linear warm-up from 0, then the decay.
+    """Returns the function from a step to its learning rate: a linear warm-up from 0 to the peak, then the decay.
+
+    Steps count from 0. After the last step of the run the rate is `schedule.end_learning_rate` (for the schedule
+    "constant", the peak).
 
     Args:
-        config: with its durations in steps.
+        config: a resolved config, whose durations are given in steps.
     """
     settings, peak, warmup = config.schedule, config.optimizer.learning_rate, config.schedule.warmup_steps or 0
     assert config.total_steps is not None

@@ -1,4 +1,4 @@
-"""What a run starts from: the model that its config asks for, and the weights of `config.init_from`."""
+"""Builds the model that a config describes, and reads the weights of `config.init_from` to start from."""
 
 import dataclasses
 import logging
@@ -20,21 +20,27 @@ from vit_jax.models.model import Model
 from vit_jax.values import first_difference
 
 _LOG = logging.getLogger(__name__)
-# What must be the same in the weights and in the config's variant. All else that the config leaves open is the file's.
+# Fields of the architecture that must be equal in the file of `init_from` and in the config's variant (`pool` and
+# `posemb` only if the config sets them). Other fields are taken from the file unless the config sets them.
 _STRUCTURE = (
     "patch_size", "width", "depth", "mlp_dim", "tokens_mlp_dim", "num_heads", "stages", "stem_width", "pool", "posemb",
 )  # fmt: skip
-# What belongs to a training and not to its weights.
+# Fields of the architecture that describe the training rather than the weights. They are never taken from the file.
 _TRAINING = ("dropout", "attention_dropout", "drop_path", "head_bias", "posemb_std", "scan", "remat", "dtype")
 
 
 def model_of(config: Any, folder: epath.Path | None = None, class_names: tuple[str, ...] | None = None) -> Model:
-    """Returns the config's model without its parameters, which `create_state` draws.
+    """Returns the model that `config` describes, without values for its parameters (`create_state` makes them).
 
-    It is that of the run in `folder` where there is one. `class_names` are the data set's unless given.
+    Args:
+        config: a config in any form that `config.typed` accepts.
+        folder: a run's folder. If it holds a model.json, the model is built from that, and only `scan` and `remat` are
+            taken from `config`.
+        class_names: the names of the classes, by label; by default those of the data set.
 
     Raises:
-        UserError: what is wrong with `config.model`, or `config.init_from` has another architecture.
+        UserError: `config.model` is invalid, or the file of `config.init_from` has another architecture or, with
+            `init_head=keep`, other classes.
     """
     config = config_lib.typed(config)
     recorded = folder / "model.json" if folder else None
@@ -56,14 +62,18 @@ def model_of(config: Any, folder: epath.Path | None = None, class_names: tuple[s
 
 
 def check(config: config_lib.Config) -> None:
-    """Raises UserError for what is wrong with the model's name and keys, or with `init_from`; no data is opened."""
+    """Checks the name and the keys of the model, and `init_from`, without opening the data set.
+
+    Raises:
+        UserError: the name of the model or one of its keys is wrong, or `config.init_from` can't be found or fetched.
+    """
     _variant(config)
     if config.init_from is not None:
         fetch.local(config.init_from)
 
 
 def _variant(config: config_lib.Config) -> tuple[Architecture, dict[str, Any]]:
-    """Returns the architecture that the config's model section says, and its keys that are set."""
+    """Returns the architecture that `config.model` describes, and the keys of that section that are not None."""
     keywords = {key: value for key, value in dataclasses.asdict(config.model).items() if value is not None}
     name = keywords.pop("name")
     keywords = _read_by(name, keywords)
@@ -71,7 +81,13 @@ def _variant(config: config_lib.Config) -> tuple[Architecture, dict[str, Any]]:
 
 
 def _check_classes(file: read.ModelFile, names: tuple[str, ...], count: int) -> None:
-    """Raises UserError where the head of a file is not one of the classes trained on."""
+    """Raises UserError if the head in a file does not fit the classes of the training data.
+
+    Args:
+        file: the file of `init_from`.
+        names: the names of the training classes, by label.
+        count: the width of the head that is trained.
+    """
     there = file.architecture.num_classes
     if there != count:
         raise UserError(
@@ -91,10 +107,13 @@ def _check_classes(file: read.ModelFile, names: tuple[str, ...], count: int) -> 
 def _preprocessing(
     section: config_lib.Preprocessing, found: Preprocessing | None, size: tuple[int, int]
 ) -> Preprocessing:
-    """At `size` what the config says, else what was found in the file, else the default.
+    """Returns the preprocessing for images of `size` (height, width).
+
+    Each value comes from the config's `section` if that sets it, else from `found`, the preprocessing in the file of
+    `init_from`, else from the defaults.
 
     Raises:
-        UserError: a value that can't be, such as a `shorter_side` below the size.
+        UserError: a value is impossible, such as a `shorter_side` below `size`, or has no effect.
     """
     said = {key: value for key, value in dataclasses.asdict(section).items() if value is not None}
     if "shorter_side" in said:
@@ -112,9 +131,10 @@ def _preprocessing(
 
 
 def initial_params(config: config_lib.Config, model: Model) -> Params | None:
-    """Returns those of `config.init_from`, with positions at the new grid, or None to start from scratch.
+    """Returns the parameters in `config.init_from`, adapted to `model`; None if `init_from` is not set.
 
-    The head is new, or with `config.init_head=keep` the file's.
+    Position embeddings are resampled to the model's grid of patches. The head is new, except that
+    `config.init_head=keep` takes the head from the file.
     """
     if config.init_from is None:
         return None
@@ -127,14 +147,22 @@ def initial_params(config: config_lib.Config, model: Model) -> Params | None:
 
 
 def _file(config: config_lib.Config, arch: Architecture) -> read.ModelFile:
-    """What `init_from` holds; the config says what the file can't tell."""
+    """Returns the contents of `config.init_from`.
+
+    Some formats do not store the image size, the kind of position embeddings and the number of heads. For these the
+    config's values are used.
+    """
     assert config.init_from is not None
     hints = {"posemb": config.model.posemb, "num_heads": getattr(arch, "num_heads", None)}
     return read.read(config.init_from, image_size=arch.image_size, **hints)
 
 
 def _read_by(name: str, keywords: dict[str, Any]) -> dict[str, Any]:
-    """The keywords that the variant's family reads. Raises UserError for another that is not at its default."""
+    """Returns those `keywords` that the family of the variant `name` has.
+
+    Raises:
+        UserError: the family does not have one of the other keywords, and that keyword is not at its default.
+    """
     fields = variants.family(name).fields()
     for key, value in keywords.items():
         if key not in fields and value != getattr(config_lib.Model(), key):
@@ -145,7 +173,17 @@ def _read_by(name: str, keywords: dict[str, Any]) -> dict[str, Any]:
 def _fine_tuned(
     file: read.ModelFile, arch: Architecture, keywords: dict[str, Any], config: config_lib.Config
 ) -> Architecture:
-    """The file's architecture with what the config says. Raises UserError where it is another one than `arch`."""
+    """Returns the architecture for fine-tuning: the file's, changed by the keys that the config sets.
+
+    Args:
+        file: the file of `init_from`.
+        arch: the architecture that `config.model` describes.
+        keywords: the keys of `config.model` that are set.
+        config: the whole config.
+
+    Raises:
+        UserError: the file has another family than `arch`, or differs from it in a field of `_STRUCTURE`.
+    """
     source = file.architecture
     if source.family != arch.family:
         raise UserError(
@@ -154,7 +192,7 @@ def _fine_tuned(
         )
     fixed = [key for key in _STRUCTURE if key in arch.fields() and (key in keywords or key not in ("pool", "posemb"))]
     if keywords.get("patch_size"):
-        fixed.remove("patch_size")  # said outright: the patches are resized
+        fixed.remove("patch_size")  # the user asks for another size, so the patch embedding is resized
     if different := [key for key in fixed if getattr(source, key) != getattr(arch, key)]:
         listed = "; ".join(f"{k} is {getattr(source, k)} there and {getattr(arch, k)} here" for k in different)
         raise UserError(f"config.init_from={config.init_from} has another architecture: {listed}; change config.model")

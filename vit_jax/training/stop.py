@@ -1,4 +1,4 @@
-"""Stopping in good order: SIGTERM and Ctrl-C save at the next step and end the run."""
+"""Handles SIGTERM and Ctrl-C during training: the run finishes its step, saves a checkpoint and ends."""
 
 import builtins
 import signal
@@ -12,10 +12,16 @@ _CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
 class Stop:
-    """Whether a signal has asked for an end. Around a run it is a context in which SIGTERM and SIGINT do not kill.
+    """Records whether SIGTERM or SIGINT (Ctrl-C) was received.
 
-    Alone, until `saves` is set there is nothing to save, and a signal ends the run at once; so does a second Ctrl-C.
-    Several processes agree on what to do. Threads other than the main one leave signals to the caller.
+    Inside its context these signals do not kill the process. With one process, a signal ends the run at once as long
+    as `saves` is false, because there is nothing to save yet. With several processes, `Hosts` decides after which step
+    all of them stop. A second Ctrl-C ends the process at once; in a notebook, only the cell. The handlers are installed
+    only in the main thread; in another thread, signals are left to the caller.
+
+    Attributes:
+        saves: whether the run can save a checkpoint; the training loop sets it after the first step.
+        received: the number of the last signal that this process received, or None.
     """
 
     def __init__(self, hosts: Hosts):
@@ -36,33 +42,39 @@ class Stop:
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.received = number
         if number == signal.SIGINT:
-            # A notebook's kernel would end with the process, so there the second one is an ordinary interrupt.
+            # A second Ctrl-C kills the process. In a notebook it would kill the kernel, so there the second one gets
+            # the notebook's own handler.
             signal.signal(number, self._before[number] if in_notebook() else signal.SIG_DFL)
         self._hosts.request_stop()
         if self._hosts.count == 1 and not self.saves:
             self._end("")
 
     def agreed(self, step: int) -> bool:
-        """Returns whether all processes are to save and end after `step`."""
+        """Returns whether the run should save and end after `step`; the same in all processes. See `Hosts.agreed`."""
         return self._hosts.agreed(step) if self._hosts.count > 1 else self.received is not None
 
     @property
     def name(self) -> str:
-        """What a user calls that which ends the run."""
+        """The name of the received signal, for messages: "Ctrl-C" or "SIGTERM" (also if another process got it)."""
         return "Ctrl-C" if self.received == signal.SIGINT else "SIGTERM"
 
     def end(self, step: int) -> NoReturn:
-        """Ends the run after a clean save: by KeyboardInterrupt after Ctrl-C, else by SystemExit with code 143."""
+        """Ends the run after the checkpoint of `step` is saved.
+
+        Raises:
+            KeyboardInterrupt: one process received Ctrl-C and is the only process.
+            SystemExit: in all other cases; code 130 if this process received Ctrl-C, else 143.
+        """
         self._end(f"saved step {step}")
 
     def _end(self, reason: str) -> NoReturn:
-        # Of several processes one's KeyboardInterrupt would be taken for a failure by the others.
+        # With several processes, `Hosts.fail_with` would treat a KeyboardInterrupt as a failure of the run.
         if self.received == signal.SIGINT and self._hosts.count == 1:
             raise KeyboardInterrupt(reason) if reason else KeyboardInterrupt
         raise SystemExit(_CODES.get(signal.Signals(self.received or signal.SIGTERM), 143))
 
 
 def in_notebook() -> bool:
-    """Returns whether this is a kernel of Jupyter or Colab."""
+    """Returns whether this process is the kernel of a Jupyter or Colab notebook."""
     shell = getattr(builtins, "get_ipython", lambda: None)()
     return shell is not None and hasattr(shell, "kernel")

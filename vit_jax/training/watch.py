@@ -1,4 +1,4 @@
-"""Which of a job's processes have fallen silent, and which stand still, by the signs of life that they give."""
+"""Finds the processes of a job whose heartbeats have stopped, and those whose training makes no progress."""
 
 import dataclasses
 import time
@@ -7,35 +7,48 @@ from typing import Any
 
 
 def name(process: int, host: str | None) -> str:
+    """Returns the name of a process for messages, such as "process 3 on node7"."""
     return f"process {process} on {host}" if host else f"process {process}"
 
 
 @dataclasses.dataclass
 class _Seen:
-    """The newest sign of life of a process, when it came, and since when the process has been at its step."""
+    """What is known of one process. Times are in seconds on the clock of `Watch`."""
 
-    beat: Any = None
+    beat: Any = None  # the newest heartbeat
     host: str | None = None
-    heard: float = 0.0
+    heard: float = 0.0  # when the newest heartbeat arrived
     step: int | None = None
-    stepped: float = 0.0
-    reported: bool = False  # for standing at this step
+    stepped: float = 0.0  # when the process reached its step
+    reported: bool = False  # whether `lagging` has reported the process at this step
 
 
 class Watch:
-    """Process 0's view of all, on a clock of its own.
+    """Keeps the newest heartbeats of all the processes; process 0 owns it.
 
-    That clock stops where the process does: one that was suspended itself does not take the others for dead.
+    It measures time with its own clock, which stops while process 0 does not run. If process 0 was suspended, it
+    therefore does not conclude that the others are dead.
     """
 
     def __init__(self, count: int, seconds: float, period: float):
-        """`seconds` is how long a process may be silent; a sign of life is due in each `period`, in seconds."""
+        """Starts the clock.
+
+        Args:
+            count: the number of processes.
+            seconds: how long a process may send no heartbeat, or stay at one step, before it is reported.
+            period: the time between two heartbeats of a process, in seconds.
+        """
         self._seconds, self._period = seconds, period
         self._seen = {process: _Seen() for process in range(count)}
         self._now, self._looked = 0.0, time.monotonic()
 
     def look(self, beats: Mapping[int, tuple[Any, int | None, str]]) -> None:
-        """To be called in each period with what there is by then: by process, (something new, its step, its host)."""
+        """Takes the newest heartbeats into account. The caller must call it once in each period.
+
+        Args:
+            beats: for each process that has written one, its newest heartbeat as (counter, step, host name). The
+                counter may be any value that changes with each heartbeat; the step is None before the first step.
+        """
         now = time.monotonic()
         self._now += min(now - self._looked, 3 * self._period)
         self._looked = now
@@ -47,12 +60,18 @@ class Watch:
                 seen.step, seen.stepped, seen.reported = step, self._now, False
 
     def silent(self) -> str:
-        """Names those that have been silent for too long."""
+        """Returns the names of the processes whose heartbeats have stopped, or "" if there are none.
+
+        At most three are named, followed by the number of the others.
+        """
         late = [name(p, seen.host) for p, seen in self._seen.items() if self._now - seen.heard > self._seconds]
         return " and ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
 
     def lagging(self) -> list[str]:
-        """A sentence for each whose training stands still while others have gone further; once for each step."""
+        """Returns a sentence for each process that stays too long at its step while another process is further.
+
+        Each process is reported only once for each step.
+        """
         furthest = max((seen.step for seen in self._seen.values() if seen.step is not None), default=0)
         found = []
         for process, seen in self._seen.items():
