@@ -143,9 +143,16 @@ def test_some_classes_and_splits_of_them(several):
 
 
 def test_more_labels_than_the_config_says(several):
+    path = several.data.data_dir + "/train/" + label_file.NAME
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.replace("sky;sea", "sky;sea;fish"))
+    with pytest.raises(UserError, match=r"has 3 labels, and max_labels of config.data is 2; set it to 3 or more"):
+        list(data.open_training(several).examples(4))
     several.data.max_labels = 1
-    with pytest.raises(UserError, match=r"has [02] labels, and max_labels of config.data is 1; set it to 2 or more"):
-        next(data.batches(several))
+    with pytest.raises(UserError, match=r"config.data.max_labels is 1; set it to 2 or more to read the file"):
+        data.open_training(several)
 
 
 def test_an_evaluations_own_number_of_labels(folder, tmp_path):

@@ -58,10 +58,8 @@ def test_a_run_with_another_task(config, tmp_path, caplog):
     np.testing.assert_allclose(found[-1]["train/largest"], 2 * found[-1]["train/loss"], rtol=1e-5)
 
     vit_jax.load(tmp_path / "whole" / "model.npz")  # raises an error if the file has further parameters
-    for step in (9, 12):  # so that the run resumes from step 9, not 12
-        (tmp_path / "whole" / "checkpoints" / str(step)).rename(tmp_path / str(step))
+    (tmp_path / "whole" / "checkpoints" / "12").rename(tmp_path / "12")  # so that the run resumes from step 9
     (tmp_path / "whole" / "model.npz").rename(tmp_path / "model.npz")
-    (tmp_path / "9").rename(tmp_path / "whole" / "checkpoints" / "9")
     loaded = vit_jax.load(tmp_path / "whole")  # loading from the newest checkpoint also gives only the model
     assert not hasattr(loaded, "task")
     training.train(config, tmp_path / "whole")
@@ -70,9 +68,7 @@ def test_a_run_with_another_task(config, tmp_path, caplog):
     for name in first.files:
         np.testing.assert_array_equal(first[name], second[name])
     for one, other in zip(found, lines(tmp_path / "whole"), strict=True):
-        assert {k: v for k, v in one.items() if k[-6:] in ("/error", "rgest")} == {
-            k: v for k, v in other.items() if k[-6:] in ("/error", "rgest")
-        }
+        assert all(one[key] == other[key] for key in one if key.endswith(("/error", "/largest", "/loss")))
 
 
 def test_its_parameters_are_sharded_accumulated_and_named_like_others(config):

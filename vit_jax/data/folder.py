@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class FolderSource:
-    """One split of an image folder. The classes are the names in its labels.csv, sorted, or else its sub-folders.
+    """One split of an image folder. The classes are its sub-folders, or the names in its labels.csv, sorted.
 
     Files come in an order that is shuffled once and for all, so that a slice such as train[:10%] holds images of every
     class, and always the same ones as long as the files stay the same.
@@ -32,7 +32,7 @@ class FolderSource:
         section: str,
         asked: layouts.Asked = layouts.NOTHING,
         *,
-        labelled: bool = True,
+        max_labels: int = 1,
     ) -> None:
         """Finds the split and its classes; the images are listed when they are asked for.
 
@@ -41,7 +41,8 @@ class FolderSource:
             split: a base split.
             section: of the config, which errors name; with `data`, the training section, every class must have images.
             asked: what the config asks of the same folder.
-            labelled: whether labels are read; without them the images lie anywhere in the split's folder.
+            max_labels: the most labels of an image. With 0 no labels are read, and the images lie anywhere in the
+                split's folder. With 2 or more the labels are those of its labels.csv, if there is one.
 
         Raises:
             UserError: the folder, the split or its classes are missing.
@@ -50,7 +51,8 @@ class FolderSource:
             raise UserError(
                 f"where are the images? set config.{section}.data_dir to a folder laid out {layouts.LAYOUT}"
             )
-        self._split, self._trains, self._labelled = split, section == "data", labelled
+        self._split, self._trains, self._labelled = split, section == "data", max_labels > 0
+        self._by_file = max_labels > 1
         self._labels: dict[str, tuple[int, ...]] | None = None  # by path, of a labels.csv
         with listing.looking_at(data_dir):
             self._find(epath.Path(data_dir).expanduser(), section, asked)
@@ -60,16 +62,21 @@ class FolderSource:
             raise UserError(
                 f"config.{section}.data_dir is {root}, and there is no such folder; it takes {layouts.LAYOUT}"
             )
-        self._place = layouts.find(root, self._split, section, asked, by_class=self._labelled)
+        self._place = layouts.find(root, self._split, section, asked, by_class=self._labelled, by_file=self._by_file)
         self._folder = self._place.folder
         path = self._folder / label_file.NAME
         if not self._labelled:
             self.class_names: tuple[str, ...] = ()
-        elif path.exists():
+        elif self._by_file and path.exists():
             found = label_file.read(path)
             self.class_names = tuple(sorted({name for names in found.values() for name in names}))
             numbers = {name: number for number, name in enumerate(self.class_names)}
             self._labels = {image: tuple(numbers[name] for name in names) for image, names in found.items()}
+        elif path.exists() and label_file.is_one(path):
+            raise UserError(
+                f"{path} lists the labels of each image, and config.{section}.max_labels is 1; set it to 2 or more to "
+                "read the file, or move the file away to take the folders as classes"
+            )
         else:
             self.class_names = listing.folders(self._folder)
         if not self.class_names and self._labelled:

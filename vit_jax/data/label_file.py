@@ -15,6 +15,13 @@ NAME = "labels.csv"
 _HEADER = ["image", "labels"]
 
 
+def is_one(path: epath.Path) -> bool:
+    """Returns whether a file is a table of labels, by its first line; other programs have files of this name, too."""
+    with path.open("rb") as file:
+        first = file.readline(100).decode("utf-8-sig", errors="replace")
+    return [name.strip() for name in first.split(",")] == _HEADER
+
+
 def read(path: epath.Path) -> dict[str, tuple[str, ...]]:
     """Returns the names of the classes of each image, by the image's path below the folder.
 

@@ -72,7 +72,9 @@ class Place:
         return slice(0, kept) if self.share == "kept" else slice(kept, count)
 
 
-def find(root: epath.Path, split: str, section: str, asked: Asked, *, by_class: bool = True) -> Place:
+def find(
+    root: epath.Path, split: str, section: str, asked: Asked, *, by_class: bool = True, by_file: bool = False
+) -> Place:
     """Returns where the images of a split are.
 
     Args:
@@ -81,15 +83,15 @@ def find(root: epath.Path, split: str, section: str, asked: Asked, *, by_class: 
             `section` is an evaluation.
         section: the section of the config that names the split: "data", or "evaluations.NAME".
         asked: all the splits of `root` that the config uses.
-        by_class: whether the sub-folders of a split are its classes; false if the images are read without labels. If
-            `root` holds a labels.csv, they never are.
+        by_class: whether the sub-folders of a split are its classes; false if the images are read without labels.
+        by_file: whether a labels.csv in `root` tells the classes instead, if there is one.
 
     Raises:
         UserError: there is no such split, or `root` holds both folders of splits and folders of classes.
     """
     names = listing.folders(root)
     # If sub-folders are not classes, any folder may lie beside any other.
-    by_class = by_class and not (root / label_file.NAME).exists()
+    by_class = by_class and not (by_file and (root / label_file.NAME).exists())
     if by_class:
         _check_unmixed(root, names)
     evaluates = split in _FOR_TESTING and section != "data"
@@ -104,7 +106,7 @@ def find(root: epath.Path, split: str, section: str, asked: Asked, *, by_class: 
         return Place(root / for_testing[0])
     elif evaluates and TRAIN in asked.to_train and split in asked.to_evaluate:
         try:
-            return Place(find(root, TRAIN, "data", asked, by_class=by_class).folder, "held out")
+            return Place(find(root, TRAIN, "data", asked, by_class=by_class, by_file=by_file).folder, "held out")
         except UserError as error:
             raise _missing(root, split, section) from error
     else:

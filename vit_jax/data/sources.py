@@ -156,7 +156,7 @@ def _key(spec: Spec) -> tuple:
 
 def _base(spec: Spec, split: str) -> Source:
     made = (spec.size, spec.num_examples, spec.num_classes) if spec.name == "synthetic" else ()
-    key = ("base", spec.name, spec.data_dir, split, spec.section, spec.asked, spec.max_labels > 0, made)
+    key = ("base", spec.name, spec.data_dir, split, spec.section, spec.asked, min(spec.max_labels, 2), made)
     return once(key, lambda: _opened(spec, split))
 
 
@@ -164,7 +164,7 @@ def _opened(spec: Spec, split: str) -> Source:
     if spec.name == "synthetic":
         return SyntheticSource(split, spec.size, spec.num_examples, spec.num_classes)
     if spec.name == "folder":
-        return FolderSource(spec.data_dir, split, spec.section, spec.asked, labelled=spec.max_labels > 0)
+        return FolderSource(spec.data_dir, split, spec.section, spec.asked, max_labels=spec.max_labels)
     return TfdsSource(spec.name, spec.data_dir, split, labelled=spec.max_labels > 0)
 
 
