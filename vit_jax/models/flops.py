@@ -1,13 +1,16 @@
 """Floating-point operations of a model, counted on what it computes: a multiply-add is two of them.
 
-Counted are matrix products and convolutions, which is what papers count; loops as often as they run.
+Counted are matrix products and convolutions, which is what papers count; loops as often as they run. The backward pass
+of a product has one product as large for each operand whose gradient is asked for. That of a weight is if the weight is
+trained, that of an activation if anything below it is.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
@@ -16,37 +19,94 @@ from vit_jax.models.model import Model
 
 
 def forward(model: Model, batch_size: int) -> int:
-    """Of a forward pass over `batch_size` images of the model's own size."""
+    """Returns the operations of a forward pass over `batch_size` images of the model's own size."""
+    return batch_size * count(_traced(model)[0])
+
+
+def step(model: Model, batch_size: int, frozen: Collection[str] = ()) -> int:
+    """Returns the operations of a training step; nothing that is computed again counts twice.
+
+    By convention forward and backward are three forwards if all parameters are trained. If some are frozen, the count
+    is of what is computed: there is no gradient of the images, none of frozen parameters, and no backward pass below
+    the lowest trained one.
+
+    Args:
+        model: its parameters may be shapes.
+        batch_size: images a step.
+        frozen: inner paths of parameters that are constants of the step, such as `encoder/blocks/norm1/scale`. A stack
+            that is frozen in part is no constant, and is computed as if all of it were trained.
+    """
+    if not frozen:
+        return 3 * forward(model, batch_size)
+    jaxpr, paths = _traced(model)
+    trained = [path not in frozen for path in paths]
+    return batch_size * _counted(jaxpr, [*trained, *[False] * (len(jaxpr.invars) - len(paths))])[0]
+
+
+def count(jaxpr: Any) -> int:
+    """Returns the operations of all equations of a jaxpr, as it stands."""
+    return _counted(jaxpr, [False] * len(jaxpr.invars))[0]
+
+
+def _traced(model: Model) -> tuple[Any, list[str]]:
+    """Returns the jaxpr of a forward pass over one image, and the paths of the parameters, its first inputs."""
     bind, params = split(model)
     images = jax.ShapeDtypeStruct((1, *model.arch.image_size, 3), np.uint8)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     traced = jax.make_jaxpr(lambda params, images: bind(params)(images))(shapes, images).jaxpr
     # Attention weights that nobody asks for are traced, and not computed.
-    computed, _ = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars))
-    return batch_size * count(computed)
+    computed, _ = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars), instantiate=True)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(shapes)
+    return computed, [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
 
 
-def step(model: Model, batch_size: int) -> int:
-    """Of a training step: forward and backward are three forwards; nothing that is computed again counts twice."""
-    return 3 * forward(model, batch_size)
+def _counted(jaxpr: Any, moving: Sequence[bool]) -> tuple[int, list[bool]]:
+    """Returns the operations of a jaxpr with its backward pass, and which of its outputs depend on what is trained.
+
+    `moving` tells for each input whether it is trained or depends on what is. Without any there is no backward pass.
+    """
+    known = dict(zip(jaxpr.invars, moving, strict=True))
+    total = 0
+    for equation in jaxpr.eqns:
+        inputs = [not hasattr(v, "val") and known.get(v, False) for v in equation.invars]  # literals have a value
+        operations, outputs = _equation(equation, inputs)
+        total += operations
+        for variable, moves in zip(equation.outvars, outputs, strict=True):
+            known[variable] = moves and jnp.issubdtype(variable.aval.dtype, jnp.inexact)
+    return total, [not hasattr(v, "val") and known.get(v, False) for v in jaxpr.outvars]
 
 
-def count(jaxpr: Any) -> int:
-    """Of all equations of a jaxpr."""
-    return sum(_equation(equation) for equation in jaxpr.eqns)
-
-
-def _equation(equation: Any) -> int:
-    name, params = equation.primitive.name, equation.params
+def _equation(equation: Any, moving: list[bool]) -> tuple[int, list[bool]]:
+    """Returns what `_counted` does, of one equation."""
+    name, params, outputs = equation.primitive.name, equation.params, len(equation.outvars)
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         shape = equation.invars[0].aval.shape
-        return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[i] for i in contracted)
+        product = 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[i] for i in contracted)
+        return product * (1 + sum(moving)), [any(moving)]
     if name == "conv_general_dilated":
-        return _convolution(equation)
-    times = params["length"] if name == "scan" else 1
+        return _convolution(equation) * (1 + sum(moving)), [any(moving)]
+    if name == "scan":
+        return _scan(params, moving)
     inner = [getattr(value, "jaxpr", value) for value in params.values()]
-    return times * sum(count(jaxpr) for jaxpr in inner if hasattr(jaxpr, "eqns"))
+    inner = [jaxpr for jaxpr in inner if hasattr(jaxpr, "eqns")]
+    if len(inner) == 1 and len(inner[0].invars) == len(moving):
+        return _counted(inner[0], moving)
+    total = sum(_counted(jaxpr, [any(moving)] * len(jaxpr.invars))[0] for jaxpr in inner)
+    return total, [any(moving)] * outputs
+
+
+def _scan(params: Any, moving: list[bool]) -> tuple[int, list[bool]]:
+    """Counts a loop. All its turns are the same program: what moves in one of them is taken to move in all."""
+    body, constants, carried = params["jaxpr"].jaxpr, params["num_consts"], params["num_carry"]
+    while True:
+        total, outputs = _counted(body, moving)
+        merged = [*moving]
+        for i in range(carried):
+            merged[constants + i] |= outputs[i]
+        if merged == moving:
+            return params["length"] * total, outputs
+        moving = merged
 
 
 def _convolution(equation: Any) -> int:

@@ -27,7 +27,7 @@ from vit_jax.evaluation import make_evaluations
 from vit_jax.models import flops, names
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
-from vit_jax.training import chips, identity, metrics, start
+from vit_jax.training import chips, freeze, identity, metrics, start
 from vit_jax.training.hosts import WATCH_SECONDS, Hosts
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
 from vit_jax.training.step import make_step
@@ -252,7 +252,8 @@ class _Run:
     def _images_at_peak(self) -> float | None:
         """Images a second of all devices at their published peak; None where that is not known, as of CPUs."""
         chip = chips.of_device(jax.devices()[0].device_kind)
-        return jax.device_count() * chip.device_peak / flops.step(self.model, 1) if chip else None
+        work = flops.step(self.model, 1, freeze.frozen(self.config.optimizer, self.model))
+        return jax.device_count() * chip.device_peak / work if chip else None
 
     def _start(self, closing: contextlib.ExitStack) -> tuple[TrainState, int]:
         """The state to go on from, and its step."""

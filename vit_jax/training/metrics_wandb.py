@@ -108,7 +108,8 @@ def _open(folder: epath.Path, config: config_lib.Config) -> Any:
         UserError: W&B refuses, or can't be reached.
     """
     settings = config.wandb
-    offline = settings.mode == "offline"
+    mode: Any = settings.mode  # for W&B's types one of its words
+    offline = mode == "offline"
     if offline:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would use the network
     import wandb
@@ -120,7 +121,7 @@ def _open(folder: epath.Path, config: config_lib.Config) -> Any:
             name=settings.name or folder.name,
             id=_id(folder),
             resume=None if offline else "allow",  # uploading a folder with the whole run replaces what is there
-            mode=settings.mode,
+            mode=mode,
             dir=str(_directory(folder)),
             config=dataclasses.asdict(config),
             allow_val_change=True,  # of keys that may differ when a run goes on
