@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import vit_jax
-from vit_jax import command_line
+from vit_jax import command_line, sharding
 from vit_jax.models import flops
 from vit_jax.models.build import abstract
 from vit_jax.models.functional import split
 from vit_jax.models.variants import named
 from vit_jax.planning import compiling
-from vit_jax.training.state import resolve
+from vit_jax.training.freeze import frozen
+from vit_jax.training.state import abstract_state, resolve
+from vit_jax.training.step import make_step
 
 
 def model(name, **keywords):
@@ -111,3 +113,65 @@ def test_exaflops_of_table_6(name, published):
 def test_a_real_model_counts_as_an_abstract_one():
     keywords = {"image_size": 8, "width": 16, "depth": 2, "mlp_dim": 32, "num_heads": 2}
     assert flops.forward(vit_jax.create("Ti/4", **keywords), 3) == flops.forward(model("Ti/4", **keywords), 3)
+
+
+PROBE = "^(?!head/)"
+
+
+@pytest.fixture
+def job(small):
+    """The small config of a model with frozen parameters, resolved, and that model."""
+
+    def make(name, patterns, keywords):
+        config = small({"optimizer.freeze": patterns, "optimizer.average": 0.0, "global_batch_size": 8})
+        for key in ("image_size", "width", "depth", "mlp_dim", "num_heads", "dropout", "drop_path"):
+            config.model[key] = vit_jax.config.default().model[key]
+        config.model.name, config.augmentation.mixup, config.augmentation.rotate_degrees = name, 0.0, 0.0
+        for key, value in keywords.items():
+            config.model[key] = value
+        config = resolve(config)
+        return config, compiling.model_of(config)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "patterns", "forwards"),
+    [
+        ("S/16", {"depth": 4}, (PROBE,), 1.0),
+        ("S/16", {"depth": 4}, ("encoderblock",), 2.07),  # the patches' embedding is trained, below all blocks
+        ("S/16", {"depth": 4}, ("MlpBlock",), 2.40),
+        ("S/16", {"depth": 4}, ("^head/",), 2.95),
+        # Half of the encoder: the stack is one array, so that only the embedding is saved.
+        ("S/16", {"depth": 4}, ("encoderblock_[01]/", "^embedding/", "^cls", "pos_embedding"), 2.91),
+        ("BiT-R50x1", {"stages": (1, 1, 1, 1)}, (PROBE,), 1.0),
+        ("BiT-R50x1", {"stages": (1, 1, 1, 1)}, ("^root_block/", "^block[12]/"), 2.01),
+        ("Mixer-S/16", {"depth": 2}, ("token_mixing",), 2.82),
+    ],
+)
+def test_a_step_with_frozen_parameters_agrees_with_the_compiler(job, name, keywords, patterns, forwards):
+    """With XLA's count of the step, unrolled; what is no product or convolution is in the 3 %."""
+    config, unrolled = job(name, patterns, {"scan": False, **keywords})
+    mesh = sharding.make_mesh(config.mesh)
+    state, batch = abstract_state(config, unrolled, mesh), compiling.abstract_batch(config, unrolled, mesh)
+    lowered = make_step(config, unrolled, mesh).lower(state, batch)
+    counted = flops.step(unrolled, 8, frozen(config.optimizer, unrolled))
+    assert counted == pytest.approx(lowered.cost_analysis()["flops"], rel=0.03)
+    assert counted / flops.forward(unrolled, 8) == pytest.approx(forwards, abs=0.01)
+
+
+@pytest.mark.parametrize("patterns", [(PROBE,), ("MlpBlock",), ("encoderblock",), ("encoderblock_0/", "^embedding/")])
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_frozen_and_scanned_counts_as_unrolled(job, patterns, remat):
+    found = []
+    for scan in (True, False):
+        config, model = job("Ti/16", patterns, {"scan": scan, "remat": remat, "pool": "gap"})
+        found.append(flops.step(model, 2, frozen(config.optimizer, model)))
+    assert found[0] == found[1]
+
+
+def test_frozen_in_part_a_stack_counts_whole(job):
+    """And a step without anything that is frozen whole is three forwards."""
+    config, model = job("Ti/16", ("encoderblock_[0-5]/",), {})
+    assert not frozen(config.optimizer, model)
+    assert flops.step(model, 2, frozen(config.optimizer, model)) == 3 * flops.forward(model, 2)

@@ -106,6 +106,14 @@ def test_gpus(job):
     assert large.fits is False
 
 
+def test_a_probe_is_planned_as_such(job):
+    """Its step is a forward pass, up to the head's gradient."""
+    config = job({"optimizer.freeze": ("^(?!head/)",)})
+    model = compiling.model_of(resolve(config))
+    found, _ = plans.make_plan(config, slices.parse("h100:16"))
+    assert flops.forward(model, 16) < found.flops_per_step < 1.01 * flops.forward(model, 16)
+
+
 def test_arguments_count_too(job, four):
     """The arguments count: with memory only for its temporaries, a program does not fit, although it compiles."""
     config = resolve(job())

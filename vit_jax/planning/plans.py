@@ -16,6 +16,7 @@ from vit_jax.planning.compiling import Memory, compile_step, model_of
 from vit_jax.planning.estimate import StepSeconds, gpu_collectives, gpu_seconds, link, step_seconds
 from vit_jax.planning.program import Collective, parse
 from vit_jax.planning.slices import Slice, devices
+from vit_jax.training import freeze
 from vit_jax.training.state import TrainState, abstract_state, resolve
 
 
@@ -49,7 +50,7 @@ class Plan:
     compiled: bool  # False for GPUs: the step time follows from published figures, and nothing is compiled
     fits: bool | None  # None if it is not known, as for GPUs
     hbm_per_device: Memory
-    flops_per_step: int  # on all devices: three times the forward pass, without what remat computes again
+    flops_per_step: int  # on all devices: three times the forward pass, less what `optimizer.freeze` saves
     total_exaflops: float  # of the whole run
     step_seconds: StepSeconds | None
     images_per_second: float | None
@@ -111,7 +112,7 @@ def make_plan(config: Any, where: Slice, name: str = "the step") -> tuple[Plan, 
     sharding.check_batch(mesh, size, "global_batch_size", config.accumulation_steps)
     if where.chip.tpu:
         mesh = sharding.make_mesh(config.mesh, devices(where))
-    work = flops.step(model, size)
+    work = flops.step(model, size, freeze.frozen(config.optimizer, model))
     state = abstract_state(config, model, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if isinstance(mesh, Mesh):

@@ -9,12 +9,17 @@ from typing import Any
 from vit_jax.config import Optimizer
 from vit_jax.errors import UserError
 from vit_jax.models import names
-from vit_jax.models.functional import Params
+from vit_jax.models.functional import Params, split
+from vit_jax.models.model import Model
 from vit_jax.training import patterns
 
 
 class Freeze:
     """What `config.optimizer.freeze` makes of the parameters.
+
+    Attributes:
+        factors: by inner path, 0 for what is frozen, 1 for what is trained, or a vector over a stack's layers.
+        frozen: the inner paths of the constants.
 
     Raises:
         UserError: a pattern that is no regular expression or matches nothing, or nothing is left to learn.
@@ -22,8 +27,8 @@ class Freeze:
 
     def __init__(self, settings: Optimizer, params: Params):
         self.factors = patterns.factors(params, [(pattern, 0.0) for pattern in settings.freeze], "freeze")
-        self._frozen = {path for path, factor in self.factors.items() if isinstance(factor, float) and not factor}
-        if len(self._frozen) == len(self.factors):
+        self.frozen = {path for path, factor in self.factors.items() if isinstance(factor, float) and not factor}
+        if len(self.frozen) == len(self.factors):
             raise UserError(
                 "config.optimizer.freeze finds every parameter, so nothing is left to learn; leave some out"
             )
@@ -31,8 +36,8 @@ class Freeze:
     def split(self, params: Params) -> tuple[Params, Params]:
         """Returns the trained parameters and the frozen ones; of other leaves of the same paths likewise."""
         flat = names.flatten(params)
-        trained: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path not in self._frozen}
-        frozen: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path in self._frozen}
+        trained: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path not in self.frozen}
+        frozen: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path in self.frozen}
         return names.unflatten(trained), names.unflatten(frozen)
 
     def zero(self, gradients: Params) -> Params:
@@ -43,3 +48,8 @@ class Freeze:
 def join(trained: Params, frozen: Params) -> Params:
     """Returns all parameters: what `Freeze.split` has taken apart."""
     return names.unflatten({**names.flatten(trained), **names.flatten(frozen)})
+
+
+def frozen(settings: Optimizer, model: Model) -> set[str]:
+    """Returns the inner paths of a model's parameters that are constants of the step. Raises as `Freeze` does."""
+    return Freeze(settings, split(model)[1]).frozen

@@ -22,7 +22,7 @@ from vit_jax.models import flops, names
 from vit_jax.models.functional import of_model
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
-from vit_jax.training import chips, metrics, run_folder, start
+from vit_jax.training import chips, freeze, metrics, run_folder, start
 from vit_jax.training.hosts import Hosts
 from vit_jax.training.state import TrainState, abstract_state, create_state
 from vit_jax.training.step import Metrics, make_step
@@ -203,7 +203,8 @@ class Run:
     def _images_at_peak(self) -> float | None:
         """Returns the images a second of all devices at their published peak; None for CPUs and unknown devices."""
         chip = chips.of_device(jax.devices()[0].device_kind)
-        return jax.device_count() * chip.device_peak / flops.step(self._model, 1) if chip else None
+        work = flops.step(self._model, 1, freeze.frozen(self.config.optimizer, self._model))
+        return jax.device_count() * chip.device_peak / work if chip else None
 
     def _restored(self) -> tuple[TrainState, int] | None:
         """Returns the state and the step of the newest whole checkpoint, if there is one."""
