@@ -71,6 +71,7 @@ class Model:
     parallel: bool | None = key(None, "attention and MLP side by side on one norm (2302.05442)")
     qk_norm: bool | None = key(None, "a norm over each head's features on queries and keys")
     qkv_bias: bool | None = key(None, "biases of queries, keys and values")
+    key_bias: bool | None = key(None, "that of keys, too", only=("qkv_bias", True))
     layer_scale: float | None = key(None, "initial scale of each branch (2103.17239); 0 for none", least=0)
     norm_eps: float | None = key(None, "added to the variance in norms", least=0)
     norm_after_pool: bool | None = key(None, "the final norm on the pooled features instead of the tokens")
@@ -98,6 +99,9 @@ class Model:
         None, "how they are resampled to another grid", choices=("bilinear", "bicubic", "bicubic_antialias")
     )
     rope: float | None = key(None, "base of 2-D rotary positions, such as 100; 0 for none", least=0)
+    rope_coordinates: str | None = key(
+        None, "their coordinates: rows and columns, or from -1 to 1 over any image", choices=("grid", "unit")
+    )
     patchify: str | None = key(None, "how patches are embedded, with the same numbers", choices=("conv", "matmul"))
     pre_logits: int | None = key(
         None, "width of a dense layer and tanh before the head; 0 for none", least=0, most=2**24

@@ -20,8 +20,8 @@ def arch(size=224):
     return VitArchitecture.of(image_size=size, patch_size=2, width=8, depth=1, mlp_dim=8, num_heads=1)
 
 
-def timm(config, size=224, distilled=False):
-    return torch_preprocessing.from_timm(About("FILE", config, {}, {}), arch(size), distilled)
+def timm(config, size=224, kind="vit"):
+    return torch_preprocessing.from_timm(About("FILE", config, {}, {}), arch(size), kind)
 
 
 def transformers(config, kind="vit", size=224):
@@ -57,7 +57,7 @@ def test_timm_reads(cfg, expected, caplog):
 
 def test_timm_without_a_config(caplog):
     assert timm({}, 384) == Preprocessing((384, 384), 426, HALF, HALF, "bicubic")
-    assert timm({}, distilled=True) == Preprocessing((224, 224), 248, IMAGENET_MEAN, IMAGENET_STD, "bicubic")
+    assert timm({}, kind="deit") == Preprocessing((224, 224), 248, IMAGENET_MEAN, IMAGENET_STD, "bicubic")
     assert "FILE has no config.json that says its preprocessing" in caplog.text
 
 

@@ -5,7 +5,7 @@
 
 hf_dinov3_gated     transformers' DINOv3ViTModel with the gated MLP; `logits` is its last hidden state
 timm_dinov3         timm's vit_small_patch16_dinov3_qkvb, made small, with a head
-timm_dinov3_gated   timm's vit_small_plus_patch16_dinov3, made small, without biases of queries and values, without a head
+timm_dinov3_gated   timm's vit_small_plus_patch16_dinov3, made small, without biases of queries and values and a head
 dinov3_other_size   for these and hf_dinov3 `NAME/image`, of another size, and `NAME/encoded`
 """
 

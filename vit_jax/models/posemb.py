@@ -122,13 +122,17 @@ def _offset_index(grid: Grid, specials: int) -> np.ndarray:
 
 
 def rotate(
-    x: Float[Array, "batch tokens heads head_dim"], grid: Grid, specials: int, base: float
+    x: Float[Array, "batch tokens heads head_dim"], grid: Grid, specials: int, base: float, coordinates: str = "grid"
 ) -> Float[Array, "batch tokens heads head_dim"]:
     """Rotary positions in two dimensions (2104.09864, 2403.13298), for queries and keys; special tokens stay.
 
-    Half of head_dim turns with the row and half with the column, by angles position · base^(-2i / half).
+    Half of head_dim turns with the row and half with the column, by angles position · base^(-2i / half). The positions
+    are the numbers of row and column, from 0; with `coordinates=unit` they are the patch's centre, from -1 to 1 over
+    the height and width of whatever image there is, times 2π (2508.10104).
     """
     rows, columns = np.mgrid[: grid[0], : grid[1]].reshape(2, -1)
+    if coordinates == "unit":
+        rows, columns = (2 * np.pi * ((2 * p + 1) / n - 1) for p, n in ((rows, grid[0]), (columns, grid[1])))
     quarter = x.shape[-1] // 4
     frequencies = base ** -(np.arange(quarter) / quarter)
     angles = np.concatenate([np.outer(rows, frequencies), np.outer(columns, frequencies)], axis=1)

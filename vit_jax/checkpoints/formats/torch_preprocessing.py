@@ -17,6 +17,12 @@ _TIMM = {
     "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center",
     "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
 }  # fmt: skip
+# What its published models of a kind have instead.
+_TIMM_OF_KIND: dict[str, dict[str, Any]] = {
+    "vit": {"crop_pct": 0.9, "mean": (0.5,) * 3, "std": (0.5,) * 3},
+    "deit": {"crop_pct": 0.9},
+    "dinov3": {"crop_pct": 1.0},
+}
 # The defaults of transformers' image processors, by their names without `ImageProcessor` or `FeatureExtractor`.
 _HALF = {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3}
 _CLIP = {
@@ -27,20 +33,21 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     "ViT": {**_HALF, "resample": 2, "size": 224},
     "DeiT": {**_HALF, "resample": 3, "size": 256, "do_center_crop": True, "crop_size": 224},
     "Siglip": {**_HALF, "resample": 3, "size": 224},
+    "DINOv3ViT": {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD, "resample": 2, "size": 224},
     "Bit": _CLIP,
     "CLIP": _CLIP,
 }
-_OF_KIND = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit", "siglip": "Siglip"}
+_OF_KIND = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit", "dinov3": "DINOv3ViT", "siglip": "Siglip"}
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
 
 
-def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preprocessing:
+def from_timm(about: About, arch: VitArchitecture, kind: str) -> Preprocessing:
     """timm's evaluation: the shorter side resized to the input's over `crop_pct`, rounded down, then the centre.
 
     With `crop_mode=squash` the whole image is resized to both sides over `crop_pct`; `border`, which pads, is taken as
     that, with a warning. What config.json does not say has the default of timm's `PretrainedCfg`: bicubic, a crop_pct
-    of 0.875, ImageNet's mean and deviation. Without any config.json the default is that of timm's ViTs and DeiTs:
-    bicubic, 0.9 and a mean and deviation of 0.5, for DeiTs ImageNet's.
+    of 0.875, ImageNet's mean and deviation. Without any config.json the default is that of timm's models of the kind,
+    which is vit (0.9 and a mean and deviation of 0.5), deit (0.9) or dinov3 (1).
 
     Raises:
         UserError: a value of another type than timm's.
@@ -49,7 +56,7 @@ def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preproces
     config = about.config.get("pretrained_cfg", about.config) or {}
     settings: dict[str, Any] = {**_TIMM, "input_size": (3, *arch.image_size)}
     if not config:
-        settings |= {"crop_pct": 0.9, **({} if distilled else {"mean": (0.5,) * 3, "std": (0.5,) * 3})}
+        settings |= _TIMM_OF_KIND[kind]
         _LOG.warning("%s has no config.json that says its preprocessing; timm's default for a ViT is taken", about.name)
     settings |= {key: config[key] for key in settings if config.get(key) is not None}
     with understood(about.name, "pretrained_cfg"):
@@ -87,9 +94,10 @@ def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
 def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preprocessing:
     """From `preprocessor_config.json`; what it does not say has the default of the image processor that it names.
 
-    Without that file it is what the kind's published models have: ViT the whole image, bilinear; SigLIP the whole
-    image, bicubic; DINOv2 and DeiT bicubic with ImageNet's mean and deviation, resized to 256 / 224 of the image's size
-    and its centre. DINOv2 keeps the aspect ratio for that and DeiT does not.
+    Without that file it is what the kind's published models have: ViT the whole image, bilinear; DINOv3 the same with
+    ImageNet's mean and deviation; SigLIP the whole image, bicubic; DINOv2 and DeiT bicubic with ImageNet's mean and
+    deviation, resized to 256 / 224 of the image's size and its centre. DINOv2 keeps the aspect ratio for that and DeiT
+    does not.
 
     Raises:
         UserError: a value of another type than transformers'.
@@ -99,6 +107,8 @@ def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preproc
         _LOG.warning("%s has no preprocessor_config.json; what published models of its kind have is taken", about.name)
         if kind in ("vit", "siglip"):
             return Preprocessing(size, interpolation="bilinear" if kind == "vit" else "bicubic")
+        if kind == "dinov3":
+            return Preprocessing(size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         published = min(size) * 256 // 224
         return Preprocessing(size, published, IMAGENET_MEAN, IMAGENET_STD, "bicubic", keep_aspect=kind == "dinov2")
     with understood(about.name, "preprocessor_config.json"):
