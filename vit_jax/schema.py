@@ -71,7 +71,7 @@ class Model:
     parallel: bool | None = key(None, "attention and MLP side by side on one norm (2302.05442)")
     qk_norm: bool | None = key(None, "a norm over each head's features on queries and keys")
     qkv_bias: bool | None = key(None, "biases of queries, keys and values")
-    key_bias: bool | None = key(None, "that of keys, too", only=("qkv_bias", True))
+    key_bias: bool | None = key(None, "with `qkv_bias` that of keys, too")
     layer_scale: float | None = key(None, "initial scale of each branch (2103.17239); 0 for none", least=0)
     norm_eps: float | None = key(None, "added to the variance in norms", least=0)
     norm_after_pool: bool | None = key(None, "the final norm on the pooled features instead of the tokens")
