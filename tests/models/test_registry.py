@@ -194,7 +194,16 @@ def test_what_others_call_a_model(name, ours):
 
 
 @pytest.mark.parametrize(
-    "name", ["vit_small_r50_s16_224", "vit_base_resnet26d_224", "mixer_h16_224", "swin_base_patch4_window7_224", "R50", "7B/16"]
+    "name",
+    [
+        "vit_small_r50_s16_224",
+        "vit_base_resnet26d_224",
+        "mixer_h16_224",
+        "swin_base_patch4_window7_224",
+        "R50",
+        "7B/16",
+        "dinov3-convnext-tiny",
+    ],
 )
 def test_what_has_no_name_here(name):
     with pytest.raises(UserError, match="the nearest is"):
