@@ -43,7 +43,7 @@ SPLITS = {
 }
 
 # Unrolled, H/14 compiles in two to four minutes, larger ones longer; a BiT was not tried, nor a hybrid.
-UNROLLED = ("Ti", "S", "B", "L", "Mixer-S", "Mixer-B", "Mixer-L")
+UNROLLED = ("Ti", "S", "B", "L", "Mixer-S", "Mixer-B", "Mixer-L", "DINOv3-S", "DINOv3-S+", "DINOv3-B", "DINOv3-L")
 
 
 def get_config(arguments: str = "") -> config_lib.Section:
