@@ -42,7 +42,8 @@ SECONDS, BYTES = 20, 6 * 2**30  # what one damaged input may take
 ROUNDS, FILES = 10, 16  # ten cases of a kind, each of so many damaged files
 
 TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16, "num_classes": 3}
-# One file a format, by (name of the model, its keywords, suffix).
+DINOV3 = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16, "num_classes": 0}
+# One file a naming, after its format: (name of the model, its keywords, suffix).
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "original": ("Ti/8", TINY | {"registers": 1, "layer_scale": 0.1, "pre_logits": 8}, ".npz"),
     "big_vision": ("Ti/8", TINY | {"pool": "map"}, ".npz"),
@@ -50,6 +51,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "bit": ("BiT-R50x1", {"stages": (1, 1), "stem_width": 32, "image_size": 32, "num_classes": 3}, ".npz"),
     "timm": ("Ti/8", TINY | {"mlp": "gelu_erf", "registers": 1, "qk_norm": True, "layer_scale": 0.1}, ".safetensors"),
     "transformers": ("Ti/8", TINY | {"mlp": "gelu_erf", "norm_eps": 1e-12}, ".safetensors"),
+    "timm-dinov3": ("DINOv3-S/8", DINOV3 | {"num_classes": 3}, ".safetensors"),
+    "transformers-dinov3": ("DINOv3-S+/8", DINOV3, ".safetensors"),
 }
 # What takes the place of a value in a side file or of a key in a config.
 VALUES = (
@@ -86,13 +89,14 @@ def bounded() -> Iterator[None]:
 def originals(tmp_path_factory) -> pathlib.Path:
     """A folder for each format, with a sound file and all that lies beside it."""
     root = tmp_path_factory.mktemp("originals")
-    for format, (name, keywords, suffix) in MODELS.items():
+    for naming, (name, keywords, suffix) in MODELS.items():
         rng, arch = np.random.default_rng(0), variants.named(name, **keywords)
         preprocessing = Preprocessing(arch.image_size, 2 * min(arch.image_size), (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
-        bind, shapes = split(abstract(arch, preprocessing, ("a", "ä", "ß")))
+        bind, shapes = split(abstract(arch, preprocessing, ("a", "ä", "ß")[: arch.num_classes]))
         arrays = {path: rng.standard_normal(s.shape, np.float32) for path, s in names.flatten(shapes).items()}
-        (root / format).mkdir()
-        vit_jax.save(bind(names.unflatten(arrays)), root / format / f"model{suffix}", format=format)
+        (root / naming).mkdir()
+        format = naming.partition("-")[0]
+        vit_jax.save(bind(names.unflatten(arrays)), root / naming / f"model{suffix}", format=format)
     return root
 
 
