@@ -49,7 +49,7 @@ SPLITS = {
 
 # Variants whose blocks are unrolled. Larger ones take too long to compile: H/14 two to four minutes. BiT and hybrids
 # were not tried.
-UNROLLED = ("Ti", "S", "B", "L", "Mixer-S", "Mixer-B", "Mixer-L")
+UNROLLED = ("Ti", "S", "B", "L", "Mixer-S", "Mixer-B", "Mixer-L", "DINOv3-S", "DINOv3-S+", "DINOv3-B", "DINOv3-L")
 
 
 def get_config(arguments: str = "") -> config_lib.Section:

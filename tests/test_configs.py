@@ -264,6 +264,5 @@ def test_models_larger_than_l_are_scanned():
         if name.startswith("BiT"):
             continue
         config = vit_jax.load_config(f"configs/pretrain.py:{name},imagenet2012")
-        size = variants.SIZES.get(name.rpartition("+")[2].partition("/")[0])
-        large = size is not None and size.width > variants.SIZES["L"].width
-        assert config.model.scan == ("+" in name or large), name
+        large = variants.named(name).width > variants.SIZES["L"].width
+        assert config.model.scan == (name in variants.HYBRIDS or large), name

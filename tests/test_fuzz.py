@@ -43,7 +43,8 @@ SECONDS, BYTES = 20, 6 * 2**30  # the time and memory that one damaged input may
 ROUNDS, FILES = 10, 16  # tests of each kind and format, and damaged files in each test
 
 TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16, "num_classes": 3}
-# For each format, the model that is saved: (name, keywords, suffix of the file).
+DINOV3 = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16, "num_classes": 0}
+# For each naming of a format, the model that is saved: (name, keywords, suffix of the file).
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "original": ("Ti/8", TINY | {"registers": 1, "layer_scale": 0.1, "pre_logits": 8}, ".npz"),
     "big_vision": ("Ti/8", TINY | {"pool": "map"}, ".npz"),
@@ -51,6 +52,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "bit": ("BiT-R50x1", {"stages": (1, 1), "stem_width": 32, "image_size": 32, "num_classes": 3}, ".npz"),
     "timm": ("Ti/8", TINY | {"mlp": "gelu_erf", "registers": 1, "qk_norm": True, "layer_scale": 0.1}, ".safetensors"),
     "transformers": ("Ti/8", TINY | {"mlp": "gelu_erf", "norm_eps": 1e-12}, ".safetensors"),
+    "timm-dinov3": ("DINOv3-S/8", DINOV3 | {"num_classes": 3}, ".safetensors"),
+    "transformers-dinov3": ("DINOv3-S+/8", DINOV3, ".safetensors"),
 }
 # Values that replace a value in a side file, or the value of a key in a config.
 VALUES = (
@@ -87,13 +90,14 @@ def bounded() -> Iterator[None]:
 def originals(tmp_path_factory) -> pathlib.Path:
     """Returns a folder that holds, for each format, a folder with an undamaged file and its side files."""
     root = tmp_path_factory.mktemp("originals")
-    for format, (name, keywords, suffix) in MODELS.items():
+    for naming, (name, keywords, suffix) in MODELS.items():
         rng, arch = np.random.default_rng(0), variants.named(name, **keywords)
         preprocessing = Preprocessing(arch.image_size, 2 * min(arch.image_size), (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
-        bind, shapes = split(abstract(arch, preprocessing, ("a", "ä", "ß")))
+        bind, shapes = split(abstract(arch, preprocessing, ("a", "ä", "ß")[: arch.num_classes]))
         arrays = {path: rng.standard_normal(s.shape, np.float32) for path, s in names.flatten(shapes).items()}
-        (root / format).mkdir()
-        vit_jax.save(bind(names.unflatten(arrays)), root / format / f"model{suffix}", format=format)
+        (root / naming).mkdir()
+        format = naming.partition("-")[0]
+        vit_jax.save(bind(names.unflatten(arrays)), root / naming / f"model{suffix}", format=format)
     return root
 
 

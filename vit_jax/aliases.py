@@ -78,6 +78,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("model.num_heads", "", "heads num_attention_heads"),
     ("model.pool", "", "pool_type global_pool pooling classifier"),
     ("model.pre_logits", "", "rep_size representation_size"),
+    ("model.rope", "", "rope_theta rope_temperature rope_base"),
     ("model.layer_scale", "", "init_values ls_init layerscale_value"),
     ("model.registers", "", "reg_tokens num_register_tokens"),
     ("model.remat", "", "grad_checkpointing gradient_checkpointing remat_policy"),

@@ -92,6 +92,7 @@ class Model:
     )
     qk_norm: bool | None = key(None, "apply a layer norm over each head's features to queries and keys")
     qkv_bias: bool | None = key(None, "whether queries, keys and values have biases")
+    key_bias: bool | None = key(None, "whether keys have a bias, too, if `qkv_bias` is set")
     layer_scale: float | None = key(
         None, "initial value of the learned scale of each residual branch (2103.17239); 0 for no scale", least=0
     )
@@ -131,6 +132,11 @@ class Model:
         choices=("bilinear", "bicubic", "bicubic_antialias"),
     )
     rope: float | None = key(None, "base of 2-D rotary position embeddings, such as 100; 0 for none", least=0)
+    rope_coordinates: str | None = key(
+        None,
+        "coordinates of the rotary positions: indices of rows and columns, or from -1 to 1 over the image",
+        choices=("grid", "unit"),
+    )
     patchify: str | None = key(
         None,
         "how patches are embedded: by a convolution or by a matrix product, with the same parameters and result",

@@ -38,8 +38,12 @@ GOLDENS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "timm_vit_gap_norm.safetensors": ({"num_heads": 4, "image_size": (32, 48)}, {"original", "timm"}),
     "timm_vit_map.safetensors": ({"num_heads": 4}, FLAX | {"timm"}),
     "timm_vit_reg4_layerscale_qknorm.safetensors": ({}, {"original", "timm"}),
+    "timm_dinov3.safetensors": ({"num_heads": 2}, {"original", "timm"}),
+    "timm_dinov3_gated.safetensors": ({"num_heads": 2}, {"original", "timm"}),
     "hf_vit.safetensors": ({"num_heads": 4}, PLAIN),
     "hf_dinov2.safetensors": ({"num_heads": 4}, {"original", "timm", "transformers"}),
+    "hf_dinov3.safetensors": ({"num_heads": 3}, {"original", "timm", "transformers"}),
+    "hf_dinov3_gated.safetensors": ({"num_heads": 2}, {"original", "timm", "transformers"}),
     "hf_siglip_vision.safetensors": ({"num_heads": 4}, PLAIN),
 }
 OF_TORCH = [name for name in GOLDENS if name.endswith(".safetensors")]
@@ -47,6 +51,11 @@ OF_TORCH = [name for name in GOLDENS if name.endswith(".safetensors")]
 # For each model, its name, its options and the formats that can store it.
 TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": (16, 24), "num_classes": 3}
 DINO = {**TINY, "image_size": 16, "layer_scale": 0.5, "mlp_dim": 32, "posemb_resample": "bicubic"}
+DINOV3 = {
+    **TINY, "posemb": "none", "rope": 50.0, "rope_coordinates": "unit", "registers": 3, "layer_scale": 0.5,
+    "norm_eps": 1e-5, "key_bias": False, "mlp": "gelu_erf",
+}  # fmt: skip
+BARE = {**DINOV3, "num_classes": 0}
 OPTIONS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("Ti/8", {**TINY, "num_classes": 0}, PLAIN),
     ("Ti/8", {**TINY, "pool": "gap", "image_size": 16}, PLAIN),
@@ -64,6 +73,13 @@ OPTIONS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("Ti/8", {**TINY, "parallel": True, "qk_norm": True, "posemb": "learned2d"}, {"original"}),
     ("Ti/8", {**TINY, "posemb": "relative", "registers": 1}, {"original"}),
     ("Ti/8", {**TINY, "posemb_at": "layers", "rope": 100.0}, {"original"}),
+    ("Ti/8", {**TINY, "key_bias": False}, {"original"}),
+    ("Ti/8", DINOV3, {"original", "timm"}),
+    ("Ti/8", {**DINOV3, "pool": "gap", "class_token": True, "norm_after_pool": True}, {"original", "timm"}),
+    ("Ti/8", {**BARE, "mlp": "swiglu", "mlp_dim": 27}, {"original", "timm", "transformers"}),
+    ("Ti/8", {**BARE, "qkv_bias": False}, {"original", "timm", "transformers"}),
+    ("Ti/8", {**BARE, "key_bias": True, "mlp": "gelu", "norm_eps": 1e-6}, {"original", "transformers"}),
+    ("Ti/8", {**BARE, "registers": 0}, {"original"}),
     ("Ti/8", {**TINY, "attention": "axial", "pool": "gap"}, {"original"}),
     ("R+Ti/16", {**TINY, "image_size": 32, "patch_size": (2, 4), "stages": (1, 2), "stem_width": 32}, {"original"}),
     ("Mixer-S/8", {**TINY, "num_heads": None, "tokens_mlp_dim": 5}, FLAX),
@@ -100,7 +116,7 @@ def agree(model, golden, name):
         return {"encoded": tokens, "pre_logits": model.pooled(tokens), "logits": model.logits(tokens)}
 
     values = run(golden["image"])
-    if name.startswith("hf_dinov2"):
+    if name.startswith("hf_dino"):
         values["logits"] = values["encoded"]
     for key in values.keys() & set(golden.files):
         np.testing.assert_allclose(values[key], golden[key], atol=2e-5, rtol=0, err_msg=key)

@@ -23,8 +23,8 @@ def arch(size=224):
     return VitArchitecture.of(image_size=size, patch_size=2, width=8, depth=1, mlp_dim=8, num_heads=1)
 
 
-def timm(config, size=224, distilled=False):
-    return torch_preprocessing.from_timm(About("FILE", config, {}, {}), arch(size), distilled)
+def timm(config, size=224, kind="vit"):
+    return torch_preprocessing.from_timm(About("FILE", config, {}, {}), arch(size), kind)
 
 
 def transformers(config, kind="vit", size=224):
@@ -63,7 +63,8 @@ def test_timm_reads(cfg, expected, caplog):
 
 def test_timm_without_a_config(caplog):
     assert timm({}, 384) == Preprocessing((384, 384), 426, HALF, HALF, "bicubic")
-    assert timm({}, distilled=True) == Preprocessing((224, 224), 248, IMAGENET_MEAN, IMAGENET_STD, "bicubic")
+    assert timm({}, kind="dinov3") == Preprocessing((224, 224), 224, IMAGENET_MEAN, IMAGENET_STD, "bicubic")
+    assert timm({}, kind="deit") == Preprocessing((224, 224), 248, IMAGENET_MEAN, IMAGENET_STD, "bicubic")
     assert "FILE has no config.json that says its preprocessing" in caplog.text
 
 
@@ -108,6 +109,10 @@ def test_both_write_what_they_read(size):
             {"size": 256, "crop_size": 224, "do_center_crop": True, "feature_extractor_type": "DeiTFeatureExtractor"},
             ((224, 224), 256, HALF, HALF, "bicubic", False),
         ),
+        (  # facebook/dinov3-vits16-pretrain-lvd1689m
+            {"image_processor_type": "DINOv3ViTImageProcessorFast"},
+            ((224, 224), None, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+        ),
         ({"image_processor_type": "BitImageProcessorFast"}, ((224, 224), 224, *CLIP, "bicubic")),
         (
             {"size": 256, "crop_size": 240, "image_processor_type": "CLIPImageProcessor"},
@@ -132,6 +137,7 @@ def test_transformers_reads(config, expected, caplog):
     [
         ("vit", (None, HALF, HALF, "bilinear")),
         ("siglip", (None, HALF, HALF, "bicubic")),
+        ("dinov3", (None, IMAGENET_MEAN, IMAGENET_STD, "bilinear")),
         ("dinov2", (592, IMAGENET_MEAN, IMAGENET_STD, "bicubic")),
         ("deit", (592, IMAGENET_MEAN, IMAGENET_STD, "bicubic", False)),
     ],

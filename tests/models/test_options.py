@@ -60,6 +60,10 @@ CASES = {  # together they use every option
         {"registers": 2, "layer_scale": 0.1, "rope": 100.0, "mlp": "swiglu", "qk_norm": True, "distilled": True}
         | {"posemb_at": "layers"},
     ),
+    "rope in unit coordinates, no bias of keys": (
+        "Ti/16",
+        {"rope": 100.0, "rope_coordinates": "unit", "key_bias": False, "posemb": "none", "registers": 1, "pool": "map"},
+    ),
     "axial, learned2d, gelu_erf, norm_after_pool": (
         "Ti/16",
         {"attention": "axial", "posemb": "learned2d", "posemb_at": "shared", "mlp": "gelu_erf", "pool": "gap"}
@@ -126,10 +130,11 @@ def test_bfloat16(case):
 
 def test_cases_have_every_option():
     options = [create(name, **o).arch for name, o in CASES.values() if name[0] in "TR"]
-    for field in ("pool", "posemb", "posemb_at", "attention", "mlp", "patchify"):
+    for field in ("pool", "posemb", "posemb_at", "attention", "mlp", "patchify", "rope_coordinates"):
         wanted = set(config.key_at(f"model.{field}").limits.choices)
         assert {getattr(o, field) for o in options} == wanted, field
-    for field in ("registers", "layer_scale", "qk_norm", "rope", "norm_after_pool", "parallel", "distilled"):
+    switches = "registers", "layer_scale", "qk_norm", "key_bias", "rope", "norm_after_pool", "parallel", "distilled"
+    for field in switches:
         assert len({bool(getattr(o, field)) for o in options}) == 2, field
 
 
@@ -264,6 +269,20 @@ def test_rope_by_complex_numbers():
     np.testing.assert_array_equal(turned[:, :3], x[:, :3])
 
 
+def test_rope_in_unit_coordinates():
+    """The same pairs turn by their patch's centre, from -1 to 1."""
+    x = np.random.default_rng(0).normal(size=(2, 7, 2, 16)).astype(np.float32)  # a special token
+    turned = np.asarray(posemb.rotate(jnp.asarray(x), GRID, 1, 50.0, "unit"))
+    expected = x[..., :8] + 1j * x[..., 8:]
+    centres = (-1 / 2, 1 / 2), (-2 / 3, 0, 2 / 3)  # of two rows and three columns
+    for token in range(6):
+        for pair in range(8):
+            position = centres[pair // 4][divmod(token, 3)[pair // 4]]
+            expected[:, 1 + token, :, pair] *= np.exp(2j * np.pi * position * 50.0 ** -((pair % 4) / 4))
+    np.testing.assert_allclose(turned, np.concatenate([expected.real, expected.imag], -1), atol=1e-5)
+    np.testing.assert_array_equal(turned[:, :1], x[:, :1])
+
+
 def test_rope_scores_depend_on_offsets_alone():
     q, k = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
     grid = (4, 5)
@@ -285,6 +304,7 @@ def test_rope_scores_depend_on_offsets_alone():
         {"posemb": "relative"},
         {"posemb": "relative", "posemb_at": "shared", "posemb_resample": "bicubic", "pool": "gap"},
         {"posemb": "sincos2d", "rope": 100.0},
+        {"posemb": "none", "rope": 100.0, "rope_coordinates": "unit"},
         {"posemb": "learned2d", "posemb_at": "shared", "attention": "axial", "pool": "gap"},
     ],
     ids=str,
@@ -513,6 +533,8 @@ def test_rows_draw_their_own_randomness():
         ({"attention": "axial", "pool": "gap", "class_token": True}, "axial needs class_token=False"),
         ({"attention": "axial", "pool": "gap", "posemb": "relative"}, "another posemb than relative"),
         ({"rope": 10.0, "width": 12}, "rope needs heads of a width divisible by 4"),
+        ({"rope_coordinates": "unit"}, "rope_coordinates=unit needs rotary positions; set rope to 100, say"),
+        ({"rope_coordinates": "polar", "rope": 10.0}, "rope_coordinates is 'polar'; it can be grid or unit"),
         ({"posemb": "learned2d", "width": 9, "num_heads": 1}, "needs an even width"),
         ({"distilled": True}, "distilled=True needs pool=tok and registers=1"),
         ({"class_token": False}, "pool=tok reads a class token"),
@@ -538,3 +560,9 @@ def test_sizes_of_other_families_that_do_not_fit():
     ):
         with pytest.raises(vit_jax.UserError, match="must be at least 1"):
             create(name, **options)
+
+
+def test_without_any_biases_key_bias_says_nothing():
+    assert arch(qkv_bias=False, key_bias=False) == arch(qkv_bias=False)
+    paths = flatten(split(create(key_bias=False))[1])
+    assert "encoder/blocks/attention/query/bias" in paths and "encoder/blocks/attention/key/bias" not in paths

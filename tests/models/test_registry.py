@@ -22,6 +22,10 @@ PUBLISHED = {
     "BiT-R50x1": 25_549_352, "BiT-R101x1": 44_541_480, "BiT-R50x3": 217_319_080, "BiT-R152x2": 236_335_208,
     "BiT-R101x3": 387_934_888, "BiT-R152x4": 936_533_224,
 }  # fmt: skip
+PUBLISHED_DINOV3 = {  # of timm 1.0.31, as vit_small_patch16_dinov3_qkvb, …, vit_7b_patch16_dinov3, without a head
+    "DINOv3-S/16": 21_596_160, "DINOv3-S+/16": 28_692_480, "DINOv3-B/16": 85_659_648, "DINOv3-L/16": 303_128_576,
+    "DINOv3-H+/16": 840_591_360, "DINOv3-7B/16": 6_716_030_976,
+}  # fmt: skip
 PUBLISHED_GAP = {"S/16": 22_049_896, "S/32": 22_878_184, "B/16": 86_566_120, "B/32": 88_222_696}
 
 # The sizes in the papers, copied here again, because the numbers of parameters do not depend on the number of heads.
@@ -29,6 +33,10 @@ SIZES = {  # width, depth, MLP, heads
     "Ti": (192, 12, 768, 3), "S": (384, 12, 1536, 6), "B": (768, 12, 3072, 12), "L": (1024, 24, 4096, 16),
     "H": (1280, 32, 5120, 16), "So400m": (1152, 27, 4304, 16), "g": (1408, 40, 6144, 16), "G": (1664, 48, 8192, 16),
     "e": (1792, 56, 15360, 16), "22B": (6144, 48, 24576, 48),
+}  # fmt: skip
+DINOV3 = {  # with the number of dense layers of an MLP
+    "S": (384, 12, 1536, 6, 2), "S+": (384, 12, 1536, 6, 3), "B": (768, 12, 3072, 12, 2), "L": (1024, 24, 4096, 16, 2),
+    "H+": (1280, 32, 5120, 20, 3), "7B": (4096, 40, 8192, 32, 3),
 }  # fmt: skip
 STAGES = {  # the stages of a hybrid, and its patch size on the ResNet's output
     "R+Ti/16": ((), 8), "R26+S/32": ((2, 2, 2, 2), 1), "R26+B/32": ((2, 2, 2, 2), 1),
@@ -51,6 +59,14 @@ def vit(size, patch, tokens, channels=3, pool="tok"):
     blocks = depth * (attention + norms + dense(w, mlp) + dense(mlp, w))
     cls = 2 * w if pool == "tok" else 0  # the class token and its position embedding
     return dense(patch**2 * channels, w) + tokens * w + cls + blocks + 2 * w + dense(w, 1000)
+
+
+def dinov3(size, patch):
+    w, depth, mlp, _, layers = DINOV3[size]
+    biases = 1 if size == "7B" else 3  # of what attention gives; of queries and values, and never of keys
+    attention, scales, norms = 4 * w * w + biases * w, 2 * w, 2 * 2 * w
+    blocks = depth * (attention + scales + norms + (layers - 1) * dense(w, mlp) + dense(mlp, w))
+    return dense(patch**2 * 3, w) + (1 + 4) * w + blocks + 2 * w + dense(w, 1000)
 
 
 def convolutions(stages, width, norms):
@@ -95,9 +111,11 @@ def formula(name, pool="tok"):
     if name.startswith("BiT-"):
         layers, factor = name.removeprefix("BiT-").split("x")
         return bit(layers, int(factor))
-    if "+" in name:
+    if name in STAGES:
         return hybrid(name)
     size, patch = name.split("/")
+    if size.startswith("DINOv3-"):
+        return dinov3(size.removeprefix("DINOv3-"), int(patch))
     return vit(size, int(patch), (224 // int(patch)) ** 2, pool=pool)
 
 
@@ -116,6 +134,16 @@ def test_parameter_counts_with_average_pooling(name):
     assert count(name, pool="gap") == PUBLISHED_GAP[name] == formula(name, "gap")
 
 
+@pytest.mark.parametrize("name", PUBLISHED_DINOV3)
+def test_parameter_counts_of_dinov3(name):
+    assert count(name, num_classes=0) == PUBLISHED_DINOV3[name]
+
+
+@pytest.mark.parametrize("name", variants.names())
+def test_a_models_name_is_found(name):
+    assert variants.name_of(variants.named(name)) == name
+
+
 def test_all_published_names_are_there():
     assert set(PUBLISHED) <= set(variants.names())
 
@@ -123,6 +151,7 @@ def test_all_published_names_are_there():
 def test_sizes():
     """The sizes are the papers'. The numbers of parameters do not show a wrong number of heads."""
     assert {name: tuple(size[:4]) for name, size in variants.SIZES.items()} == SIZES
+    assert {name: tuple(size[:4]) for name, size in variants.DINOV3.items()} == {n: s[:4] for n, s in DINOV3.items()}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +179,12 @@ def test_sizes():
         ("google/vit-hybrid-r50-b-16", "R50+B/16"),
         ("R26_S_32", "R26+S/32"),
         ("facebook/dinov2-base-14", "B/14"),
+        ("vit_small_patch16_dinov3.lvd1689m", "DINOv3-S/16"),
+        ("vit_small_plus_patch16_dinov3_qkvb", "DINOv3-S+/16"),
+        ("vit_7b_patch16_dinov3.sat493m", "DINOv3-7B/16"),
+        ("facebook/dinov3-vitb16-pretrain-lvd1689m", "DINOv3-B/16"),
+        ("facebook/dinov3-vith16plus-pretrain-lvd1689m", "DINOv3-H+/16"),
+        ("dinov3_vitl16", "DINOv3-L/16"),
         ("vit_so400m_patch14_siglip_384.webli", "So400m/14, with image_size=384"),
         ("vit_large_patch14_clip_336.openai_ft_in12k", "L/14, with image_size=336"),
     ],
@@ -162,7 +197,16 @@ def test_what_others_call_a_model(name, ours):
 
 
 @pytest.mark.parametrize(
-    "name", ["vit_small_r50_s16_224", "vit_base_resnet26d_224", "mixer_h16_224", "swin_base_patch4_window7_224", "R50"]
+    "name",
+    [
+        "vit_small_r50_s16_224",
+        "vit_base_resnet26d_224",
+        "mixer_h16_224",
+        "swin_base_patch4_window7_224",
+        "R50",
+        "7B/16",
+        "dinov3-convnext-tiny",
+    ],
 )
 def test_what_has_no_name_here(name):
     with pytest.raises(UserError, match="the nearest is"):

@@ -71,7 +71,7 @@ def missing(name: str) -> str:
     )
     if found := re.fullmatch(r"hf(?:-hub)?:(?://)?(.+)", name):
         return f"{name} can't be opened from here; {fetch_from_hub} (NAME is {found[1]})"
-    if re.fullmatch(r"(R\d*\+)?(Ti|S|B|L|H|g|G|e|So400m|22B)/\d+|(Mixer|BiT)-\S+", name):
+    if re.fullmatch(r"(R\d*\+)?(Ti|S|B|L|H|g|G|e|So400m|22B)/\d+|(Mixer|BiT|DINOv3)-\S+", name):
         return (
             f"there is no checkpoint {name}; that is the name of a model and not of a file with its weights: "
             "python -m vit_jax.convert --list lists the public ones, such as augreg:B/16, and vit_jax.create makes a "

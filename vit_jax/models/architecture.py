@@ -140,11 +140,13 @@ class VitArchitecture(Architecture):
     posemb_std: float = 0.02  # standard deviation of the initial position embeddings
     posemb_resample: str = "bilinear"
     rope: float = 0.0  # base of 2-D rotary positions, such as 100; 0 for none
+    rope_coordinates: str = "grid"  # rows and columns, counted; unit, from -1 to 1 over any image (2508.10104)
     patchify: str = "conv"  # conv, matmul: the same numbers
     attention: str = "full"  # full; axial, within rows and then within columns, with an MLP after each
     parallel: bool = False  # attention and MLP side by side on one norm (2302.05442)
     qk_norm: bool = False  # a norm over head_dim on queries and keys
     qkv_bias: bool = True
+    key_bias: bool = True  # with qkv_bias
     mlp: str = "gelu"  # gelu, by its tanh approximation; gelu_erf, exact; swiglu (2002.05202)
     layer_scale: float = 0.0  # initial scale of each branch (2103.17239); 0 for none
     norm_eps: float = 1e-6
@@ -168,6 +170,8 @@ class VitArchitecture(Architecture):
             raise UserError(
                 f"rope needs heads of a width divisible by 4; width={self.width}, num_heads={self.num_heads}"
             )
+        if self.rope_coordinates != "grid" and not self.rope:
+            raise UserError(f"rope_coordinates={self.rope_coordinates} needs rotary positions; set rope to 100, say")
         if self.distilled and not (self.registers and self.class_token is not False and self.pool == "tok"):
             raise UserError("distilled=True needs pool=tok and registers=1: the second head reads the first register")
         if self.pool.startswith("tok") and self.class_token is False:
@@ -185,7 +189,10 @@ class VitArchitecture(Architecture):
                     raise UserError(f"attention=axial needs {wanted}")
         posemb_at = self.posemb_at or ("layers" if self.posemb == "relative" else "stem")
         return dataclasses.replace(
-            self, class_token=bool(self.class_token) or self.pool.startswith("tok"), posemb_at=posemb_at
+            self,
+            class_token=bool(self.class_token) or self.pool.startswith("tok"),
+            posemb_at=posemb_at,
+            key_bias=self.key_bias or not self.qkv_bias,  # one way to say that there are no biases
         )
 
     @property

@@ -30,7 +30,7 @@ class Attention(nnx.Module):
         self.arch, self.axis = arch, axis
         heads = (arch.num_heads, arch.width // arch.num_heads)
         self.query = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
-        self.key = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
+        self.key = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias and arch.key_bias)
         self.value = linear(arch.width, heads, arch.dtype, rngs, bias=arch.qkv_bias)
         self.out = linear(heads, arch.width, arch.dtype, rngs)
         if arch.qk_norm:
@@ -62,7 +62,8 @@ class Attention(nnx.Module):
         if self.arch.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         if self.arch.rope and grid:
-            q, k = (rotate(x, grid, self.arch.specials, self.arch.rope) for x in (q, k))
+            arch = self.arch
+            q, k = (rotate(x, grid, arch.specials, arch.rope, arch.rope_coordinates) for x in (q, k))
         k, v = sharding.whole_sequence(k), sharding.whole_sequence(v)
         q = q * q.shape[-1] ** -0.5
         if self.axis is not None and grid:

@@ -19,8 +19,10 @@ class AttentionPool(nnx.Module):
     def __init__(self, arch: VitArchitecture, *, rngs: nnx.Rngs):
         self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, 1, arch.width), jnp.float32))
         # As in big_vision, the attention and the MLP ignore all options of the encoder except `gelu_erf`.
-        plain = {"dropout": 0.0, "attention_dropout": 0.0, "qk_norm": False, "qkv_bias": True, "rope": 0.0}
-        arch = arch.replace(**plain, mlp="gelu" if arch.mlp == "swiglu" else arch.mlp)
+        plain = {"dropout": 0.0, "attention_dropout": 0.0, "qk_norm": False, "qkv_bias": True, "key_bias": True}
+        arch = arch.replace(
+            **plain, rope=0.0, rope_coordinates="grid", mlp="gelu" if arch.mlp == "swiglu" else arch.mlp
+        )
         self.attention = Attention(arch, rngs=rngs)
         self.norm = layer_norm(arch.width, arch.dtype, rngs, arch.norm_eps)
         self.mlp = Mlp(arch.width, arch.mlp_dim, kind=arch.mlp, dtype=arch.dtype, rngs=rngs)

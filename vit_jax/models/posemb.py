@@ -130,13 +130,17 @@ def _offset_index(grid: Grid, specials: int) -> np.ndarray:
 
 
 def rotate(
-    x: Float[Array, "batch tokens heads head_dim"], grid: Grid, specials: int, base: float
+    x: Float[Array, "batch tokens heads head_dim"], grid: Grid, specials: int, base: float, coordinates: str = "grid"
 ) -> Float[Array, "batch tokens heads head_dim"]:
     """Returns queries or keys with 2-D rotary positions (2104.09864, 2403.13298). Special tokens are not changed.
 
     Half of head_dim is rotated by the row and half by the column, by the angles position · base^(-2i / half).
+    The position is the index of the row or column, from 0. With `coordinates=unit` it is the coordinate of the patch's
+    centre, from -1 to 1 over the height or width of the image, times 2π (2508.10104).
     """
     rows, columns = np.mgrid[: grid[0], : grid[1]].reshape(2, -1)
+    if coordinates == "unit":
+        rows, columns = (2 * np.pi * ((2 * p + 1) / n - 1) for p, n in ((rows, grid[0]), (columns, grid[1])))
     quarter = x.shape[-1] // 4
     frequencies = base ** -(np.arange(quarter) / quarter)
     angles = np.concatenate([np.outer(rows, frequencies), np.outer(columns, frequencies)], axis=1)

@@ -4,6 +4,7 @@ A name has one of these forms:
 
 B/16        a Vision Transformer, SIZE/PATCH
 R50+B/16    a hybrid, a ResNet before the Transformer; PATCH is the number of pixels from one token to the next
+DINOv3-B/16 a Vision Transformer in the form of DINOv3, DINOv3-SIZE/PATCH
 Mixer-B/16  an MLP-Mixer, Mixer-SIZE/PATCH
 BiT-R50x1   a ResNet of Big Transfer, BiT-R<layers>x<width factor>
 """
@@ -45,6 +46,20 @@ SIZES = {
     "e": Size(1792, 56, 15360, 16),  # 2209.06794 (PaLI)
     "22B": Size(6144, 48, 24576, 48, parallel=True, qk_norm=True, qkv_bias=False),  # 2302.05442
 }
+
+
+DINOV3 = {  # 2508.10104; S+, H+ and 7B have gated MLPs
+    "S": SIZES["S"],
+    "S+": SIZES["S"],
+    "B": SIZES["B"],
+    "L": SIZES["L"],
+    "H+": Size(1280, 32, 5120, 20),
+    "7B": Size(4096, 40, 8192, 32, qkv_bias=False),
+}
+_OF_DINOV3 = {
+    "registers": 4, "posemb": "none", "rope": 100.0, "rope_coordinates": "unit", "key_bias": False,
+    "layer_scale": 1e-5, "norm_eps": 1e-5,
+}  # fmt: skip
 
 
 class MixerSize(NamedTuple):
@@ -106,7 +121,8 @@ def _parse(name: str) -> tuple[type[Architecture], dict[str, Any]]:
     near = difflib.get_close_matches(name, names(), 1, 0.0)[0]
     raise UserError(
         f"unknown variant {name!r}; the nearest is {near}. Write SIZE/PATCH with SIZE one of {', '.join(SIZES)}; "
-        f"{', '.join(HYBRIDS)}; Mixer-SIZE/PATCH with {', '.join(MIXERS)}; or BiT- with {', '.join(BIT)}"
+        f"{', '.join(HYBRIDS)}; DINOv3-SIZE/PATCH with {', '.join(DINOV3)}; Mixer-SIZE/PATCH with "
+        f"{', '.join(MIXERS)}; or BiT- with {', '.join(BIT)}"
     )
 
 
@@ -118,6 +134,10 @@ def _found(name: str) -> tuple[type[Architecture], dict[str, Any]] | None:
         stages = HYBRIDS[name]
         patch = 8 if not stages else int(size[2]) // stem_stride(stages)
         return VitArchitecture, {**SIZES[size[1]]._asdict(), "patch_size": patch, "stages": stages}
+    if (dinov3 := re.fullmatch(r"DINOv3-(\w+\+?)/(\d+)", name)) and dinov3[1] in DINOV3 and int(dinov3[2]) > 0:
+        mlp = "swiglu" if dinov3[1] in ("S+", "H+", "7B") else "gelu_erf"
+        fields = {**DINOV3[dinov3[1]]._asdict(), **_OF_DINOV3, "mlp": mlp, "patch_size": int(dinov3[2])}
+        return VitArchitecture, fields
     if (mixer := re.fullmatch(r"Mixer-(\w+)/(\d+)", name)) and mixer[1] in MIXERS and int(mixer[2]) > 0:
         return MixerArchitecture, {**MIXERS[mixer[1]]._asdict(), "patch_size": int(mixer[2])}
     if (bit := re.fullmatch(r"BiT-(R\d+)x(\d+)", name)) and bit[1] in RESNETS and int(bit[2]) > 0:
@@ -129,7 +149,7 @@ def _found(name: str) -> tuple[type[Architecture], dict[str, Any]] | None:
 
 _SHORT = {
     "tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H", "giant": "g", "gigantic": "G",
-    "so400m": "So400m", "ti": "Ti", "s": "S", "b": "B", "l": "L", "h": "H",
+    "so400m": "So400m", "ti": "Ti", "s": "S", "b": "B", "l": "L", "h": "H", "7b": "7B",
 }  # fmt: skip
 _SIZE = f"(?P<size>{'|'.join(_SHORT)})"
 _PATCH = r"_?(?:patch_?)?(?P<patch>\d+)(?!\d)"
@@ -137,6 +157,8 @@ _PATCH = r"_?(?:patch_?)?(?P<patch>\d+)(?!\d)"
 # Patterns of the names that other libraries use, and the form of our name for each. A name is searched in lower case
 # and with _ between its parts. The first pattern that is found counts.
 _OTHERS = (
+    (rf"(?:^|_)vit_{_SIZE}(?P<plus>_plus)?_patch(?P<patch>\d+)_dinov3", "DINOv3-{size}{plus}/{patch}"),
+    (rf"(?:^|_)dinov3_vit{_SIZE}(?P<patch>\d+)(?P<plus>plus)?", "DINOv3-{size}{plus}/{patch}"),
     (rf"(?:^|_)vit_{_SIZE}_r(?P<layers>\d*)_s(?P<patch>\d+)(?:_p8)?(?![a-z0-9])", "R{layers}+{size}/{patch}"),
     (rf"(?:^|_)r(?P<layers>\d*)_(?:vit_)?{_SIZE}{_PATCH}", "R{layers}+{size}/{patch}"),
     (rf"(?:^|_)mixer_?{_SIZE}{_PATCH}", "Mixer-{size}/{patch}"),
@@ -158,7 +180,8 @@ def _of_others(name: str) -> str | None:
     for pattern, form in _OTHERS:
         if found := re.search(pattern, text):
             parts = found.groupdict()
-            ours = form.format(**{**parts, "size": _SHORT[parts["size"]] if "size" in parts else ""})
+            words = {"size": _SHORT.get(parts.get("size", ""), ""), "plus": "+" if parts.get("plus") else ""}
+            ours = form.format(**{**parts, **words})
             image_size = re.search(r"_(\d{3,4})(?![a-z\d])", text[found.end() :])
             with_size = f", with image_size={image_size[1]}" if image_size and image_size[1] != "224" else ""
             return ours + with_size if _found(ours) else None
@@ -168,11 +191,12 @@ def _of_others(name: str) -> str | None:
 def name_of(arch: Architecture) -> str | None:
     """Returns the name of the published model that has the same sizes as `arch`, or None if there is none.
 
-    The sizes are width, depth, patch size and so on. Other fields may differ.
+    The sizes are width, depth, patch size and so on. Other fields may differ. If several names fit, the one that fixes
+    the most fields is returned.
     """
-    for name in names():
+    for name in sorted(names(), key=lambda name: -len(_parse(name)[1])):
         family, fields = _parse(name)
-        sizes = {key: value for key, value in fields.items() if not isinstance(value, bool)}
+        sizes = {key: value for key, value in fields.items() if not isinstance(value, bool | float)}
         if patch := sizes.get("patch_size"):
             sizes["patch_size"] = patch, patch
         if isinstance(arch, family) and all(getattr(arch, key) == value for key, value in sizes.items()):
@@ -197,5 +221,6 @@ def list_models(pattern: str = "") -> list[str]:
 def names() -> list[str]:
     """Returns the names of all published models, in the order Transformers, hybrids, Mixers, BiT."""
     transformers = [f"{size}/{patch}" for size in SIZES for patch in (8, 14, 16, 32)]
+    dinov3 = [f"DINOv3-{size}/16" for size in DINOV3]
     mixers = [f"Mixer-{size}/{patch}" for size in MIXERS for patch in (8, 16, 32)]
-    return [*transformers, *HYBRIDS, *mixers, *(f"BiT-{name}" for name in BIT)]
+    return [*transformers, *HYBRIDS, *dinov3, *mixers, *(f"BiT-{name}" for name in BIT)]

@@ -102,9 +102,9 @@ class Flax:
         if not shapes:
             need_place(
                 self.name, arch, stages=[None], registers=[0], attention=["full"], parallel=[False], qkv_bias=[True],
-                qk_norm=[False], layer_scale=[0.0], norm_after_pool=[False], rope=[0.0], mlp=["gelu", "gelu_erf"],
-                posemb=["learned", "sincos2d", "none"], posemb_at=["stem"], pool=["tok", "gap", "map"],
-                class_token=[arch.pool == "tok"],
+                key_bias=[True], qk_norm=[False], layer_scale=[0.0], norm_after_pool=[False], rope=[0.0],
+                mlp=["gelu", "gelu_erf"], posemb=["learned", "sincos2d", "none"], posemb_at=["stem"],
+                pool=["tok", "gap", "map"], class_token=[arch.pool == "tok"],
             )  # fmt: skip
         scanned = any(n.startswith("Transformer/encoderblock/") for n in shapes) or (
             not shapes and self.name == "big_vision_scan"
@@ -195,6 +195,7 @@ def _vit(shapes: Mapping[str, Shape], about: About) -> VitArchitecture:
         "parallel": "Transformer/encoderblock_0/LayerNorm_2/scale" not in shapes,
         "qk_norm": f"{_ATTENTION}/query_ln/scale" in shapes,
         "qkv_bias": f"{_ATTENTION}/query/bias" in shapes,
+        "key_bias": f"{_ATTENTION}/key/bias" in shapes,
     }
     stride = (patch[0], patch[1])
     if "conv_root/kernel" in shapes:

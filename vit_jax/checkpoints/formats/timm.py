@@ -10,7 +10,6 @@ from vit_jax.checkpoints.formats import torch_preprocessing
 from vit_jax.checkpoints.formats.base import NOTHING, About, Description, need_place, sized
 from vit_jax.checkpoints.formats.torch_names import convolution, dense, fused, fused_bias, norm
 from vit_jax.checkpoints.groups import Group, same
-from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, VitArchitecture
 
 # A config.json may name a published architecture without its arguments. These patterns of timm 1.0's names tell which
@@ -65,9 +64,6 @@ class Timm:
         swiglu = "blocks.0.mlp.fc1_g.weight" in shapes or (packed is not None and packed[0] == 2 * mlp_dim)
         if "attn_pool.latent" in shapes or pool is None:
             pool = "map" if "attn_pool.latent" in shapes else "token" if class_token and not fc_norm else "avg"
-        for key, value, known in (("global_pool", pool, _POOLS), ("act_layer", activation, _ACTIVATIONS)):
-            if value not in known and not (swiglu and key == "act_layer"):
-                raise UserError(f"{about.name} has {key}={value}; only {', '.join(known)} can be read")
         found = {
             "patch_size": patch,
             "width": width,
@@ -77,7 +73,7 @@ class Timm:
             "num_classes": torch.length(shapes, "head.weight"),
             "class_token": class_token,
             "registers": registers,
-            "pool": _POOLS[pool],
+            "pool": torch.known("global_pool", pool, _POOLS, about),
             "norm_after_pool": fc_norm,
             "posemb": "learned" if table else keywords.get("posemb", "none"),
             "posemb_resample": "bicubic_antialias",
@@ -86,7 +82,7 @@ class Timm:
             "layer_scale": (about.setting("init_values", float, of=args) or 1e-5)
             if "blocks.0.ls1.gamma" in shapes
             else 0.0,
-            "mlp": "swiglu" if swiglu else _ACTIVATIONS[activation],
+            "mlp": "swiglu" if swiglu else torch.known("act_layer", activation, _ACTIVATIONS, about),
             "distilled": "head_dist.weight" in shapes,
         }
         if table:
@@ -94,7 +90,7 @@ class Timm:
         elif image_size is not None:
             found["image_size"] = image_size
         arch = VitArchitecture.of(**{**about.fields_of(VitArchitecture), **found})
-        preprocessing = torch_preprocessing.from_timm(about, arch, "dist_token" in shapes)
+        preprocessing = torch_preprocessing.from_timm(about, arch, "deit" if "dist_token" in shapes else "vit")
         return Description(arch, preprocessing, torch.listed(config.get("label_names")))
 
     def groups(self, arch: Architecture, shapes: Mapping[str, Shape] = NOTHING) -> list[Group]:
@@ -102,7 +98,7 @@ class Timm:
         arch = torch.vit_of(arch, self.name)
         need_place(
             self.name, arch, stages=[None], attention=["full"], parallel=[False], rope=[0.0], pre_logits=[0],
-            posemb=["learned", "none"], posemb_at=["stem"], pool=["tok", "gap", "map"],
+            posemb=["learned", "none"], posemb_at=["stem"], pool=["tok", "gap", "map"], key_bias=[True],
         )  # fmt: skip
         if arch.norm_eps > 1e-6:  # timm uses 1e-6, and a smaller epsilon changes the results by no more than rounding
             need_place(self.name, arch, norm_eps=[1e-6])
@@ -128,21 +124,12 @@ class Timm:
 
     def sidecars(self, description: Description) -> dict[str, Any]:
         """Returns the `config.json` from which `timm.create_model("local-dir:FOLDER")` builds the model."""
-        arch, preprocessing, class_names = description
-        assert isinstance(arch, VitArchitecture) and preprocessing is not None
-        hidden = arch.mlp_dim * (2 if arch.mlp == "swiglu" else 1)
-        ratio = hidden / arch.width
+        arch = description.architecture
+        assert isinstance(arch, VitArchitecture)
         pool = {pool: name for name, pool in _POOLS.items()}[arch.pool]
         args: dict[str, Any] = {
-            "img_size": list(arch.image_size),
-            "patch_size": torch.number_or_pair(arch.patch_size),
-            "embed_dim": arch.width,
-            "depth": arch.depth,
-            "num_heads": arch.num_heads,
-            "mlp_ratio": ratio if int(arch.width * ratio) == hidden else (hidden + 0.5) / arch.width,
-            "qkv_bias": arch.qkv_bias,
+            **sizes(arch, arch.mlp_dim * (2 if arch.mlp == "swiglu" else 1)),
             "qk_norm": arch.qk_norm,
-            "init_values": arch.layer_scale or None,
             "global_pool": pool,
         }
         architecture = "deit_base_distilled_patch16_224"
@@ -157,48 +144,63 @@ class Timm:
             architecture = "vit_giant_patch14_reg4_dinov2" if arch.mlp == "swiglu" else "vit_base_patch16_224"
         if arch.mlp == "gelu":
             args["act_layer"] = "gelu_tanh"
-        cfg = {
-            **torch_preprocessing.to_timm(preprocessing),
-            "num_classes": arch.num_classes,
-            "first_conv": "patch_embed.proj",
-            "classifier": ["head", "head_dist"] if arch.distilled else "head",
-        }
-        config: dict[str, Any] = {
-            "architecture": architecture,
-            "num_classes": arch.num_classes,
-            "num_features": arch.width,
-            "global_pool": pool,
-            "model_args": args,
-            "pretrained_cfg": cfg,
-        }
-        if class_names:
-            config["label_names"] = list(class_names)
-        return {"config.json": config}
+        return {"config.json": hub_config(architecture, args, description)}
+
+
+def sizes(arch: VitArchitecture, hidden: int) -> dict[str, Any]:
+    """Returns the arguments of timm's models that are sizes; `hidden` is the width inside of an MLP, as timm counts."""
+    ratio = hidden / arch.width
+    return {
+        "img_size": list(arch.image_size),
+        "patch_size": torch.number_or_pair(arch.patch_size),
+        "embed_dim": arch.width,
+        "depth": arch.depth,
+        "num_heads": arch.num_heads,
+        "mlp_ratio": ratio if int(arch.width * ratio) == hidden else (hidden + 0.5) / arch.width,
+        "qkv_bias": arch.qkv_bias,
+        "init_values": arch.layer_scale or None,
+    }
+
+
+def hub_config(architecture: str, args: dict[str, Any], description: Description) -> dict[str, Any]:
+    """Returns the `config.json` that timm's hub has: a published architecture, and the arguments that differ."""
+    arch, preprocessing, class_names = description
+    assert isinstance(arch, VitArchitecture) and preprocessing is not None
+    cfg = {
+        **torch_preprocessing.to_timm(preprocessing),
+        "num_classes": arch.num_classes,
+        "first_conv": "patch_embed.proj",
+        "classifier": ["head", "head_dist"] if arch.distilled else "head",
+    }
+    config: dict[str, Any] = {
+        "architecture": architecture,
+        "num_classes": arch.num_classes,
+        "num_features": arch.width,
+        "global_pool": args["global_pool"],
+        "model_args": args,
+        "pretrained_cfg": cfg,
+    }
+    if class_names:
+        config["label_names"] = list(class_names)
+    return config
 
 
 def _block(file: str, layer: int, arch: VitArchitecture, separate_gate: bool) -> list[Group]:
     name, attention, heads = torch.block(layer), torch.attention(layer), arch.num_heads
     shape = (arch.width, heads, arch.width // heads)
     parts = ("query", "key", "value")
-    groups = [
+    return [
         *norm(f"{file}.norm1", f"{name}/LayerNorm_0", arch.width),
         fused(f"{file}.attn.qkv.weight", [f"{attention}/{part}/kernel" for part in parts], shape),
         fused_bias(f"{file}.attn.qkv.bias", [f"{attention}/{part}/bias" for part in parts], shape[1:]),
         *norm(f"{file}.attn.q_norm", f"{attention}/query_ln", shape[2]),
         *norm(f"{file}.attn.k_norm", f"{attention}/key_ln", shape[2]),
-        *dense(f"{file}.attn.proj", f"{attention}/out", (*shape[1:], arch.width), inputs=2),
+        *torch.attended(f"{file}.attn.proj", attention, arch),
         same(f"{file}.ls1.gamma", f"{torch.extra(layer)}/scale1", (arch.width,)),
         *norm(f"{file}.norm2", f"{name}/LayerNorm_2", arch.width),
         same(f"{file}.ls2.gamma", f"{torch.extra(layer)}/scale2", (arch.width,)),
-        *dense(f"{file}.mlp.fc2", f"{name}/MlpBlock_3/Dense_1", (arch.mlp_dim, arch.width)),
+        *torch.timm_mlp(f"{file}.mlp", layer, arch, separate_gate),
     ]
-    first, kernel = f"{name}/MlpBlock_3/Dense_0", (arch.width, arch.mlp_dim)
-    if arch.mlp != "swiglu":
-        return groups + dense(f"{file}.mlp.fc1", first, kernel)
-    if separate_gate:
-        gate = dense(f"{file}.mlp.fc1_g", f"{torch.extra(layer)}/mlp/gate", kernel)
-        return groups + gate + dense(f"{file}.mlp.fc1_x", first, kernel)
-    return groups + torch.swiglu(f"{file}.mlp.fc1", layer, arch)
 
 
 def _attention_pool(arch: VitArchitecture) -> list[Group]:
@@ -209,7 +211,7 @@ def _attention_pool(arch: VitArchitecture) -> list[Group]:
         *dense("attn_pool.q", f"{attention}/query", shape),
         fused("attn_pool.kv.weight", [f"{attention}/key/kernel", f"{attention}/value/kernel"], shape),
         fused_bias("attn_pool.kv.bias", [f"{attention}/key/bias", f"{attention}/value/bias"], shape[1:]),
-        *dense("attn_pool.proj", f"{attention}/out", (*shape[1:], arch.width), inputs=2),
+        *torch.attended("attn_pool.proj", attention, arch),
         *norm("attn_pool.norm", f"{name}/LayerNorm_0", arch.width),
         *dense("attn_pool.mlp.fc1", f"{name}/MlpBlock_0/Dense_0", (arch.width, arch.mlp_dim)),
         *dense("attn_pool.mlp.fc2", f"{name}/MlpBlock_0/Dense_1", (arch.mlp_dim, arch.width)),

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from vit_jax.checkpoints.containers import Shape
-from vit_jax.checkpoints.formats.base import parameter_shapes
+from vit_jax.checkpoints.formats.base import About, parameter_shapes
 from vit_jax.checkpoints.formats.flax import POSITIONS
 from vit_jax.checkpoints.groups import Group, reshaped, same
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, VitArchitecture
 
+# The activations of transformers' models, and what they are called here.
+ACTIVATIONS = {"gelu": "gelu_erf", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
 REGISTERS = "vit_jax/registers"
 HEAD_DIST = "vit_jax/head_dist"
 
@@ -183,6 +185,18 @@ def with_special_positions(
     return groups
 
 
+def projections(file: str, parts: Sequence[str], name: str, arch: VitArchitecture) -> list[Group]:
+    """The dense layers of queries, keys and values, each an array of its own; `parts` are the ends of their names."""
+    shape = (arch.width, arch.num_heads, arch.width // arch.num_heads)
+    pairs = zip(parts, ("query", "key", "value"), strict=True)
+    return [group for part, inner in pairs for group in dense(f"{file}{part}", f"{name}/{inner}", shape)]
+
+
+def attended(file: str, name: str, arch: VitArchitecture) -> list[Group]:
+    """The dense layer on an attention's output."""
+    return dense(file, f"{name}/out", (arch.num_heads, arch.width // arch.num_heads, arch.width), inputs=2)
+
+
 def swiglu(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
     """Returns the groups of the two first layers of a SwiGLU, which the file stores as one layer named `file`.
 
@@ -203,6 +217,18 @@ def swiglu(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
             lambda g, v: (np.concatenate([g, v]),),
         ),
     ]
+
+
+def timm_mlp(file: str, layer: int, arch: VitArchitecture, separate_gate: bool) -> list[Group]:
+    """timm's MLP; the gate of a SwiGLU has an array of its own, or shares one with what it multiplies."""
+    name, kernel = f"{block(layer)}/MlpBlock_3", (arch.width, arch.mlp_dim)
+    groups = dense(f"{file}.fc2", f"{name}/Dense_1", kernel[::-1])
+    if arch.mlp != "swiglu":
+        return groups + dense(f"{file}.fc1", f"{name}/Dense_0", kernel)
+    if separate_gate:
+        gate = dense(f"{file}.fc1_g", f"{extra(layer)}/mlp/gate", kernel)
+        return groups + gate + dense(f"{file}.fc1_x", f"{name}/Dense_0", kernel)
+    return groups + swiglu(f"{file}.fc1", layer, arch)
 
 
 def prefix_rows(tokens: int, specials: int, own: int, image_size: Any, patch: tuple[int, int]) -> int:
@@ -230,6 +256,13 @@ def prefix_rows(tokens: int, specials: int, own: int, image_size: Any, patch: tu
 def number_or_pair(size: tuple[int, int]) -> int | list[int]:
     """Returns (height, width) as the configs of the libraries write it: one number if both are equal, else a list."""
     return size[0] if size[0] == size[1] else list(size)
+
+
+def known(key: str, value: str, values: Mapping[str, str], about: About) -> str:
+    """Returns what a config's value is called here. Raises UserError for one that no model here computes."""
+    if value not in values:
+        raise UserError(f"{about.name} has {key}={value}; only {', '.join(values)} can be read")
+    return values[value]
 
 
 def first(*values: Any) -> Any:

@@ -17,6 +17,12 @@ _TIMM = {
     "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center",
     "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
 }  # fmt: skip
+# What timm's published models of a kind have instead of these defaults.
+_TIMM_OF_KIND: dict[str, dict[str, Any]] = {
+    "vit": {"crop_pct": 0.9, "mean": (0.5,) * 3, "std": (0.5,) * 3},
+    "deit": {"crop_pct": 0.9},
+    "dinov3": {"crop_pct": 1.0},
+}
 # The defaults of transformers' image processors. The keys are their names without `ImageProcessor` or
 # `FeatureExtractor`.
 _HALF = {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3}
@@ -28,14 +34,15 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     "ViT": {**_HALF, "resample": 2, "size": 224},
     "DeiT": {**_HALF, "resample": 3, "size": 256, "do_center_crop": True, "crop_size": 224},
     "Siglip": {**_HALF, "resample": 3, "size": 224},
+    "DINOv3ViT": {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD, "resample": 2, "size": 224},
     "Bit": _CLIP,
     "CLIP": _CLIP,
 }
-_OF_KIND = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit", "siglip": "Siglip"}
+_OF_KIND = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit", "dinov3": "DINOv3ViT", "siglip": "Siglip"}
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
 
 
-def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preprocessing:
+def from_timm(about: About, arch: VitArchitecture, kind: str) -> Preprocessing:
     """Returns the preprocessing that timm uses for evaluation, from `pretrained_cfg` in config.json.
 
     timm resizes the shorter side of an image to that of the model's input divided by `crop_pct`, rounded down, and
@@ -43,13 +50,14 @@ def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preproces
     `crop_mode=border` pads images in timm; it is read as `squash` here, with a warning.
 
     Missing keys have the defaults of timm's `PretrainedCfg`: bicubic, crop_pct=0.875, ImageNet's mean and standard
-    deviation. If config.json has no such keys at all, a warning says so, and the defaults of timm's ViTs are used:
-    bicubic, crop_pct=0.9, mean and standard deviation 0.5 (for distilled DeiTs those of ImageNet).
+    deviation. If config.json has no such keys at all, a warning says so, and the defaults of timm's models of
+    this kind are used: bicubic; vit crop_pct=0.9, mean and standard deviation 0.5; deit crop_pct=0.9; dinov3
+    crop_pct=1.
 
     Args:
         about: the file's name and its config.json.
         arch: the architecture; its image size is used if config.json has none.
-        distilled: whether the file is a distilled DeiT.
+        kind: vit, deit or dinov3.
 
     Raises:
         UserError: a value has another type than in timm.
@@ -58,7 +66,7 @@ def from_timm(about: About, arch: VitArchitecture, distilled: bool) -> Preproces
     config = about.config.get("pretrained_cfg", about.config) or {}
     settings: dict[str, Any] = {**_TIMM, "input_size": (3, *arch.image_size)}
     if not config:
-        settings |= {"crop_pct": 0.9, **({} if distilled else {"mean": (0.5,) * 3, "std": (0.5,) * 3})}
+        settings |= _TIMM_OF_KIND[kind]
         _LOG.warning("%s has no config.json that says its preprocessing; timm's default for a ViT is taken", about.name)
     settings |= {key: config[key] for key in settings if config.get(key) is not None}
     with understood(about.name, "pretrained_cfg"):
@@ -103,6 +111,7 @@ def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preproc
     so, and the preprocessing is that of the published models of this kind:
 
     - ViT resizes the whole image, bilinear.
+    - DINOv3 resizes the whole image, bilinear, with ImageNet's mean and standard deviation.
     - SigLIP resizes the whole image, bicubic.
     - DINOv2 and DeiT resize, bicubic, to 256 / 224 of the image size and crop the centre, with ImageNet's mean and
       standard deviation. DINOv2 keeps the aspect ratio, DeiT does not.
@@ -111,7 +120,7 @@ def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preproc
 
     Args:
         about: the file's name and its `preprocessor_config.json`.
-        kind: the kind of model: vit, deit, dinov2 or siglip.
+        kind: the kind of model: vit, deit, dinov2, dinov3 or siglip.
         arch: the architecture.
 
     Raises:
@@ -122,6 +131,8 @@ def from_transformers(about: About, kind: str, arch: VitArchitecture) -> Preproc
         _LOG.warning("%s has no preprocessor_config.json; what published models of its kind have is taken", about.name)
         if kind in ("vit", "siglip"):
             return Preprocessing(size, interpolation="bilinear" if kind == "vit" else "bicubic")
+        if kind == "dinov3":
+            return Preprocessing(size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         published = min(size) * 256 // 224
         return Preprocessing(size, published, IMAGENET_MEAN, IMAGENET_STD, "bicubic", keep_aspect=kind == "dinov2")
     with understood(about.name, "preprocessor_config.json"):

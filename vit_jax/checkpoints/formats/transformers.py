@@ -19,7 +19,6 @@ from vit_jax.models.architecture import Architecture, VitArchitecture
 
 _PREFIXES = ("vit.", "deit.", "dinov2.", "dinov2_with_registers.", "vision_model.")
 _TOWER = "vision_model."
-_ACTIVATIONS = {"gelu": "gelu_erf", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
 
 
 class Transformers:
@@ -53,10 +52,8 @@ class Transformers:
         siglip = kind == "siglip"
         patch = shapes[f"embeddings.patch_embedding{'' if siglip else 's.projection'}.weight"]
         layers = "encoder.layers." if siglip else "encoder.layer."
-        mlp = _mlp_dim(shapes, kind)
         activation = about.setting("hidden_act", str, "gelu_pytorch_tanh" if siglip else "gelu", config)
-        if activation not in _ACTIVATIONS:
-            raise UserError(f"{about.name} has hidden_act={activation}; only {', '.join(_ACTIVATIONS)} can be read")
+        mlp = torch.known("hidden_act", activation, torch.ACTIVATIONS, about)
         swiglu = "encoder.layer.0.mlp.weights_in.weight" in shapes
         heads = torch.first(about.setting("num_attention_heads", int, of=config), about.keywords.get("num_heads"))
         if heads is None:
@@ -75,7 +72,7 @@ class Transformers:
             "patch_size": patch[2:],
             "width": width,
             "depth": torch.depth(shapes, layers, ".mlp.fc1.bias" if siglip else ".attention.output.dense.bias"),
-            "mlp_dim": mlp,
+            "mlp_dim": _mlp_dim(shapes, kind),
             "num_heads": heads,
             "num_classes": torch.length(shapes, "classifier.weight") or torch.length(shapes, "cls_classifier.weight"),
             "pre_logits": torch.length(shapes, "pooler.dense.weight"),
@@ -87,7 +84,7 @@ class Transformers:
             "posemb_resample": "bicubic_antialias" if kind == "dinov2" and registers else "bicubic",
             "qkv_bias": siglip or "encoder.layer.0.attention.attention.query.bias" in shapes,
             "layer_scale": (about.setting("layerscale_value", float, of=config) or 1.0) if scaled else 0.0,
-            "mlp": "swiglu" if swiglu else _ACTIVATIONS[activation],
+            "mlp": "swiglu" if swiglu else mlp,
             "norm_eps": about.setting("layer_norm_eps", float, 1e-12 if kind in ("vit", "deit") else 1e-6, config),
             "image_size": sized(tokens, (patch[2], patch[3]), about),
         }
@@ -100,7 +97,7 @@ class Transformers:
         arch = torch.vit_of(arch, self.name)
         need_place(
             self.name, arch, stages=[None], attention=["full"], parallel=[False], rope=[0.0], qk_norm=[False],
-            posemb=["learned"], posemb_at=["stem"], norm_after_pool=[False],
+            posemb=["learned"], posemb_at=["stem"], norm_after_pool=[False], key_bias=[True],
         )  # fmt: skip
         kind = _kind(shapes) if shapes else _kind_to_write(arch, self.name)
         if kind == "siglip":
@@ -282,8 +279,8 @@ def _vit_block(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
     name, mlp = torch.block(layer), f"{torch.block(layer)}/MlpBlock_3"
     return [
         *norm(f"{file}.layernorm_before", f"{name}/LayerNorm_0", arch.width),
-        *_attention(f"{file}.attention.attention.", ("query", "key", "value"), torch.attention(layer), arch),
-        *_out(f"{file}.attention.output.dense", torch.attention(layer), arch),
+        *torch.projections(f"{file}.attention.attention.", ("query", "key", "value"), torch.attention(layer), arch),
+        *torch.attended(f"{file}.attention.output.dense", torch.attention(layer), arch),
         *norm(f"{file}.layernorm_after", f"{name}/LayerNorm_2", arch.width),
         *dense(f"{file}.intermediate.dense", f"{mlp}/Dense_0", (arch.width, arch.mlp_dim)),
         *dense(f"{file}.output.dense", f"{mlp}/Dense_1", (arch.mlp_dim, arch.width)),
@@ -294,8 +291,8 @@ def _dinov2_block(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
     name, mlp = torch.block(layer), f"{torch.block(layer)}/MlpBlock_3"
     groups = [
         *norm(f"{file}.norm1", f"{name}/LayerNorm_0", arch.width),
-        *_attention(f"{file}.attention.attention.", ("query", "key", "value"), torch.attention(layer), arch),
-        *_out(f"{file}.attention.output.dense", torch.attention(layer), arch),
+        *torch.projections(f"{file}.attention.attention.", ("query", "key", "value"), torch.attention(layer), arch),
+        *torch.attended(f"{file}.attention.output.dense", torch.attention(layer), arch),
         same(f"{file}.layer_scale1.lambda1", f"{torch.extra(layer)}/scale1", (arch.width,)),
         *norm(f"{file}.norm2", f"{name}/LayerNorm_2", arch.width),
         same(f"{file}.layer_scale2.lambda1", f"{torch.extra(layer)}/scale2", (arch.width,)),
@@ -305,16 +302,6 @@ def _dinov2_block(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
         return groups + dense(f"{file}.mlp.weights_out", f"{mlp}/Dense_1", (arch.mlp_dim, arch.width))
     groups += dense(f"{file}.mlp.fc1", f"{mlp}/Dense_0", (arch.width, arch.mlp_dim))
     return groups + dense(f"{file}.mlp.fc2", f"{mlp}/Dense_1", (arch.mlp_dim, arch.width))
-
-
-def _attention(file: str, parts: tuple[str, str, str], name: str, arch: VitArchitecture) -> list[Group]:
-    shape = (arch.width, arch.num_heads, arch.width // arch.num_heads)
-    pairs = zip(parts, ("query", "key", "value"), strict=True)
-    return [group for part, inner in pairs for group in dense(f"{file}{part}", f"{name}/{inner}", shape)]
-
-
-def _out(file: str, name: str, arch: VitArchitecture) -> list[Group]:
-    return dense(file, f"{name}/out", (arch.num_heads, arch.width // arch.num_heads, arch.width), inputs=2)
 
 
 def _siglip(arch: VitArchitecture) -> list[Group]:
@@ -331,8 +318,8 @@ def _siglip(arch: VitArchitecture) -> list[Group]:
         file, name, mlp = f"encoder.layers.{layer}", torch.block(layer), f"{torch.block(layer)}/MlpBlock_3"
         groups += [
             *norm(f"{file}.layer_norm1", f"{name}/LayerNorm_0", width),
-            *_attention(f"{file}.self_attn.", ("q_proj", "k_proj", "v_proj"), torch.attention(layer), arch),
-            *_out(f"{file}.self_attn.out_proj", torch.attention(layer), arch),
+            *torch.projections(f"{file}.self_attn.", ("q_proj", "k_proj", "v_proj"), torch.attention(layer), arch),
+            *torch.attended(f"{file}.self_attn.out_proj", torch.attention(layer), arch),
             *norm(f"{file}.layer_norm2", f"{name}/LayerNorm_2", width),
             *dense(f"{file}.mlp.fc1", f"{mlp}/Dense_0", (width, arch.mlp_dim)),
             *dense(f"{file}.mlp.fc2", f"{mlp}/Dense_1", (arch.mlp_dim, width)),
@@ -343,7 +330,7 @@ def _siglip(arch: VitArchitecture) -> list[Group]:
         same("head.probe", f"{name}/probe", (1, 1, width)),
         fused("head.attention.in_proj_weight", [f"{part}/kernel" for part in parts], (width, *heads)),
         fused_bias("head.attention.in_proj_bias", [f"{part}/bias" for part in parts], heads),
-        *_out("head.attention.out_proj", attention, arch),
+        *torch.attended("head.attention.out_proj", attention, arch),
         *norm("head.layernorm", f"{name}/LayerNorm_0", width),
         *dense("head.mlp.fc1", f"{name}/MlpBlock_0/Dense_0", (width, arch.mlp_dim)),
         *dense("head.mlp.fc2", f"{name}/MlpBlock_0/Dense_1", (arch.mlp_dim, width)),
