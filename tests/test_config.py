@@ -8,9 +8,11 @@ import pytest
 from vit_jax import aliases, durations
 from vit_jax import config as config_lib
 from vit_jax.config import evaluation, typed
+from vit_jax.data.crops import CROPS
 from vit_jax.durations import in_steps
 from vit_jax.errors import UserError
 from vit_jax.evaluation import KINDS
+from vit_jax.models.pool import POOLS
 from vit_jax.tasks import TASKS
 from vit_jax.training.optimizer import OPTIMIZERS
 
@@ -273,5 +275,7 @@ def test_other_optimizers(config, name, says):
 
 
 def test_registries_hold_what_the_config_can_choose():
-    for registry, name in ((KINDS, "evaluations.NAME.kind"), (TASKS, "task.name"), (OPTIMIZERS, "optimizer.name")):
+    registries = {"evaluations.NAME.kind": KINDS, "task.name": TASKS, "optimizer.name": OPTIMIZERS, "model.pool": POOLS}
+    for name, registry in registries.items():
         assert tuple(registry) == config_lib.key_at(name).limits.choices
+    assert set(config_lib.key_at("data.crop").limits.choices) == set(CROPS) - {"centre"}  # evaluations alone

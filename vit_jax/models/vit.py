@@ -13,10 +13,10 @@ from vit_jax.models import posemb
 from vit_jax.models.architecture import Preprocessing, VitArchitecture
 from vit_jax.models.dropout import dropout
 from vit_jax.models.encoder import Encoded, Encoder, Scope
-from vit_jax.models.head import AttentionPool
 from vit_jax.models.linear import layer_norm, linear
 from vit_jax.models.model import Model, head, keys_of_rows
 from vit_jax.models.patchify import Patchify
+from vit_jax.models.pool import POOLS
 from vit_jax.models.resnet import HybridStem
 from vit_jax.randomness import fold_in
 
@@ -52,11 +52,12 @@ class VisionTransformer(Model):
         if arch.posemb == "relative" and arch.posemb_at != "layers":
             self.relative = posemb.Relative(arch, rngs=rngs)
         self.encoder = Encoder(arch, rngs=rngs)
-        if arch.pool == "map":
-            self.pool = AttentionPool(arch, rngs=rngs)
+        pooling = POOLS[arch.pool]
+        if pooling.module:
+            self.pool = pooling.module(arch, rngs=rngs)
         if arch.norm_after_pool:
             self.fc_norm = layer_norm(arch.width, "float32", rngs, arch.norm_eps)
-        features = 2 * arch.width if arch.pool == "tok+gap" else arch.width
+        features = pooling.widths * arch.width
         if arch.pre_logits:
             self.pre_logits = linear(features, arch.pre_logits, "float32", rngs)
         if arch.num_classes:
@@ -125,16 +126,8 @@ class VisionTransformer(Model):
 
     def pooled(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch features"]:
         """Returns the head's input, float32, from the tokens that `encode` returns, by the pooling of `arch.pool`."""
-        pool, patches = self.arch.pool, tokens[:, self.arch.specials :].astype(jnp.float32)
-        if pool == "tok":
-            features = tokens[:, 0]
-        elif pool == "gap":
-            features = patches.mean(axis=1)
-        elif pool == "tok+gap":
-            features = jnp.concatenate([tokens[:, 0].astype(jnp.float32), patches.mean(axis=1)], axis=-1)
-        else:
-            features = self.pool(tokens[:, self.arch.specials :])
-        features = features.astype(jnp.float32)
+        patches = tokens[:, self.arch.specials :]
+        features = POOLS[self.arch.pool].apply(tokens, patches, getattr(self, "pool", None))
         if self.arch.norm_after_pool:
             features = self.fc_norm(features)
         return jnp.tanh(self.pre_logits(features)) if self.arch.pre_logits else features
