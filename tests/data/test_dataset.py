@@ -1,5 +1,6 @@
 """Data sets that are opened with `data.open`, and examples that have several labels or none."""
 
+import dataclasses
 import json
 import threading
 
@@ -52,6 +53,16 @@ def test_a_handle_has_its_length_classes_and_examples(folder):
         assert np.concatenate([batch["index"] for batch in found]).tolist() == [*range(9), -1, -1, -1]
         endless = dataset.batches(4, start_step=2)
         np.testing.assert_array_equal(next(endless)["index"], next(data.batches(folder, start_step=2))["index"])
+
+
+def test_a_spec_needs_no_config(folder, tmp_path):
+    spec = data.Spec("folder", "test", str(tmp_path), size=(6, 10), crop="centre", shorter_side=8, max_labels=0)
+    with data.open(spec) as dataset:
+        (batch,) = dataset.examples(8)
+    assert batch["image"].shape == (8, 6, 10, 3) and batch["mask"].sum() == len(dataset) == 6
+    assert sorted(batch) == ["image", "index", "mask"]
+    with pytest.raises(UserError, match="shorter_side=5 is smaller"):
+        data.open(dataclasses.replace(spec, shorter_side=5))
 
 
 def test_threads_are_started_once_and_end_with_the_handle(folder):

@@ -167,6 +167,22 @@ def test_goes_on_to_the_same_end(small, finished, stopped, caplog, damage, said)
     assert not [path for path in stopped.rglob("*") if "partial" in path.name or "tmp" in path.name]
 
 
+def test_an_evaluation_that_fails_loses_no_step(small, finished, tmp_path, monkeypatch):
+    """The checkpoint comes first, and the evaluation is made when the run is resumed."""
+
+    def fail():
+        raise OSError("the network is gone")
+
+    real = run.make_evaluations
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "make_evaluations", lambda *args: {n: Once(f, fail) for n, f in real(*args).items()})
+        with pytest.raises(OSError, match="the network is gone"):
+            vit_jax.train(small(), tmp_path / "run")
+    assert steps(tmp_path / "run") == [3, 6]
+    vit_jax.train(small(), tmp_path / "run")
+    assert numbers(tmp_path / "run") == numbers(finished)
+
+
 def test_no_whole_checkpoint_is_an_error(small, stopped):
     halve(stopped, 9)
     halve(stopped, 12)

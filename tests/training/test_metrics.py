@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 from vit_jax.config import typed
-from vit_jax.training import metrics
+from vit_jax.training import metrics, metrics_file
 from vit_jax.training.metrics import FILE, MetricsFile, Progress, Writer
 
 
@@ -98,3 +98,32 @@ def test_damaged_lines_are_dropped_and_counted(tmp_path, caplog):
     metrics.MetricsFile(epath.Path(tmp_path), 5)
     assert (tmp_path / "metrics.jsonl").read_bytes() == good
     assert f"4 damaged lines ({sum(map(len, damaged))} bytes) are dropped" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [epath.Path, Bucket])
+def test_values_of_one_step_share_a_line(tmp_path, kind):
+    """The measures of an evaluation come after the step's metrics and are added to their line."""
+    file = MetricsFile(kind(tmp_path), 0)
+    file.write(2, {"train/loss": 1.0})
+    file.write(4, {"train/loss": 0.5})
+    file.write(4, {"test/accuracy": 0.75})
+    file.write(6, {"train/loss": 0.25})
+    file.flush()
+    found = [{key: value for key, value in line.items() if key != "time"} for line in read(tmp_path)]
+    assert found == [
+        {"step": 2, "train/loss": 1.0},
+        {"step": 4, "train/loss": 0.5, "test/accuracy": 0.75},
+        {"step": 6, "train/loss": 0.25},
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE]
+
+
+def test_a_bucket_is_written_to_every_minute(tmp_path, monkeypatch):
+    """Objects can't be appended to, and a user wants to follow a run before its next checkpoint."""
+    now = iter([0.0, 59.0, 61.0, 61.0, 100.0, 122.0, 122.0])
+    monkeypatch.setattr(metrics_file.time, "monotonic", lambda: next(now))
+    file, seen = MetricsFile(Bucket(tmp_path), 0), []
+    for step in (1, 2, 3, 4):
+        file.write(step, {})
+        seen.append(len(read(tmp_path)) if (tmp_path / FILE).exists() else 0)
+    assert seen == [0, 2, 2, 4]

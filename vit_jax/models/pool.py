@@ -36,7 +36,7 @@ class AttentionPool(nnx.Module):
         return (x + self.mlp(flattened(self.norm, x)))[:, 0]
 
 
-Tokens = Float[Array, "batch tokens width"]
+Tokens, Patches = Float[Array, "batch tokens width"], Float[Array, "batch patches width"]
 
 
 class Pooling(NamedTuple):
@@ -48,24 +48,24 @@ class Pooling(NamedTuple):
         widths: the number of features, in widths of the model.
     """
 
-    apply: Callable[[Tokens, Tokens, Any], Float[Array, "batch features"]]
+    apply: Callable[[Tokens, Patches, Any], Float[Array, "batch features"]]
     module: type[AttentionPool] | None = None
     widths: int = 1
 
 
-def _class_token(tokens: Tokens, patches: Tokens, module: None) -> Float[Array, "batch features"]:
+def _class_token(tokens: Tokens, patches: Patches, module: None) -> Float[Array, "batch features"]:
     return tokens[:, 0].astype(jnp.float32)
 
 
-def _average(tokens: Tokens, patches: Tokens, module: None) -> Float[Array, "batch features"]:
+def _average(tokens: Tokens, patches: Patches, module: None) -> Float[Array, "batch features"]:
     return patches.astype(jnp.float32).mean(axis=1)
 
 
-def _attention(tokens: Tokens, patches: Tokens, module: AttentionPool) -> Float[Array, "batch features"]:
+def _attention(tokens: Tokens, patches: Patches, module: AttentionPool) -> Float[Array, "batch features"]:
     return module(patches).astype(jnp.float32)
 
 
-def _both(tokens: Tokens, patches: Tokens, module: None) -> Float[Array, "batch features"]:
+def _both(tokens: Tokens, patches: Patches, module: None) -> Float[Array, "batch features"]:
     return jnp.concatenate([_class_token(tokens, patches, None), _average(tokens, patches, None)], axis=-1)
 
 
