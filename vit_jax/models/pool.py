@@ -36,7 +36,8 @@ class AttentionPool(nnx.Module):
         return (x + self.mlp(flattened(self.norm, x)))[:, 0]
 
 
-Tokens, Patches = Float[Array, "batch tokens width"], Float[Array, "batch patches width"]
+Tokens = Float[Array, "batch tokens width"]
+Patches = Float[Array, "batch patches width"]
 
 
 class Pooling(NamedTuple):
