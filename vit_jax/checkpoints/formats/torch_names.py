@@ -151,7 +151,7 @@ def with_special_positions(
 
 
 def projections(file: str, parts: Sequence[str], name: str, arch: VitArchitecture) -> list[Group]:
-    """Returns the dense layers of queries, keys and values, each an array of its own; `parts` are the ends of their names."""
+    """Returns the dense layers of queries, keys and values, each of its own; `parts` are the ends of their names."""
     shape = (arch.width, arch.num_heads, arch.width // arch.num_heads)
     pairs = zip(parts, ("query", "key", "value"), strict=True)
     return [group for part, inner in pairs for group in dense(f"{file}{part}", f"{name}/{inner}", shape)]
