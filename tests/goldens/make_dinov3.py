@@ -22,7 +22,7 @@ from timm.models._hub import save_config_for_hf
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 HERE = pathlib.Path(__file__).parent
-# Of vit_small_patch16_dinov3_qkvb and vit_small_plus_patch16_dinov3; the rest is as published.
+# The sizes in place of the published ones of timm's models.
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
 
 

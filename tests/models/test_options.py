@@ -269,20 +269,6 @@ def test_rope_by_complex_numbers():
     np.testing.assert_array_equal(turned[:, :3], x[:, :3])
 
 
-def test_rope_in_unit_coordinates():
-    """The same pairs turn by their patch's centre, from -1 to 1."""
-    x = np.random.default_rng(0).normal(size=(2, 7, 2, 16)).astype(np.float32)  # a special token
-    turned = np.asarray(posemb.rotate(jnp.asarray(x), GRID, 1, 50.0, "unit"))
-    expected = x[..., :8] + 1j * x[..., 8:]
-    centres = (-1 / 2, 1 / 2), (-2 / 3, 0, 2 / 3)  # of two rows and three columns
-    for token in range(6):
-        for pair in range(8):
-            position = centres[pair // 4][divmod(token, 3)[pair // 4]]
-            expected[:, 1 + token, :, pair] *= np.exp(2j * np.pi * position * 50.0 ** -((pair % 4) / 4))
-    np.testing.assert_allclose(turned, np.concatenate([expected.real, expected.imag], -1), atol=1e-5)
-    np.testing.assert_array_equal(turned[:, :1], x[:, :1])
-
-
 def test_rope_scores_depend_on_offsets_alone():
     q, k = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
     grid = (4, 5)

@@ -14,6 +14,7 @@ from vit_jax.checkpoints.formats.base import NOTHING, About, Description, need_p
 from vit_jax.checkpoints.formats.timm import hub_config, sizes
 from vit_jax.checkpoints.formats.torch_names import convolution, dense, fused, norm
 from vit_jax.checkpoints.groups import Group, padding, reshaped, same
+from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, VitArchitecture
 
 _POOLS = {"token": "tok", "avg": "gap"}
@@ -140,7 +141,12 @@ class TransformersDinov3:
         """See `base.Format.groups`."""
         arch = torch.vit_of(arch, self.name)
         _need_dinov3(self.name, arch)
-        need_place(self.name, arch, pool=["tok"], norm_after_pool=[False], num_classes=[0])
+        if arch.pool != "tok":
+            raise UserError(
+                f"the format {self.name} has no place for pool={arch.pool!r}: the features of its DINOv3 are the class "
+                "token's; load the model with pool='tok', or write the format timm or original"
+            )
+        need_place(self.name, arch, norm_after_pool=[False], num_classes=[0])
         if not shapes:  # a file of none has an empty array, which is not read
             need_place(self.name, arch, registers=[arch.registers or 4])
         tokens, width = "embeddings.", arch.width

@@ -10,7 +10,7 @@ from vit_jax.models.architecture import Architecture
 
 
 class Library:
-    """One format of two. What a file's names or a model's rotary positions say decides which of them it is."""
+    """One format made of two; a file's names, or a model's rotary coordinates, say which of them is meant."""
 
     def __init__(self, plain: Format, dinov3: Format):
         self.name, self.suffix = plain.name, plain.suffix

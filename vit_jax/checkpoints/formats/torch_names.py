@@ -186,14 +186,14 @@ def with_special_positions(
 
 
 def projections(file: str, parts: Sequence[str], name: str, arch: VitArchitecture) -> list[Group]:
-    """The dense layers of queries, keys and values, each an array of its own; `parts` are the ends of their names."""
+    """Returns the dense layers of queries, keys and values, each of its own; `parts` are the ends of their names."""
     shape = (arch.width, arch.num_heads, arch.width // arch.num_heads)
     pairs = zip(parts, ("query", "key", "value"), strict=True)
     return [group for part, inner in pairs for group in dense(f"{file}{part}", f"{name}/{inner}", shape)]
 
 
 def attended(file: str, name: str, arch: VitArchitecture) -> list[Group]:
-    """The dense layer on an attention's output."""
+    """Returns the dense layer on an attention's output."""
     return dense(file, f"{name}/out", (arch.num_heads, arch.width // arch.num_heads, arch.width), inputs=2)
 
 
@@ -220,7 +220,7 @@ def swiglu(file: str, layer: int, arch: VitArchitecture) -> list[Group]:
 
 
 def timm_mlp(file: str, layer: int, arch: VitArchitecture, separate_gate: bool) -> list[Group]:
-    """timm's MLP; the gate of a SwiGLU has an array of its own, or shares one with what it multiplies."""
+    """Returns timm's MLP; the gate of a SwiGLU has an array of its own, or shares one with what it multiplies."""
     name, kernel = f"{block(layer)}/MlpBlock_3", (arch.width, arch.mlp_dim)
     groups = dense(f"{file}.fc2", f"{name}/Dense_1", kernel[::-1])
     if arch.mlp != "swiglu":
