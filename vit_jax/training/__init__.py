@@ -1,6 +1,6 @@
 """Training: state, step, loop.
 
-Names are imported when first used, so that `vit_jax.training.chips` alone does not bring the loop.
+Names are imported when first used, so that a file of this folder alone does not bring the loop.
 """
 
 import importlib

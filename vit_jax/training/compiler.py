@@ -5,7 +5,7 @@ The step brings them itself, so that `main` and `plan` compile with the same, wh
 
 from jax.sharding import AbstractMesh, Mesh
 
-from vit_jax.training import chips
+from vit_jax import chips
 
 _FSDP = {
     # Left alone, XLA takes a product with a parameter that fsdp splits apart into one for each shard, which are sent

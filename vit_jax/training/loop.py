@@ -17,8 +17,8 @@ import numpy as np
 from etils import epath
 
 import vit_jax
+from vit_jax import chips, data, logs, sharding
 from vit_jax import config as config_lib
-from vit_jax import data, logs, sharding
 from vit_jax.checkpoints import files, model_file
 from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.store import FOLDER, Store
@@ -27,7 +27,7 @@ from vit_jax.evaluation import make_evaluations
 from vit_jax.models import flops, names
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
-from vit_jax.training import chips, freeze, identity, metrics, start
+from vit_jax.training import freeze, identity, metrics, start
 from vit_jax.training.hosts import WATCH_SECONDS, Hosts
 from vit_jax.training.state import TrainState, abstract_state, create_state, resolve
 from vit_jax.training.step import make_step
