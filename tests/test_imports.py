@@ -26,7 +26,7 @@ LAYERS = (
     ("tasks",),
     ("checkpoints",),
     ("models", "data"),
-    ("config_file", "durations", "sharding", "distributed", "randomness"),
+    ("chips", "config_file", "durations", "sharding", "distributed", "randomness"),
     ("config",),
     ("checking",),
     ("schema",),

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from vit_jax.training.chips import CHIPS
+from vit_jax.chips import CHIPS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN = "-- python -m vit_jax.main --config=a.py:B/16,x --workdir=gs://b/r --config.data.name='a b'"

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import pathlib
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -154,3 +157,16 @@ def test_operations_agree_with_the_tpu_compiler(name, four):
     state, batch = abstract_state(config, model, mesh), compiling.abstract_batch(config, model, mesh)
     compiled = make_step(config, model, mesh).lower(state, batch).compile()
     assert 4 * compiled.cost_analysis()["flops"] == pytest.approx(flops.step(model, 32), rel=0.03)
+
+
+@pytest.mark.slow
+def test_a_probe_costs_a_forward_pass_by_the_tpu_compiler():
+    """As benchmarks/probe.py counts it: cycles, and numbers kept: two moments of the head alone and a counter."""
+    pytest.importorskip("libtpu")
+    script = pathlib.Path(__file__).parents[2] / "benchmarks" / "probe.py"
+    command = [sys.executable, script, "--model=S/16", "--batch=64", "--topology=v5e:1x1", "--scan"]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = {name: numbers for name, *numbers in map(str.split, out.splitlines()[2:])}
+    assert rows.keys() == {"forward", "probe", "full"}
+    assert float(rows["probe"][1]) <= 1.25 < 3 < float(rows["full"][1])
+    assert rows["probe"][3] == f"{2 * (384 + 1) * 1000 + 1:,}"

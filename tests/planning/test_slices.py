@@ -5,10 +5,10 @@ import math
 
 import pytest
 
+from vit_jax import chips
+from vit_jax.chips import CHIPS
 from vit_jax.errors import UserError
 from vit_jax.planning import slices
-from vit_jax.training import chips
-from vit_jax.training.chips import CHIPS
 
 
 def test_a_slice():

@@ -9,9 +9,9 @@ import pytest
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vit_jax.chips import CHIPS
 from vit_jax.planning import slices
 from vit_jax.training import compiler
-from vit_jax.training.chips import CHIPS
 
 TPUS = [name for name, chip in CHIPS.items() if chip.tpu]
 

@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 import vit_jax
-from vit_jax import UserError
+from vit_jax import UserError, chips
 from vit_jax.checkpoints import store
-from vit_jax.training import chips, metrics, run
+from vit_jax.training import metrics, run
 
 
 def lines(folder):

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 
 from vit_jax import config as config_lib
 from vit_jax import data, sharding
+from vit_jax.chips import GIB
 from vit_jax.models.model import Model
 from vit_jax.training import start
-from vit_jax.training.chips import GIB
 from vit_jax.training.state import abstract_state
 from vit_jax.training.step import make_step
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from vit_jax.chips import GIB
 from vit_jax.planning.plans import Plan
 from vit_jax.planning.search import Tried, flags
-from vit_jax.training.chips import GIB
 
 
 def table(plan: Plan) -> str:

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from vit_jax.chips import GIB
 from vit_jax.config import Config
 from vit_jax.errors import UserError
 from vit_jax.planning.plans import Plan
-from vit_jax.training.chips import GIB
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from vit_jax.chips import CHIPS, Chip
 from vit_jax.errors import UserError
-from vit_jax.training.chips import CHIPS, Chip
 
 _SYNTAX = "GENERATION:SHAPE, such as v5e:16x16 or v5p:8x8x8, or GPUS:NUMBER, such as h100:64"
 
@@ -102,8 +102,8 @@ def devices(where: Slice) -> list[Any]:
     options: dict[str, Any] = {}
     if where.slices > 1:
         options["num_slices"] = where.slices
-    if where.chip.name == "v4":
-        options["chip_config_name"] = "megacore"
+    if where.chip.compiled_as:
+        options["chip_config_name"] = where.chip.compiled_as
     if where.shape[:2] == (1, 1):
         options["chips_per_host_bounds"] = (1,) * 3
     try:

@@ -1,6 +1,6 @@
 """Training: the state, the step and the loop.
 
-Names are imported when they are first used. Importing `vit_jax.training.chips` therefore does not import the loop.
+Names are imported when they are first used. Importing one file of this folder therefore does not import the loop.
 """
 
 import importlib

@@ -6,7 +6,7 @@ set environment variables such as XLA_FLAGS.
 
 from jax.sharding import AbstractMesh, Mesh
 
-from vit_jax.training import chips
+from vit_jax import chips
 
 # Times and cycles below are the compiler's own estimates, without a chip. "A -> B" means without -> with the option.
 

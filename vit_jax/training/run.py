@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from etils import epath
 
+from vit_jax import chips, data, sharding
 from vit_jax import config as config_lib
-from vit_jax import data, sharding
 from vit_jax.checkpoints import model_file
 from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.store import FOLDER, Store
@@ -22,7 +22,7 @@ from vit_jax.models import flops, names
 from vit_jax.models.functional import of_model
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
-from vit_jax.training import chips, freeze, metrics, run_folder, start
+from vit_jax.training import freeze, metrics, run_folder, start
 from vit_jax.training.hosts import Hosts
 from vit_jax.training.state import TrainState, abstract_state, create_state
 from vit_jax.training.step import Metrics, make_step

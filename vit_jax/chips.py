@@ -1,4 +1,7 @@
-"""Accelerators by generation, and the one table of their published figures.
+"""Accelerators by generation: the one table of their published figures, for the MFU of a run and for plans.
+
+A new generation is a line in `CHIPS`, and what JAX calls its devices in `_KINDS`. tests/planning/test_slices.py then
+asks the TPU compiler whether it knows the largest slice, with as many devices, by that name.
 
 A device is what JAX calls one. On TPU v2, v3 and TPU7x it is a core, half a chip; on v4 a chip, as real v4 jobs join
 the two cores of one ("megacore").
@@ -25,6 +28,7 @@ class Chip:
     dimensions: int = 2  # of the torus of its slices
     largest: tuple[int, ...] = ()  # slice; for NVIDIA the chips of a node
     tpu: bool = True
+    compiled_as: str = ""  # the compiler's name of the chip's configuration, where it has several
 
     @property
     def device_peak(self) -> float:
@@ -59,7 +63,7 @@ CHIPS = {
     for chip in (
         Chip("v2", 45.8e12, 700e9, 7.48 * GIB, 62e9, 3.1e9, 0.70e9, 2, 2, (16, 16)),
         Chip("v3", 123e12, 900e9, 15.48 * GIB, 70e9, 3.1e9, 0.94e9, 2, 2, (32, 32)),
-        Chip("v4", 275e12, 1200e9, 30.75 * GIB, 50e9, 6.2e9, 1.05e9, 1, 3, (16, 16, 16)),
+        Chip("v4", 275e12, 1200e9, 30.75 * GIB, 50e9, 6.2e9, 1.05e9, 1, 3, (16, 16, 16), compiled_as="megacore"),
         Chip("v5e", 197e12, 819e9, 15.75 * GIB, 50e9, 3.1e9, 1.5e9, 1, 2, (16, 16)),
         Chip("v5p", 459e12, 2765e9, 95.74 * GIB, 100e9, 6.2e9, 1.75e9, 1, 3, (16, 16, 24)),
         Chip("v6e", 918e12, 1638e9, 31.25 * GIB, 100e9, 12.5e9, 1.75e9, 1, 2, (16, 16)),

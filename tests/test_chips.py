@@ -5,7 +5,7 @@ For TPUs, tests/planning/test_slices.py gets these names from the compiler.
 
 import pytest
 
-from vit_jax.training import chips
+from vit_jax import chips
 
 
 @pytest.mark.parametrize(
