@@ -30,10 +30,10 @@ from vit_jax import config as config_lib
 from vit_jax import data
 from vit_jax.checkpoints import containers
 from vit_jax.errors import UserError
-from vit_jax.models import names, variants
+from vit_jax.models import variants
 from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.build import abstract
-from vit_jax.models.functional import split
+from vit_jax.models.functional import flatten, split, unflatten
 from vit_jax.training import make_step, start
 from vit_jax.training.state import abstract_state, resolve
 
@@ -94,10 +94,10 @@ def originals(tmp_path_factory) -> pathlib.Path:
         rng, arch = np.random.default_rng(0), variants.named(name, **keywords)
         preprocessing = Preprocessing(arch.image_size, 2 * min(arch.image_size), (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
         bind, shapes = split(abstract(arch, preprocessing, ("a", "ä", "ß")[: arch.num_classes]))
-        arrays = {path: rng.standard_normal(s.shape, np.float32) for path, s in names.flatten(shapes).items()}
+        arrays = {path: rng.standard_normal(s.shape, np.float32) for path, s in flatten(shapes).items()}
         (root / naming).mkdir()
         format = naming.partition("-")[0]
-        vit_jax.save(bind(names.unflatten(arrays)), root / naming / f"model{suffix}", format=format)
+        vit_jax.save(bind(unflatten(arrays)), root / naming / f"model{suffix}", format=format)
     return root
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from vit_jax.models import names, variants
+from vit_jax.models import variants
 from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.build import abstract
-from vit_jax.models.functional import split
+from vit_jax.models.functional import flatten, split, unflatten
 
 TINY = {"width": 16, "depth": 2, "mlp_dim": 24, "num_heads": 2, "image_size": 16, "num_classes": 3}
 
@@ -24,7 +24,7 @@ def drawn():
         side, mean, std = 2 * min(arch.image_size), (0.25, 0.5, 0.75), (0.5, 0.25, 1.0)
         preprocessing = Preprocessing(arch.image_size, side, mean, std, "lanczos", keep_aspect=False)
         of, shapes = split(abstract(arch, preprocessing, tuple("aäß"[: arch.num_classes])))
-        arrays = {path: rng.standard_normal(s.shape, np.float32) for path, s in names.flatten(shapes).items()}
-        return of(names.unflatten(arrays))
+        arrays = {path: rng.standard_normal(s.shape, np.float32) for path, s in flatten(shapes).items()}
+        return of(unflatten(arrays))
 
     return make

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 import vit_jax
-from vit_jax.checkpoints import containers, model_file
+from vit_jax.checkpoints import containers, model_file, names
 from vit_jax.checkpoints.formats import FORMATS
 from vit_jax.checkpoints.formats.flax import POSITIONS
-from vit_jax.models import names
 from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.functional import split
 

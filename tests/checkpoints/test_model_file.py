@@ -9,11 +9,10 @@ import pytest
 from etils import epath
 
 import vit_jax
-from vit_jax.checkpoints import containers, files, model_file
+from vit_jax.checkpoints import containers, files, model_file, names
 from vit_jax.checkpoints.formats.flax import POSITIONS
 from vit_jax.errors import UserError
-from vit_jax.models import names
-from vit_jax.models.functional import split
+from vit_jax.models.functional import flatten, split, unflatten
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +289,7 @@ def test_places_and_formats(saved, tmp_path, drawn):
 def test_published_names(drawn):
     params = split(drawn(pool="map"))[1]
     assert {n for n in names.Published(params) if n.startswith("vit_jax/")} == set()
-    assert names.unflatten(names.flatten(params)).keys() == params.keys()
+    assert unflatten(flatten(params)).keys() == params.keys()
     assert names.layer_names("encoder/blocks/mlp/dense2/bias", 2) == [
         f"Transformer/encoderblock_{i}/MlpBlock_3/Dense_1/bias" for i in (0, 1)
     ]

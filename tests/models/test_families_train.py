@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 import vit_jax
 from vit_jax import config as config_lib
 from vit_jax import training
-from vit_jax.models.names import flatten
+from vit_jax.models.functional import flatten
 
 VIT = {"image_size": 8, "patch_size": 2, "width": 16, "depth": 2, "mlp_dim": 32, "num_heads": 2}
 HYBRID = {**VIT, "image_size": 16, "patch_size": 1, "depth": 1, "stem_width": 32}

@@ -12,8 +12,7 @@ from vit_jax.models import posemb
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
 from vit_jax.models.encoder import Block, Scope
-from vit_jax.models.functional import split
-from vit_jax.models.names import flatten, unflatten
+from vit_jax.models.functional import flatten, split, unflatten
 
 # No size here is square, so that a swap of height and width shows: patches of 8x4 pixels, a grid of 2x3.
 VIT = {

@@ -10,9 +10,10 @@ from etils import epath
 
 import vit_jax
 from vit_jax import data, sharding, training
+from vit_jax.checkpoints import names
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Optimizer
-from vit_jax.models import names
+from vit_jax.models.functional import flatten
 from vit_jax.training import patterns
 from vit_jax.training.freeze import Freeze, join
 
@@ -101,7 +102,7 @@ def test_a_nan_of_a_frozen_layer_does_not_spread():
 def test_split_and_join():
     params = {"encoder": {"norm": {"scale": jnp.ones(2)}}, "head": {"kernel": jnp.ones(3), "bias": jnp.ones(1)}}
     trained, frozen = Freeze(Optimizer(freeze=("encoder_norm", "head/bias")), params).split(params)
-    assert list(names.flatten(trained)) == ["head/kernel"]
+    assert list(flatten(trained)) == ["head/kernel"]
     assert jax.tree.structure(join(trained, frozen)) == jax.tree.structure(params)
     with pytest.raises(vit_jax.UserError, match="nothing is left to learn"):
         Freeze(Optimizer(freeze=("",)), params)

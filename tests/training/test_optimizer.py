@@ -9,8 +9,8 @@ import pytest
 import vit_jax
 from vit_jax import config as config_lib
 from vit_jax import data, training
-from vit_jax.models import names
-from vit_jax.models.functional import split
+from vit_jax.checkpoints import names
+from vit_jax.models.functional import flatten, is_stacked, split, unflatten
 from vit_jax.training import average
 from vit_jax.training.optimizer import OPTIMIZERS, make_optimizer
 
@@ -35,11 +35,11 @@ def params():
     """Returns parameters whose layers differ so much in size that a norm over several layers would be noticed."""
     model = vit_jax.create("Ti/4", image_size=8, width=64, depth=3, mlp_dim=128, num_heads=2, num_classes=4)
     rng = np.random.default_rng(0)
-    shape = lambda path, leaf: (3, *(1,) * (leaf.ndim - 1)) if names.is_stacked(path) else ()  # noqa: E731
-    return names.unflatten(
+    shape = lambda path, leaf: (3, *(1,) * (leaf.ndim - 1)) if is_stacked(path) else ()  # noqa: E731
+    return unflatten(
         {
             path: jnp.asarray(rng.normal(size=leaf.shape) * rng.uniform(0.1, 10, shape(path, leaf)), jnp.float32)
-            for path, leaf in names.flatten(split(model)[1]).items()
+            for path, leaf in flatten(split(model)[1]).items()
         }
     )
 
@@ -61,7 +61,7 @@ def _adafactor(step):
 @pytest.mark.parametrize(("name", "reference"), [("lamb", _lamb), ("adafactor", _adafactor)])
 def test_stacked_layers_are_what_single_layers_are(params, name, reference):
     """Our optimizers on stacks give the same as those of optax on each layer, after two updates."""
-    stacked = [path for path in names.flatten(params) if names.is_stacked(path) and path.endswith("/kernel")]
+    stacked = [path for path in flatten(params) if is_stacked(path) and path.endswith("/kernel")]
     optimizer = make_optimizer(settings(name=name, weight_decay=0.1), params)
     gradients = jax.tree.map(jnp.sin, params)
     state = optimizer.init(params)
@@ -69,12 +69,12 @@ def test_stacked_layers_are_what_single_layers_are(params, name, reference):
         updates, state = optimizer.update(gradients, state, params)
     for path in stacked:
         for layer in range(3):
-            single, gradient = ({"x": names.flatten(tree)[path][layer]} for tree in (params, gradients))
+            single, gradient = ({"x": flatten(tree)[path][layer]} for tree in (params, gradients))
             its = reference(name)
             its_state = its.init(single)
             for _ in range(2):
                 expected, its_state = its.update(gradient, its_state, single)
-            found = names.flatten(updates)[path][layer]
+            found = flatten(updates)[path][layer]
             np.testing.assert_allclose(found, -expected["x"], rtol=2e-5, atol=1e-5, err_msg=f"{path} {layer}")
 
 

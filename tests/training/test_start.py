@@ -11,9 +11,8 @@ from etils import epath
 import vit_jax
 from vit_jax import UserError, training
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import fetch
+from vit_jax.checkpoints import fetch, names
 from vit_jax.data import decode
-from vit_jax.models import names
 from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.functional import split
 from vit_jax.training import start

@@ -9,8 +9,9 @@ import pytest
 import vit_jax
 from vit_jax import config as config_lib
 from vit_jax import data, training
+from vit_jax.checkpoints import names
 from vit_jax.errors import UserError
-from vit_jax.models import functional, names
+from vit_jax.models import functional
 from vit_jax.tasks import make_task
 
 

@@ -12,9 +12,9 @@ from flax import nnx
 import vit_jax
 from vit_jax import config as config_lib
 from vit_jax import data, sharding, training
+from vit_jax.checkpoints import names
 from vit_jax.errors import UserError
 from vit_jax.evaluation import judge
-from vit_jax.models import names
 from vit_jax.tasks import TASKS, Task
 from vit_jax.tasks.task import masked_mean
 

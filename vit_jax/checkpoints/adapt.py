@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax.checkpoints import names
 from vit_jax.checkpoints.formats.flax import POSITIONS
 from vit_jax.checkpoints.groups import count_not_finite, refuse, say_not_finite
 from vit_jax.errors import UserError
-from vit_jax.models import interpolate, names, posemb
+from vit_jax.models import interpolate, posemb
 from vit_jax.models.architecture import Architecture, VitArchitecture
 from vit_jax.models.build import abstract_params
-from vit_jax.models.functional import Params
+from vit_jax.models.functional import Params, flatten, unflatten
 
 _HEAD = ("head/", "vit_jax/head_dist/")
 
@@ -53,7 +54,7 @@ def adapt(
     """
     wanted = abstract_params(target)
     places = names.places(wanted)
-    flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in names.flatten(wanted).items()}
+    flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in flatten(wanted).items()}
     problems: list[str] = []
     not_finite: dict[str, int] = {}
     dropped = (*_HEAD, "pre_logits/") if not getattr(target, "pre_logits", 0) else _HEAD
@@ -79,7 +80,7 @@ def adapt(
             problems.append(f"{layer} is missing")
     refuse(name, problems)
     say_not_finite(name, not_finite)
-    return names.unflatten(flat)
+    return unflatten(flat)
 
 
 def _resized(name: str, array: np.ndarray, source: Architecture, target: Architecture) -> np.ndarray:

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from etils import epath
 
+from vit_jax.checkpoints import names
 from vit_jax.checkpoints.adapt import adapt, resulting
 from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.read import read
 from vit_jax.checkpoints.write import describe, write
-from vit_jax.models import names
 from vit_jax.models.architecture import Preprocessing
 from vit_jax.models.build import abstract
 from vit_jax.models.functional import Params, split

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vit_jax.checkpoints import containers, fetch, files, hints, store
+from vit_jax.checkpoints import containers, fetch, files, hints, names, store
 from vit_jax.checkpoints.formats import FORMATS, About, Description
 from vit_jax.checkpoints.groups import Group, Parameters, check
 from vit_jax.errors import UserError
-from vit_jax.models import names
 from vit_jax.models.architecture import FAMILIES, Architecture, Preprocessing
 
 FORMAT_VERSION = 1

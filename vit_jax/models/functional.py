@@ -25,3 +25,28 @@ def split(model: nnx.Module) -> tuple[Callable[[Params], Any], Params]:
     """
     graphdef, state = nnx.split(model)
     return lambda params: nnx.merge(graphdef, nnx.State(params)), nnx.to_pure_dict(state)
+
+
+def is_stacked(path: str) -> bool:
+    """Returns whether the parameter at a path inside the model has a leading axis of layers or ResNet units."""
+    return "/blocks/" in path or "/units/" in path
+
+
+def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
+    """Returns the leaves of a nested dict by their paths, such as `{"encoder/norm/scale": …}`."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat.update(flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> Params:
+    """Returns a nested dict from its leaves by path. This is the inverse of `flatten`."""
+    params: Params = {}
+    for path, value in flat.items():
+        *parents, name = path.split("/")
+        node = params
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
+    return params

@@ -8,8 +8,7 @@ from typing import Any
 
 from vit_jax.config import Optimizer
 from vit_jax.errors import UserError
-from vit_jax.models import names
-from vit_jax.models.functional import Params, split
+from vit_jax.models.functional import Params, flatten, split, unflatten
 from vit_jax.models.model import Model
 from vit_jax.training import patterns
 
@@ -35,10 +34,10 @@ class Freeze:
 
     def split(self, params: Params) -> tuple[Params, Params]:
         """Returns the trained parameters and the frozen ones; of other leaves of the same paths likewise."""
-        flat = names.flatten(params)
+        flat = flatten(params)
         trained: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path not in self.frozen}
         frozen: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path in self.frozen}
-        return names.unflatten(trained), names.unflatten(frozen)
+        return unflatten(trained), unflatten(frozen)
 
     def zero(self, gradients: Params) -> Params:
         """Returns the gradients of the trained parameters, zero where a layer of a stack is frozen."""
@@ -47,7 +46,7 @@ class Freeze:
 
 def join(trained: Params, frozen: Params) -> Params:
     """Returns all parameters: what `Freeze.split` has taken apart."""
-    return names.unflatten({**names.flatten(trained), **names.flatten(frozen)})
+    return unflatten({**flatten(trained), **flatten(frozen)})
 
 
 def frozen(settings: Optimizer, model: Model) -> set[str]:

@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import optax
 
-from vit_jax.models import names
-from vit_jax.models.functional import Params
+from vit_jax.models.functional import Params, flatten, is_stacked, unflatten
 
 
 def per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -33,8 +32,8 @@ def per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformati
         for (group, depth), part in _groups(updates).items():
             run = jax.vmap(inner.update) if depth else inner.update
             part, states[group] = run(part, state[group], values[group, depth])
-            flat.update(names.flatten(part))
-        return names.unflatten(flat), states
+            flat.update(flatten(part))
+        return unflatten(flat), states
 
     return optax.GradientTransformation(init, update)
 
@@ -42,7 +41,7 @@ def per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformati
 def _groups(params: Params) -> dict[tuple[str, int], Params]:
     """Returns the parameters in groups, by (name of the group, depth of the stack); the depth of "single" is 0."""
     groups: dict[tuple[str, int], dict[str, Any]] = {}
-    for path, leaf in names.flatten(params).items():
-        depth = leaf.shape[0] if names.is_stacked(path) else 0
+    for path, leaf in flatten(params).items():
+        depth = leaf.shape[0] if is_stacked(path) else 0
         groups.setdefault((f"stacks_of_{depth}" if depth else "single", depth), {})[path] = leaf
-    return {key: names.unflatten(flat) for key, flat in groups.items()}
+    return {key: unflatten(flat) for key, flat in groups.items()}

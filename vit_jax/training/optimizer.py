@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from vit_jax.config import Optimizer
-from vit_jax.models import names
-from vit_jax.models.functional import Params
+from vit_jax.models.functional import Params, flatten, unflatten
 from vit_jax.training import patterns
 from vit_jax.training.freeze import Freeze
 from vit_jax.training.layers import per_layer
@@ -98,7 +97,7 @@ OPTIMIZERS: dict[str, Callable[[Optimizer, Chain], Chain]] = {
 
 
 def _is_kernel(params: Params) -> Any:
-    return names.unflatten({path: path.endswith("/kernel") for path in names.flatten(params)})
+    return unflatten({path: path.endswith("/kernel") for path in flatten(params)})
 
 
 def _stateless(function: Callable[[Params], Params]) -> optax.GradientTransformation:

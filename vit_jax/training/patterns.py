@@ -1,6 +1,6 @@
 """Turns pairs (pattern, factor) of a config into one factor for each parameter.
 
-A pattern is searched in the published names (see models/names.py), which name each layer of a stack. The factor of a
+A pattern is searched in the published names (see checkpoints/names.py), which name each layer of a stack. The factor of a
 parameter is a number, or, if the layers of a stacked parameter have different factors, an array of them with the shape
 (depth, 1, …), which broadcasts against the parameter.
 """
@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax.checkpoints import names
 from vit_jax.errors import UserError
-from vit_jax.models import names
-from vit_jax.models.functional import Params
+from vit_jax.models.functional import Params, flatten, unflatten
 
 Factor = float | np.ndarray
 
@@ -42,7 +42,7 @@ def factors(params: Params, patterns: Sequence[tuple[str, float]], key: str) -> 
                 return value
         return 1.0
 
-    for path, leaf in names.flatten(params).items():
+    for path, leaf in flatten(params).items():
         values = [factor(name) for name in names.layer_names(path, leaf.shape[0] if leaf.ndim else 0)]
         same = len(set(values)) == 1
         found[path] = values[0] if same else np.array(values, np.float32).reshape(-1, *(1,) * (leaf.ndim - 1))
@@ -60,7 +60,7 @@ def scaled(tree: Params, found: dict[str, Factor]) -> Params:
 
     A factor of 0 gives 0 even if the leaf holds NaN or infinity.
     """
-    return names.unflatten({path: _times(leaf, found[path]) for path, leaf in names.flatten(tree).items()})
+    return unflatten({path: _times(leaf, found[path]) for path, leaf in flatten(tree).items()})
 
 
 def _times(x: jax.Array, factor: Factor) -> jax.Array:

@@ -13,12 +13,12 @@ from etils import epath
 
 from vit_jax import chips, data, sharding
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import model_file
+from vit_jax.checkpoints import model_file, names
 from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.store import FOLDER, Store
 from vit_jax.errors import UserError
 from vit_jax.evaluation import make_evaluations
-from vit_jax.models import flops, names
+from vit_jax.models import flops
 from vit_jax.models.functional import of_model
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Protocol
 from vit_jax.checkpoints.containers import Shape
 from vit_jax.checkpoints.files import line
 from vit_jax.checkpoints.groups import Group
+from vit_jax.checkpoints.names import places
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.build import abstract_params
-from vit_jax.models.names import flatten, places
+from vit_jax.models.functional import flatten
 from vit_jax.values import as_hint, wording
 
 NOTHING: Mapping[str, Shape] = {}

@@ -1,7 +1,7 @@
 """The formats of the original Vision Transformer code and of big_vision (`.npz`): ViT, hybrids, Mixer and BiT.
 
 `original` can store every model of this package. Its arrays have the published names of parameters (see
-`models.names`), and parameters that the original code lacks are under `vit_jax/…`.
+`checkpoints.names`), and parameters that the original code lacks are under `vit_jax/…`.
 
 The formats of big_vision differ in three ways. Their names number the modules in a block for each class. Position
 embeddings are added before the class token is prepended, so the table has no entry for it. And `big_vision_scan` stores

@@ -11,11 +11,11 @@ instead of `encoder/blocks` for layer 3.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.models.functional import Params
+from vit_jax.models.functional import Params, flatten, is_stacked
 
 _BLOCK = "Transformer/encoderblock_{layer}"
 _PUBLISHED = tuple(
@@ -60,11 +60,6 @@ _PUBLISHED = tuple(
 )
 
 
-def is_stacked(path: str) -> bool:
-    """Returns whether the parameter at a path inside the model has a leading axis of layers or ResNet units."""
-    return "/blocks/" in path or "/units/" in path
-
-
 def layer_names(path: str, depth: int) -> list[str]:
     """Returns the published names of the parameter at a path inside the model.
 
@@ -79,26 +74,6 @@ def _template(path: str) -> str:
         if found := pattern.match(path):
             return found.expand(name) + path[found.end() :]
     return "vit_jax/" + path.replace("/blocks/", "/block_{layer}/").replace("/units/", "/unit_{unit}/")
-
-
-def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of a nested dict by their paths, such as `{"encoder/norm/scale": …}`."""
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        flat.update(flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat
-
-
-def unflatten(flat: dict[str, Any]) -> Params:
-    """Returns a nested dict from its leaves by path. This is the inverse of `flatten`."""
-    params: Params = {}
-    for path, value in flat.items():
-        *parents, name = path.split("/")
-        node = params
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = value
-    return params
 
 
 class Place(NamedTuple):
