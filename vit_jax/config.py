@@ -1,6 +1,6 @@
 """The config of a run, in two forms: one that config files change, and a typed, frozen one that the program reads.
 
-`default()` returns the first form, an `ml_collections.ConfigDict` with the keys of `schema.py`. A config file changes
+`default()` returns the first form, an `ml_collections.ConfigDict` with the keys of `schema/`. A config file changes
 its values. `typed` checks them and returns the second form, a `Config`. A key that does not exist is an error that
 names the nearest valid key. The package and config files import all of this from here.
 

@@ -16,7 +16,7 @@ from vit_jax.values import either, wording
 
 _HEAD = """# The keys of a config
 
-Made from `vit_jax/schema.py` by `python -m vit_jax.describe > docs/config.md`.
+Made from `vit_jax/schema/` by `python -m vit_jax.describe > docs/config.md`.
 
 Any key is set by a flag, `--config.KEY=VALUE`, or in a config file, `config.KEY = VALUE`. Flags say `None` as `none`.
 `python -m vit_jax.main --config=FILE --describe` prints the keys as that config has them, and which of them file and

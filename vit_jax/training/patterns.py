@@ -1,8 +1,8 @@
 """Turns pairs (pattern, factor) of a config into one factor for each parameter.
 
-A pattern is searched in the published names (see checkpoints/names.py), which name each layer of a stack. The factor of a
-parameter is a number, or, if the layers of a stacked parameter have different factors, an array of them with the shape
-(depth, 1, …), which broadcasts against the parameter.
+A pattern is searched in the published names (see checkpoints/names.py), which name each layer of a stack. The factor
+of a parameter is a number, or, if the layers of a stacked parameter have different factors, an array of them with the
+shape (depth, 1, …), which broadcasts against the parameter.
 """
 
 import re

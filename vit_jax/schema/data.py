@@ -1,0 +1,81 @@
+"""The sections about images: those to train on, their augmentation, and those to evaluate on."""
+
+import dataclasses
+
+from vit_jax.schema.key import duration, key
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The training images, and how the host reads and crops them."""
+
+    name: str = key(
+        "digits",
+        "digits, mnist5k, folder (your own images), synthetic, or the name of a data set in TensorFlow Datasets",
+    )
+    split: str = key("train", "split to train on, such as train[:90%]")
+    data_dir: str | None = key(
+        None,
+        "with folder, the folder DIR of DIR/{train,test}/CLASS/* or DIR/CLASS/*, or with a labels.csv; otherwise the "
+        "folder in which TensorFlow Datasets keeps its data sets",
+    )
+    classes: tuple[int, ...] = key(
+        (), "train and evaluate on these classes only, renumbered from 0 in this order; () for all classes", least=0
+    )
+    labels_per_class: int | None = key(
+        None, "train on only this many images of each class, drawn at random with `seed`", above=0
+    )
+    max_labels: int = key(
+        1, "largest number of classes that an image may have; 0 to read no labels", least=0, most=2**16
+    )
+    crop: str = key(
+        "resize",
+        "resize the whole image, or a box of random position, area and aspect ratio (1409.4842)",
+        choices=("resize", "inception"),
+    )
+    crop_area_min: float = key(
+        0.05, "smallest area of that box, as a share of the image", above=0, most=1, only=("crop", "inception")
+    )
+    corrupt: str = key(
+        "replace",
+        "what to do if an image can't be read: replace it by another in training and leave it out of evaluations, or "
+        "fail",
+        choices=("replace", "fail"),
+    )
+    exif: str = key("ignore", "whether to turn photographs as their EXIF orientation says", choices=("ignore", "apply"))
+    threads: int = key(4, "number of threads that make batches if workers is 0", above=0)
+    workers: int = key(0, "number of processes that make batches; with 0, threads of this process make them", least=0)
+    num_examples: int = key(1024, "number of training images", above=0, most=10_000_000, only=("name", "synthetic"))
+    num_classes: int = key(10, "number of classes", above=0, most=10_000_000, only=("name", "synthetic"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes of the training images, which the device makes inside the training step."""
+
+    flip: bool = key(False, "flip each image left to right with probability 1/2")
+    rotate_degrees: float = key(0.0, "largest angle of a random rotation, in either direction", least=0, unit="degrees")
+    shift_pixels: float = key(0.0, "largest random shift along each side, in either direction", least=0, unit="pixels")
+    mixup: float = key(0.0, "alpha of mixup's Beta distribution (1710.09412); 0 for no mixup", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An evaluation on a split. It runs after the last step, and also at regular intervals if an interval is given."""
+
+    kind: str = key("classification", "kind of the evaluation", choices=("classification",))
+    split: str = key("test", "split to evaluate on")
+    name: str | None = key(None, "name of the data set; by default that of the training")
+    data_dir: str | None = key(None, "folder of the data set, see `data.data_dir`")
+    max_labels: int | None = key(None, "like `data.max_labels`, whose value is the default", least=0, most=2**16)
+    exclude_train: bool = key(False, "leave out the images of this split that are trained on")
+    shorter_side: int | None = key(
+        None, "replaces `preprocessing.shorter_side` in this evaluation", least=0, unit="pixels"
+    )
+    batch_size: int | None = key(
+        None, "number of images in each step, over all devices; by default `global_batch_size`", above=0
+    )
+    every_steps: int | None = duration("interval between two evaluations", "steps")
+    every_epochs: float | None = duration("interval between two evaluations", "epochs")
+    every_examples: int | None = duration("interval between two evaluations", "examples")
+    every_percent: float | None = duration("interval between two evaluations", "percent")
