@@ -1,4 +1,4 @@
-"""What is known of the training set: how many examples, how many classes, and their names."""
+"""The number of examples and the classes of a training set."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from vit_jax.data.spec import training_spec
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Of the training set, after slicing and `labels_per_class`; `class_names` may be unknown before a download."""
+    """The training set after slicing and `labels_per_class`. `class_names` is None if only a download would tell."""
 
     num_examples: int
     num_classes: int
@@ -19,14 +19,16 @@ class Info:
 
 
 def info(config: Any, recorded: Mapping[str, Any] | None = None) -> Info:
-    """The training set of `config`: from the catalog, without reading anything, where that knows it, else opened.
+    """Returns the number of examples and the classes of the training set of a config.
+
+    They come from the catalog, if it has the data set; otherwise the data set is opened.
 
     Args:
         config: a `Config` or a ConfigDict.
-        recorded: what `describe` returned when the run began; it is believed, and nothing is opened.
+        recorded: what `describe` returned when the run began. If it is given, nothing is opened.
 
     Raises:
-        UserError: no such split; for a data set that isn't in the catalog, also what opening it raises.
+        UserError: there is no such split, or the data set is not in the catalog and can't be opened.
     """
     config = config_lib.typed(config)
     known = from_catalog(config)
@@ -40,7 +42,7 @@ def info(config: Any, recorded: Mapping[str, Any] | None = None) -> Info:
 
 
 def class_names(config: Any) -> tuple[str, ...]:
-    """The names of the classes, by label; opens the training set unless the catalog knows them.
+    """Returns the names of the classes, by label. Opens the training set unless the catalog has the names.
 
     Raises:
         UserError: the data set is missing.
@@ -51,9 +53,10 @@ def class_names(config: Any) -> tuple[str, ...]:
 
 
 def from_catalog(config: config_lib.Config) -> Info | None:
-    """Returns `info` of a training set in the catalog, else None.
+    """Returns what the catalog tells of the training set of a config, or None.
 
-    The catalog does not know how many examples some classes have, and has nothing to say of data without labels.
+    It is None if the catalog does not have the data set, if the config chooses some of its classes (the catalog does
+    not have their numbers of examples), or if no labels are read.
     """
     entry = catalog.find(config.data.name)
     if entry is None or config.data.classes or not config.data.max_labels:

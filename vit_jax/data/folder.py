@@ -1,6 +1,7 @@
-"""Own images: a folder for each split, in it a folder for each class, in it the images (see layouts.py).
+"""Reads the user's own images: a folder for each split, with a folder for each class (see layouts.py).
 
-Images with several classes or none lie anywhere in the split's folder, with a file labels.csv (see label_file.py).
+Images with several classes or none are anywhere below the split's folder, which has a file labels.csv (see
+label_file.py).
 """
 
 import collections
@@ -21,8 +22,8 @@ _LOG = logging.getLogger(__name__)
 class FolderSource:
     """One split of an image folder. The classes are its sub-folders, or the names in its labels.csv, sorted.
 
-    Files come in an order that is shuffled once and for all, so that a slice such as train[:10%] holds images of every
-    class, and always the same ones as long as the files stay the same.
+    The files are in a shuffled order that depends on their number alone. A slice such as train[:10%] therefore holds
+    images of every class, and always the same ones as long as the files stay the same.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class FolderSource:
         *,
         max_labels: int = 1,
     ) -> None:
-        """Finds the split and its classes; the images are listed when they are asked for.
+        """Finds the split and its classes. The images are listed when they are first needed.
 
         Args:
             data_dir: the folder.
             split: a base split.
-            section: of the config, which errors name; with `data`, the training section, every class must have images.
-            asked: what the config asks of the same folder.
+            section: the section of the config, for messages. If it is `data`, the training section, every class must
+                have images.
+            asked: all the splits of the folder that the config uses.
             max_labels: the most labels of an image. With 0 no labels are read, and the images lie anywhere in the
                 split's folder. With 2 or more the labels are those of its labels.csv, if there is one.
 
@@ -53,7 +55,7 @@ class FolderSource:
             )
         self._split, self._trains, self._labelled = split, section == "data", max_labels > 0
         self._by_file = max_labels > 1
-        self._labels: dict[str, tuple[int, ...]] | None = None  # by path, of a labels.csv
+        self._labels: dict[str, tuple[int, ...]] | None = None  # by path, if a labels.csv is read
         with listing.looking_at(data_dir):
             self._find(epath.Path(data_dir).expanduser(), section, asked)
 
@@ -88,7 +90,7 @@ class FolderSource:
 
     @functools.cached_property
     def _files(self) -> list[tuple[tuple[int, ...], str]]:
-        """The labels and the path below the split's folder of each image of the split."""
+        """For each image of the split, its labels and its path below the split's folder, in the shuffled order."""
         found = self._listed()
         order = np.random.default_rng(0).permutation(len(found))
         files = [found[i] for i in order[self._place.positions(len(order))]]
@@ -103,7 +105,11 @@ class FolderSource:
         return files
 
     def _listed(self) -> list[tuple[tuple[int, ...], str]]:
-        """Returns the labels and the path of each image in the split's folder, sorted by class and path."""
+        """Returns the labels and the path of each image in the split's folder, sorted by class and path.
+
+        Raises:
+            UserError: there are no images, a class has none, or the labels.csv names an image that does not exist.
+        """
         with listing.looking_at(str(self._folder)):
             if self._labelled and self._labels is None:
                 found = listing.read(self._folder, self.class_names)
@@ -130,7 +136,7 @@ class FolderSource:
         return [(self._labels[path], path) for path in paths if path in self._labels]
 
     def _check_classes(self, found: listing.Listing) -> None:
-        """Raises a UserError if a class to train on, or every class, has no image; says it of one to evaluate on."""
+        """Raises UserError if a class to train on, or every class, has no image; else warns of classes without images."""
         spellings = collections.Counter(name.casefold() for name in self.class_names)
         if twice := [name for name in self.class_names if spellings[name.casefold()] > 1]:
             _LOG.warning("%s: the classes %s differ in upper and lower case only", self._folder, ", ".join(twice))
@@ -146,7 +152,7 @@ class FolderSource:
         _LOG.warning("%s has no images of the classes %s (%s)", self._folder, names, holds)
 
     def record(self) -> dict[str, Any]:
-        """What tells these images from others, as JSON values: a digest of each one's path and label, in order."""
+        """Returns what tells these images from others, as JSON values: a digest of their paths and labels in order."""
         digest = hashlib.sha256()
         for labels, path in self._files:
             digest.update(f"{path}\0{','.join(map(str, labels))}\0".encode(errors="surrogateescape"))

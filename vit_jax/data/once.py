@@ -1,4 +1,4 @@
-"""What a run opens, it opens once."""
+"""Opens each data set once in a run."""
 
 import contextlib
 import contextvars
@@ -11,9 +11,9 @@ _opened: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def opened_once() -> Iterator[None]:
-    """Within it, each data set is opened, listed and reported once, however often it is asked for.
+    """Makes `once` remember what it has opened, until the context ends.
 
-    A run so reads the same files from its start to its end. Outside of it, every call looks anew.
+    A run therefore lists each folder once, and uses the same files from its start to its end.
     """
     token = _opened.set({})
     try:
@@ -23,7 +23,7 @@ def opened_once() -> Iterator[None]:
 
 
 def once(key: Any, make: Callable[[], T]) -> T:
-    """Returns what `make` returns; within `opened_once`, what it returned for `key` the first time."""
+    """Returns `make()`. Inside `opened_once`, `make` is called once for each key, and its result is returned again."""
     opened = _opened.get()
     if opened is None:
         return make()

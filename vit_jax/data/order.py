@@ -1,4 +1,4 @@
-"""The order of the training examples: a pure function of seed and position, so that the data position is the step."""
+"""The order of the training examples, as a pure function of the seed and the position."""
 
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def shuffled(num_examples: int, seed: int) -> "grain.MapDataset[int]":
-    """An endless random-access sequence of indices; each run of `num_examples` from the start is a permutation.
+    """Returns an endless random-access sequence of example numbers. Each epoch is a permutation of all of them.
 
-    Item i is the example at position i; row r of global batch k has position k * global_batch_size + r.
+    Item i is the number of the example at position i. Row r of global batch k has position k * global_batch_size + r.
     """
     import grain
 
-    # Grain gives epoch e the seed s + e, so nearby seeds would share epochs if they weren't mixed first.
+    # Grain shuffles epoch e with the seed s + e. Without mixing, runs with nearby seeds would share epochs.
     mixed = int(np.random.SeedSequence((seed, streams.number("order"))).generate_state(1)[0])
     return grain.MapDataset.range(num_examples).shuffle(seed=mixed).repeat()

@@ -1,4 +1,4 @@
-"""Any data set of TensorFlow Datasets that was prepared as array_record, read without TensorFlow."""
+"""Reads data sets of TensorFlow Datasets that were prepared as array_record, without TensorFlow."""
 
 import difflib
 import functools
@@ -12,7 +12,7 @@ from etils import epath
 from vit_jax.data import catalog, embedded
 from vit_jax.errors import UserError
 
-# The feature that holds an example's classes, one ClassLabel or a Sequence of them; the first that there is.
+# Names of the feature with the classes, a ClassLabel or a Sequence of them. The first that a data set has is read.
 _LABELS = ("label", "labels", "real_label")
 _DEFAULT_DIR = "~/tensorflow_datasets"
 _BY_HAND = {
@@ -25,22 +25,23 @@ _IMAGENET21K = (
 
 
 class TfdsSource:
-    """One base split of a prepared data set with the feature `image` and one of `_LABELS`; images come encoded.
+    """One base split of a prepared data set. Images are returned as the bytes of their files.
 
-    Worker processes receive the data set's folder and open it again.
+    The data set needs the feature `image` and, for labels, one of `_LABELS`. If the object is pickled, the folder is
+    sent, and the worker process opens it again.
     """
 
     def __init__(self, name: str, data_dir: str | None, split: str, *, labelled: bool = True) -> None:
         """Opens the split.
 
         Args:
-            name: NAME, NAME/CONFIG or NAME:VERSION; the data sets that ship with the package prepare themselves.
-            data_dir: the folder in which TFDS has prepared it; None for the usual one.
+            name: NAME, NAME/CONFIG or NAME:VERSION. The embedded data sets are prepared if they are not yet.
+            data_dir: the folder in which TFDS prepares data sets; None for its default.
             split: a base split.
-            labelled: whether labels are read; without them a data set needs none.
+            labelled: whether labels are read.
 
         Raises:
-            UserError: no such data set or split, or it isn't prepared as array_record in `data_dir`.
+            UserError: there is no such data set or split, or it isn't prepared as array_record in `data_dir`.
         """
         self._name, self._split = name, split
         self._folder = _find(name, data_dir)
@@ -53,7 +54,7 @@ class TfdsSource:
         self.class_names: tuple[str, ...] = ()
         if labelled:
             self._label, of_classes = _label_feature(name, features)
-            # A ClassLabel may know its number only.
+            # A ClassLabel may have a number of classes and no names.
             self.class_names = tuple(of_classes.names or map(str, range(of_classes.num_classes)))
         self._labelled = labelled
         self.identity = f"{self._folder}/{split}"
@@ -75,11 +76,11 @@ class TfdsSource:
             ) from error
 
     def record(self) -> dict[str, Any]:
-        """What tells these examples from others, without reading them: above all the version.
+        """Returns what tells these examples from others, as JSON values; above all the version of the data set.
 
-        The digest is over what the prepared data set says of the split: the sizes of its files. The embedded data sets
-        have none, because they are prepared anew on each machine, and their files differ with the library that writes
-        PNG, while the pixels do not.
+        No image is read: the digest is that of the lengths and the size of the split's files. The embedded data sets
+        have no digest. They are prepared on each machine, and the bytes of their files depend on the library that
+        writes PNG, although the pixels are the same.
         """
         info = _builder(self._folder).info
         split = info.splits[self._split]
@@ -114,7 +115,7 @@ def _label_feature(name: str, features: Any) -> tuple[str, Any]:
     """Returns the name of the feature of the labels, and its ClassLabel. Raises UserError if there is none."""
     for key in _LABELS:
         if key in features:
-            of_classes = getattr(features[key], "feature", features[key])  # that of a Sequence
+            of_classes = getattr(features[key], "feature", features[key])  # a Sequence has the feature of its elements
             if hasattr(of_classes, "num_classes"):
                 return key, of_classes
     raise UserError(
@@ -131,7 +132,7 @@ def _builder(folder: str) -> Any:
 
 
 def _find(name: str, data_dir: str | None) -> str:
-    """The folder of the prepared data set."""
+    """Returns the folder of the prepared data set. Raises UserError if there is none."""
     folder = _prepared(name, data_dir)
     if folder is None and name in embedded.NAMES:
         embedded.prepare(name, data_dir or _default_dir())

@@ -1,4 +1,4 @@
-"""Evaluation of a model: kinds, one a file, and the function that makes those which a config asks for."""
+"""Evaluations of a model. Each kind is a file; `make_evaluations` makes those of a config."""
 
 from vit_jax.evaluation.make import make_evaluations
 from vit_jax.evaluation.registry import KINDS

@@ -1,4 +1,4 @@
-"""The task's measures, such as accuracy and loss, on a split: every example counts once."""
+"""Evaluates the task's measures, such as accuracy and loss, on a split. Every example counts once."""
 
 import functools
 import logging
@@ -19,15 +19,16 @@ _QUIET_SECONDS = 20.0
 
 
 def make(subject: Subject) -> Evaluate:
-    """Returns a function from parameters to the means of the task's measures over all examples that can be read.
+    """Returns a function from parameters to the means of the task's measures over all examples that count.
 
-    That function raises UserError if no example can be read.
+    Examples that can't be read, or that the task excludes because they have no label, do not count; a warning gives
+    their number. The function raises UserError if no example counts.
     """
     mesh, task = subject.mesh, subject.task
 
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def totals(params: Params, batch: Batch) -> dict[str, jax.Array]:
-        """Sums over the rows that count."""
+        """Returns the sums of the measures over the rows of a batch that count, and the number of these rows."""
         keys = row_keys(stream_key(subject.seed, "evaluation"), batch["index"])
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             batch = {**batch, **task.targets(batch, subject.num_classes)}
@@ -37,7 +38,7 @@ def make(subject: Subject) -> Evaluate:
         return {name: jnp.where(counted, values, 0).sum() for name, values in measures.items()}
 
     def evaluate(params: Params) -> dict[str, float]:
-        sums: dict[str, float] = {"examples": 0.0}  # float64, so that counts stay exact
+        sums: dict[str, float] = {"examples": 0.0}  # Python floats are float64, in which counts stay exact
         said = time.monotonic()
         for batch in subject.batches():
             for name, value in jax.device_get(totals(params, batch)).items():

@@ -1,4 +1,4 @@
-"""The evaluations of a config, of models that are loaded from files."""
+"""Runs the evaluations of a config on models that are loaded from files."""
 
 import contextlib
 import dataclasses
@@ -25,15 +25,18 @@ _LOG = logging.getLogger(__name__)
 
 
 def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple[str, Measures]]:
-    """Yields each model's name and its measures by evaluation; `examples` among them is an integer.
+    """Yields the name of each model and its measures by evaluation, such as `{"test": {"accuracy": 0.9, …}}`.
+
+    Among the measures is `examples`, the number of examples that they are means over, as an integer.
 
     Args:
         models: what `vit_jax.load` takes.
-        config: a `Config` or a ConfigDict; its data and evaluations are what is read.
-        keywords: those of `vit_jax.load`.
+        config: a `Config` or a ConfigDict. The sections `data`, `task`, `mesh` and `evaluations` are read.
+        keywords: keywords of `vit_jax.load`.
 
     Raises:
-        UserError: a model can't be loaded, or it has other classes than the data.
+        UserError: a model can't be loaded, its classes are not those of the data, or the task has parameters of its
+            own, which a model's file does not hold.
     """
     config = config_lib.typed(config)
     if not config.evaluations:

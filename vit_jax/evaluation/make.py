@@ -1,4 +1,4 @@
-"""The evaluations that a config asks for, made of their kinds, their data and a model."""
+"""Makes the evaluations of a config."""
 
 import contextlib
 import logging
@@ -21,15 +21,19 @@ _LOG = logging.getLogger(__name__)
 def make_evaluations(
     config: config_lib.Config, model: Model, mesh: Mesh, closing: contextlib.ExitStack
 ) -> dict[str, Evaluate]:
-    """Returns the config's evaluations by name: functions from parameters to measures.
+    """Returns the evaluations of a config by name. Each is a function from parameters to measures.
 
-    Their data sets are opened now, stay open for all calls, and are closed by `closing`.
+    The data sets are opened at once and stay open for all calls.
 
-    Images are made as `config.preprocessing` says, which is the model's (`training.preprocessed`), with an evaluation's
-    own `shorter_side` if it has one.
+    Args:
+        config: its section `preprocessing` says how images are made; `models.preprocessed` fills in that of the model.
+            An evaluation with a `shorter_side` of its own uses that one.
+        model: may have shapes for parameters.
+        mesh: the mesh over which batches and parameters are split.
+        closing: closes the data sets.
 
     Raises:
-        UserError: a name that can't be, a batch that does not divide over the devices, or a data set that is
+        UserError: the name of an evaluation is not allowed, a batch can't be split over the devices, or a data set is
             missing.
     """
     return {name: _evaluation(name, config, model, mesh, closing) for name in config.evaluations}
@@ -66,7 +70,7 @@ def _evaluation(
 
 
 def _check_name(name: str) -> None:
-    """Raises UserError for a name whose metrics would be taken for others."""
+    """Raises UserError if the metrics of an evaluation with this name could be mistaken for others."""
     if name == "train" or not re.fullmatch(r"[\w.-]+", name):
         raise UserError(
             f"config.evaluations has the name {name!r}; its metrics are called NAME/accuracy, and train/ is the "

@@ -1,4 +1,4 @@
-"""The kinds of evaluations by the name that `config.evaluations.NAME.kind` gives."""
+"""The kinds of evaluations, by the value of `config.evaluations.NAME.kind`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from vit_jax.evaluation.subject import Evaluate, Subject
 
 
 class Kind(NamedTuple):
-    """What is judged, and on which classes."""
+    """A kind of evaluation."""
 
     make: Callable[[Subject], Evaluate]
     own_classes: bool = False  # whether its data set may have other classes than the training set

@@ -1,4 +1,4 @@
-"""What an evaluation of any kind is given, and what it returns."""
+"""What every kind of evaluation takes and returns."""
 
 import dataclasses
 from collections.abc import Callable, Generator
@@ -9,7 +9,7 @@ from vit_jax.data import Dataset
 from vit_jax.models.functional import Params
 from vit_jax.tasks import Batch, Learner, Task
 
-# From parameters to measures by name, and `examples`, the number of examples that they are means over.
+# A function from parameters to measures by name. `examples` is the number of examples that the others are means over.
 Evaluate = Callable[[Params], dict[str, float]]
 
 
@@ -17,11 +17,11 @@ Evaluate = Callable[[Params], dict[str, float]]
 class Subject:
     """The model, the task and the data of one evaluation."""
 
-    name: str  # of the evaluation, for messages
-    learner: Learner  # binds the parameters
+    name: str  # name of the evaluation, for messages
+    learner: Learner  # binds parameters to the model and the task's own modules
     num_classes: int
     task: Task
     seed: int
     mesh: Mesh
-    dataset: Dataset  # its classes and its size
-    batches: Callable[[], Generator[Batch]]  # each example once, as `Dataset.examples`, sharded over the mesh
+    dataset: Dataset  # its classes and its number of examples
+    batches: Callable[[], Generator[Batch]]  # yields each example once, sharded over the mesh

@@ -1,7 +1,8 @@
-"""Which parameters are learned. Frozen ones are constants of the step: no gradient, no moments, no average.
+"""Splits the parameters into trained and frozen ones.
 
-Of a stack in which only some layers are frozen the whole leaf is trained, and the frozen layers' gradients are set to
-zero: a stacked leaf is one array.
+Frozen parameters are constants of the step. They have no gradient, no moments in the optimizer and no average. A
+stacked parameter is one array: if only some of its layers are frozen, it is trained as a whole, and the gradients of
+the frozen layers are set to zero.
 """
 
 from typing import Any
@@ -14,14 +15,15 @@ from vit_jax.training import patterns
 
 
 class Freeze:
-    """What `config.optimizer.freeze` makes of the parameters.
+    """The split of the parameters by `config.optimizer.freeze`.
 
     Attributes:
-        factors: by inner path, 0 for what is frozen, 1 for what is trained, or a vector over a stack's layers.
-        frozen: the inner paths of the constants.
+        factors: by path inside the model: 0 for a frozen parameter, 1 for a trained one, or an array over the layers of
+            a stack.
+        frozen: the paths of the frozen parameters.
 
     Raises:
-        UserError: a pattern that is no regular expression or matches nothing, or nothing is left to learn.
+        UserError: a pattern is no regular expression or matches no parameter, or all parameters are frozen.
     """
 
     def __init__(self, settings: Optimizer, params: Params):
@@ -33,22 +35,22 @@ class Freeze:
             )
 
     def split(self, params: Params) -> tuple[Params, Params]:
-        """Returns the trained parameters and the frozen ones; of other leaves of the same paths likewise."""
+        """Returns the trained and the frozen parameters. Other trees with the same paths, such as averages, also fit."""
         flat = flatten(params)
         trained: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path not in self.frozen}
         frozen: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path in self.frozen}
         return unflatten(trained), unflatten(frozen)
 
     def zero(self, gradients: Params) -> Params:
-        """Returns the gradients of the trained parameters, zero where a layer of a stack is frozen."""
+        """Returns the gradients of the trained parameters, with zeros for the frozen layers of stacks."""
         return patterns.scaled(gradients, self.factors)
 
 
 def join(trained: Params, frozen: Params) -> Params:
-    """Returns all parameters: what `Freeze.split` has taken apart."""
+    """Returns all parameters, from the two parts that `Freeze.split` returns."""
     return unflatten({**flatten(trained), **flatten(frozen)})
 
 
 def frozen(settings: Optimizer, model: Model) -> set[str]:
-    """Returns the inner paths of a model's parameters that are constants of the step. Raises as `Freeze` does."""
+    """Returns the paths of the frozen parameters of a model. Raises UserError as `Freeze`."""
     return Freeze(settings, split(model)[1]).frozen

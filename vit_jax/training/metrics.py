@@ -1,7 +1,7 @@
-"""What becomes of a run's numbers: they are written to each destination, and shown on the terminal.
+"""Writes the metrics of a run to each destination, and shows them on the terminal.
 
 A destination is a class in a file of its own: `metrics_file.py` (metrics.jsonl), `metrics_tensorboard.py`,
-`metrics_wandb.py` (Weights & Biases). `Writer` decides which of them a run has.
+`metrics_wandb.py` (Weights & Biases). `Writer` makes those that the config asks for.
 """
 
 import contextlib
@@ -26,26 +26,26 @@ _LOG = logging.getLogger(__name__)
 
 
 class Destination(Protocol):
-    """Where metrics are written to."""
+    """A place that metrics are written to."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the values of a step; steps come in order."""
+        """Writes values of a step. Steps are given in order; the newest step may be given again with further values."""
 
     def flush(self) -> None:
-        """Makes what is written so far outlast a kill, as far as the destination can."""
+        """Makes sure that what was written is kept if the process is killed, as far as the destination can."""
 
     def close(self) -> None:
-        """Writes what is left, after which nothing more comes."""
+        """Writes the rest. Nothing may be written afterwards."""
 
 
 def check(config: Config) -> None:
-    """Raises UserError if a destination that the config asks for can't be had; nothing is created."""
+    """Raises UserError if a destination of the config can't be used. Nothing is created."""
     if config.wandb.project:
         metrics_wandb.check(config.wandb, first_process=jax.process_index() == 0)
 
 
 class Writer:
-    """Writes metrics to everywhere at once. On processes other than the first it does nothing."""
+    """Writes metrics to all destinations of the config. In processes other than the first it does nothing."""
 
     def __init__(
         self,
@@ -56,7 +56,15 @@ class Writer:
         first_process: bool,
         put_off: Mapping[str, float] | None = None,
     ):
-        """Goes on after `step`; `put_off` are values of that step which are known only now."""
+        """Opens the destinations.
+
+        Args:
+            folder: the run's folder.
+            step: the step from which the run is resumed; 0 for a new run.
+            config: says which destinations there are.
+            first_process: whether this is the first process.
+            put_off: values of `step` that were not known when it was written.
+        """
         self._destinations: list[Destination] = []
         if not first_process:
             return
@@ -77,19 +85,27 @@ class Writer:
             destination.flush()
 
     def close(self) -> None:
-        """Closes every destination, even where closing one of them fails."""
+        """Closes every destination, even if closing one of them fails."""
         with contextlib.ExitStack() as closing:
             for destination in reversed(self._destinations):
                 closing.callback(destination.close)
 
 
 class Progress:
-    """The speed, shown by plain lines in a log, and on the first process's terminal by a bar."""
+    """Measures the speed of a run and shows it: by a bar on the first process's terminal, else by lines in the log."""
 
     def __init__(self, start: int, total: int, batch_size: int, *, first_process: bool, peak: float | None = None):
-        """`peak` is the images a second at which the devices would do nothing but the model's operations, if known."""
+        """Starts to measure.
+
+        Args:
+            start: the step from which the run is resumed; 0 for a new run.
+            total: the number of steps of the whole run.
+            batch_size: the number of images in a step.
+            first_process: whether this is the first process.
+            peak: the images per second that would use the devices' full published speed; None if it is not known.
+        """
         self._total, self._batch_size, self._peak = total, batch_size, peak
-        # Pairs of a step and when it ended: the one before the first, the first, and that from which the speed counts.
+        # Pairs of a step and the time of its end: before the first step, of the first step, of the last `resume`.
         self._start = self._since = (start, time.monotonic())
         self._first: tuple[int, float] | None = None
         self._bar = None
@@ -99,24 +115,27 @@ class Progress:
             self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
 
     def step(self, step: int) -> None:
-        """Counts a step; the speed is measured from the first one's end on, when compilation is over."""
+        """Counts a step. The speed is measured from the end of the first step, so that compilation does not count."""
         if self._first is None:
             self._first = self._since = (step, time.monotonic())
         if self._bar is not None:
             self._bar.update()
 
     def resume(self, step: int) -> None:
-        """Leaves the time since `step` ended out of the speed; evaluations are not training."""
+        """Starts to measure again after `step`, so that the time of evaluations does not count."""
         self._since = (step, time.monotonic())
 
     def speed(self, step: int) -> dict[str, float]:
-        """Images a second since the last `resume`, and their part of the peak; the first step's include compilation."""
+        """Returns the images per second since the last `resume`, and their share of the peak.
+
+        After the first step, the time includes compilation.
+        """
         since = self._since if self._since[0] < step else self._start
         speed = (step - since[0]) * self._batch_size / (time.monotonic() - since[1])
         return {"train/images_per_second": speed} | ({"train/mfu": speed / self._peak} if self._peak else {})
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the loss and the speed, and the time left."""
+        """Shows the loss, the speed and the time that is left."""
         shown = {
             "loss": f"{values['train/loss']:.4g}",
             "images/s": f"{values['train/images_per_second']:,.0f}",
@@ -132,7 +151,7 @@ class Progress:
         _LOG.info("step %d of %d: %s", step, self._total, text)
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Shows a line of text."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:

@@ -1,4 +1,4 @@
-"""`metrics.jsonl` in the run's folder: one JSON object a line, each step once, also after a kill."""
+"""Writes `metrics.jsonl` in the run's folder: one JSON object per line, with each step once, even after a kill."""
 
 import json
 import logging
@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping
 from etils import epath
 
 FILE = "metrics.jsonl"
-_BUCKET_SECONDS = 60.0  # between two writings of an object while a run goes on
+_BUCKET_SECONDS = 60.0  # between two writes of an object in a bucket
 _LOG = logging.getLogger(__name__)
 
 
 class MetricsFile:
-    """`metrics.jsonl`, one JSON object a line: `step`, `time` (seconds since the epoch) and the values.
+    """The file `metrics.jsonl`. A line is a JSON object with `step`, `time` (seconds since the epoch) and the values.
 
-    Going on from a step keeps the lines up to it, and adds to its own line what was put off then. Local files are
-    appended to. Objects in buckets can't be; they are written anew at each `flush`, and when the last time is a minute
-    ago, so that they can be followed while a run goes on.
+    When a run is resumed from a step, the lines up to this step are kept, and values that were not known then are added
+    to its line. A local file is appended to. An object in a bucket can't be: it is written anew at each `flush`, and at
+    a `write` if a minute has passed, so that a user can follow the run.
 
     Attributes:
-        last_step: the last step that the file held when it was opened, dropped lines included; 0 if it held none.
+        last_step: the last step in the file when it was opened, before lines were dropped; 0 for an empty file.
     """
 
     def __init__(self, folder: epath.Path, step: int, put_off: Mapping[str, float] | None = None):
@@ -67,7 +67,7 @@ class MetricsFile:
             self._written = time.monotonic()
 
     def _replace(self) -> None:
-        """Writes the whole file beside the old one and puts it in its place, so that a kill loses neither."""
+        """Writes the whole file beside the old one and then replaces that, so that a kill loses no line."""
         temporary = self._path.parent / f".{FILE}.partial"
         temporary.write_text(self._text())
         temporary.replace(self._path)
@@ -80,7 +80,7 @@ class MetricsFile:
 
 
 def values_of(folder: epath.Path, step: int) -> dict[str, float]:
-    """Returns the values that the folder's `metrics.jsonl` holds of a step; empty if it holds none."""
+    """Returns the values of a step in the `metrics.jsonl` of a folder; empty if there are none."""
     path = folder / FILE
     found, _ = _by_step(path.read_bytes().splitlines() if path.exists() else [])
     return _values(found[step]) if step in found else {}
@@ -96,7 +96,7 @@ def _values(line: str) -> dict[str, float]:
 
 
 def _by_step(lines: list[bytes]) -> tuple[dict[int, str], list[bytes]]:
-    """Returns the last line of each step, and the damaged ones: no JSON object with an integer step."""
+    """Returns the last line of each step, and the damaged lines, which are no JSON object with an integer step."""
     found: dict[int, str] = {}
     damaged = []
     for line in lines:

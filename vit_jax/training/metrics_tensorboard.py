@@ -1,4 +1,4 @@
-"""TensorBoard's events in the run's folder, written by clu."""
+"""Writes TensorBoard's event files in the run's folder, by clu."""
 
 import os
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from etils import epath
 
 
 class TensorBoard:
-    """TensorBoard's events. A run that goes on writes a further file of them."""
+    """TensorBoard's event files. A resumed run adds a file."""
 
     def __init__(self, folder: epath.Path, step: int, put_off: Mapping[str, float]):
-        """Goes on after `step`; `put_off` are values of that step which are known only now."""
-        # TensorFlow, which only writes events here, greets on stderr else, and again where it has oneDNN.
+        """Opens a file in `folder`, and writes `put_off`, values of `step` that were not known when it was written."""
+        # Otherwise TensorFlow, which only writes events here, prints messages to stderr.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         from clu import metric_writers  # imports TensorFlow

@@ -1,9 +1,10 @@
-"""Weights & Biases: a run's metrics and its config, sent to a server or, offline, kept in the run's folder.
+"""Sends a run's metrics and config to Weights & Biases (W&B) or, offline, writes them to the run's folder.
 
-The charts' axis is `step`, ours. A run that goes on is the same run there too: its id is kept in `wandb.json`.
-`metrics.jsonl` stays the full record, and what it holds is sent at the start where W&B lacks it. A killed run may have
-sent steps beyond its newest checkpoint, which it computes again, with the same results. A server can take no step
-back, so such steps are not sent twice, and the log says so. Offline every start writes a folder with the whole run.
+The axis of the charts is `step`, the step of the run. A resumed run is the same run on W&B, because its id is kept in
+`wandb.json`. `metrics.jsonl` is the full record: at the start, the steps that W&B lacks are sent from it. A killed run
+may have sent steps after its newest checkpoint. These steps are computed again, with the same results. A server does
+not accept a step twice, so they are not sent again, and the log says so. Offline, each start writes a folder with the
+whole run.
 """
 
 import dataclasses
@@ -29,8 +30,11 @@ _LOG = logging.getLogger(__name__)
 
 
 def check(settings: config_lib.Wandb, *, first_process: bool) -> None:
-    """Raises UserError if the package is missing or, online, W&B knows no login; the first process asks for one."""
-    # A folder `wandb` in the working directory is found, too, as a package without an origin.
+    """Raises UserError if the package wandb is missing or, online, if there is no login.
+
+    The first process asks for the login, if there is a terminal.
+    """
+    # A folder `wandb` in the working directory is also found, as a package without an origin.
     spec = importlib.util.find_spec("wandb")
     if spec is None or spec.origin is None:
         raise UserError(
@@ -43,14 +47,14 @@ def check(settings: config_lib.Wandb, *, first_process: bool) -> None:
 
     try:
         known = wandb.login(verify=True)
-    except Exception as error:  # of many types: no key and no terminal, a wrong key, no network
+    except Exception as error:  # many types, for no key and no terminal, a wrong key, or no network
         raise UserError(f"W&B takes no login ({files.line(error)}); run `wandb login`, or {_OFFLINE}") from error
     if not known:
         raise UserError(f"W&B has no login; run `wandb login`, or {_OFFLINE}")
 
 
 class WandB:
-    """The run on W&B. It is opened after the first step, in the first process alone."""
+    """The run on W&B. Only the first process opens it, after its first step."""
 
     def __init__(
         self,
@@ -60,14 +64,14 @@ class WandB:
         file: MetricsFile,
         put_off: Mapping[str, float],
     ):
-        """Goes on after `step`.
+        """Opens the run, and sends what W&B lacks.
 
         Args:
-            folder: the run's.
-            step: the one that the run goes on from; 0 at its start.
-            config: recorded on W&B; its section `wandb` names the project.
-            file: the run's metrics so far, those of `step` with `put_off` among them.
-            put_off: values of `step` that are known only now.
+            folder: the run's folder.
+            step: the step from which the run is resumed; 0 for a new run.
+            config: sent to W&B. Its section `wandb` names the project.
+            file: the metrics of the run so far, including `put_off`.
+            put_off: values of `step` that were not known when it was written.
 
         Raises:
             UserError: W&B can't be reached, or does not take the run.
@@ -89,28 +93,28 @@ class WandB:
             )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Sends the values of a step, unless W&B has that step."""
+        """Sends values of a step, unless W&B had that step when the run was opened."""
         if step > self._known:
             self._run.log({"step": step, **values}, step=2 * step)
 
     def flush(self) -> None:
-        """Does nothing: W&B sends as it can, and what a kill leaves unsent is sent when the run goes on."""
+        """Does nothing. W&B sends in the background, and what a kill leaves unsent is sent when the run is resumed."""
 
     def close(self) -> None:
-        """Waits until all is sent; a run that ends by an exception counts as failed."""
+        """Waits until everything is sent. W&B shows a run that ends by an exception as failed."""
         self._run.finish(exit_code=int(sys.exc_info()[0] is not None))
 
 
 def _open(folder: epath.Path, config: config_lib.Config) -> Any:
-    """Returns the run on W&B, a new one or the one whose id the run's folder keeps.
+    """Returns the run on W&B: the one whose id is kept in the run's folder, or a new one.
 
     Raises:
-        UserError: W&B refuses, or can't be reached.
+        UserError: W&B refuses the run, or can't be reached.
     """
     settings = config.wandb
     offline = settings.mode == "offline"
     if offline:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would use the network
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # error reports would use the network
     import wandb
 
     try:
@@ -123,26 +127,26 @@ def _open(folder: epath.Path, config: config_lib.Config) -> Any:
             mode=cast(Any, settings.mode),
             dir=str(_directory(folder)),
             config=dataclasses.asdict(config),
-            allow_val_change=True,  # of keys that may differ when a run goes on
-            reinit="create_new",  # beside a run that the calling program may have
-            # The terminal is not captured; of W&B's own messages warnings and errors are shown.
+            allow_val_change=True,  # keys that may differ when a run is resumed
+            reinit="create_new",  # the calling program may have another run
+            # W&B does not capture the terminal, and shows only warnings and errors.
             settings=wandb.Settings(console="off", quiet=True, silent=offline),
         )
     except UserError:
         raise
-    except Exception as error:  # W&B's own types, and those of what it is built on
+    except Exception as error:  # types of W&B and of the packages that it uses
         raise UserError(f"W&B does not open the run ({files.line(error)}); mend that, or {_OFFLINE}") from error
     _LOG.info("W&B is offline; to upload the run: wandb sync %s" if offline else "W&B: %s", _place(run, offline))
     return run
 
 
 def _place(run: Any, offline: bool) -> str:
-    """Returns the folder of an offline run, else the page of the run."""
+    """Returns the folder of an offline run, or the URL of an online run."""
     return str(run.settings.sync_dir if offline else run.url)
 
 
 def _id(folder: epath.Path) -> str:
-    """Returns the run's id, which is kept in its folder from the first time on."""
+    """Returns the id of the run. It is drawn once and kept in the run's folder."""
     path = folder / FILE
     if not path.exists():
         files.write_json(path, {"id": secrets.token_hex(8)})
@@ -153,7 +157,7 @@ def _id(folder: epath.Path) -> str:
 
 
 def _directory(folder: epath.Path) -> epath.Path:
-    """Returns where W&B's files go: the run's folder, or a temporary one if that is in a bucket."""
+    """Returns the folder for W&B's files: the run's folder, or a temporary one if that is in a bucket."""
     if "://" not in str(folder):
         return folder
     found = epath.Path(tempfile.mkdtemp(prefix="vit_jax_wandb_"))

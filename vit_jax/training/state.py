@@ -1,4 +1,4 @@
-"""The training state: a plain pytree, created on the devices as it will be sharded."""
+"""The training state: a plain pytree, whose arrays are created on the devices with their final sharding."""
 
 import dataclasses
 import functools
@@ -29,30 +29,39 @@ from vit_jax.training.optimizer import make_optimizer
 class TrainState:
     """Everything that a step changes."""
 
-    step: jax.Array  # int32: steps done, which is the index of the next
+    step: jax.Array  # int32, the number of steps done, which is also the index of the next step
     params: Params
-    opt_state: Any  # of the trained parameters alone
-    average: Params | None  # the Polyak average, where it is on
+    opt_state: Any  # that of the trained parameters; frozen ones have none
+    average: Params | None  # the Polyak average of the parameters; None without averaging
 
 
 def resolve(config: Any, recorded: Mapping[str, Any] | None = None) -> config_lib.Config:
-    """The typed config with every duration in steps; `recorded` is what a run that goes on trains on, if known."""
+    """Returns the typed config with every duration in steps.
+
+    Args:
+        config: a `Config` or a ConfigDict.
+        recorded: what `data.describe` returned when the run began, if it is resumed.
+    """
     config = config_lib.typed(config)
     num_examples = data.info(config, recorded).num_examples if durations.needs_num_examples(config) else None
     return durations.in_steps(config, num_examples)
 
 
 def initial(config: config_lib.Config, params: Params) -> TrainState:
-    """The state before the first step."""
+    """Returns the state before the first step, with the given parameters."""
     trained, _ = Freeze(config.optimizer, params).split(params)
     opt_state = make_optimizer(config.optimizer, params).init(trained)
-    # A copy: two leaves of a donated state can't share a buffer.
+    # A copy, because two leaves of a donated state can't share a buffer.
     average = jax.tree.map(jnp.copy, params) if config.optimizer.average else None
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)
 
 
 def abstract_state(config: config_lib.Config, model: Model, mesh: Mesh | AbstractMesh) -> TrainState:
-    """Shapes and shardings of the state. Raises UserError where `config.mesh.fsdp` does not divide the model."""
+    """Returns the shapes and shardings of the state.
+
+    Raises:
+        UserError: `config.mesh.fsdp` does not divide the parameters of the model.
+    """
     shapes = jax.eval_shape(functools.partial(initial, config), Learner(model, make_task(config.task)).shapes)
     sharding.check_fsdp(shapes.params, mesh)
     shardings = sharding.state_shardings(shapes, mesh)
@@ -66,11 +75,11 @@ def create_state(config: Any, model: Model, params: Params | None = None, mesh: 
     """Returns the state before the first step, sharded over the mesh.
 
     Args:
-        config: a config as a file gives it.
-        model: its parameters are the initial ones; of an abstract model (from `nnx.eval_shape`) they are drawn with
-            `config.seed`, each device drawing its own shards.
-        params: initial parameters of the model to take instead of its own, on the host.
-        mesh: the one of the config over all devices by default.
+        config: a `Config` or a ConfigDict.
+        model: its parameters are the initial ones. If it is abstract (from `nnx.eval_shape`), they are drawn with
+            `config.seed`, and each device draws its own shards.
+        params: initial parameters on the host, in place of those of the model.
+        mesh: by default the mesh of the config over all devices.
 
     Raises:
         UserError: what is wrong with the config.
@@ -87,7 +96,9 @@ def create_state(config: Any, model: Model, params: Params | None = None, mesh: 
             return initial(config, learner.with_own(drawn, config.seed))
 
         return jax.jit(draw, out_shardings=shardings)()
-    if jax.process_count() > 1:  # each cuts out what its devices hold; device_put would compare whole copies of all
+    if (
+        jax.process_count() > 1
+    ):  # each process cuts out the parts of its devices; device_put would compare all processes' whole copies
         host = jax.tree.map(np.asarray, params)
         params = jax.tree.map(
             lambda x, s: jax.make_array_from_callback(x.shape, s, lambda index: x[index]),
@@ -98,16 +109,16 @@ def create_state(config: Any, model: Model, params: Params | None = None, mesh: 
         params = jax.device_put(params, of_model(shardings.params))
 
     def begin(params: Params) -> TrainState:
-        # Copied inside, so that the model's own arrays are not donated with the state.
+        # A copy, so that the arrays of the model are not donated with the state.
         return initial(config, learner.with_own(jax.tree.map(jnp.copy, params), config.seed))
 
     return jax.jit(begin, out_shardings=shardings)(params)
 
 
 def to_model(model: Model, state: TrainState) -> Model:
-    """Returns the model with the weights of a state, averaged ones where averaging is on.
+    """Returns the model with the weights of a state: the averaged ones, if the state has them.
 
-    The weights are copies, since the next step uses up the state's own arrays.
+    The weights are copies, because the next step donates the arrays of the state.
     """
     params = state.params if state.average is None else state.average
     return split(model)[0](jax.tree.map(jnp.copy, of_model(params)))

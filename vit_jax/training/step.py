@@ -1,4 +1,4 @@
-"""One training step, a pure function of the state and a batch."""
+"""The training step, a pure function of the state and a batch."""
 
 from typing import Any
 
@@ -24,17 +24,26 @@ _OWN_METRICS = ("loss", "gradient_norm", "learning_rate")
 
 
 def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages.Wrapped:
-    """The jitted step: `state, metrics = step(state, batch)`; the state given is used up.
+    """Returns the jitted training step: `state, metrics = step(state, batch)`. The step donates the given state.
 
-    `batch` has `image` (batch, height, width, 3), uint8 or floats in the model's range; `label`, the weights of the
-    classes (batch, classes) or one class an image as integers (batch,); and `mask` (batch,), 1 for the rows that count
-    and 0 for others; without it all count. Other keys are not read. An integer label that is no class makes the loss
-    NaN, since values can't be looked at inside of a compiled step. `metrics` has `loss`, `gradient_norm` (before
-    clipping) and `learning_rate`, in float32. Augmentation and dropout depend on `config.seed`, the step and the row of
-    the global batch alone. `mesh` is that of the config over all devices unless given.
+    The batch is a dict with these arrays; `task.targets` may read others:
+
+    - `image` (batch, height, width_px, 3): uint8 pixels, or floats in the model's range.
+    - `label`: one class per image as integers (batch,), or the weights of all classes (batch, classes). Values can't be
+      checked inside a compiled step, so an integer that is no class makes the loss NaN.
+    - `labels`, in place of `label`: several classes per image as integers (batch, most), filled up with -1.
+    - `mask` (batch,): 1 for rows that count and 0 for others. Without it all rows count.
+
+    The metrics, float32, are `loss`, `gradient_norm` (before clipping), `learning_rate`, and those of the task.
+    Augmentation and dropout depend only on `config.seed`, the step and the row in the global batch.
+
+    Args:
+        config: a `Config` or a ConfigDict.
+        model: may have shapes for parameters.
+        mesh: by default the mesh of the config over all devices.
 
     Raises:
-        UserError: what is wrong with the config.
+        UserError: what is wrong with the config, or, when the step is traced, with the batch.
     """
     config = resolve(config)
     mesh = mesh or sharding.make_mesh(config.mesh)
@@ -46,11 +55,11 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
     rows = sharding.batch_sharding(mesh)
 
     def keys(stream: str, number: jax.Array, size: int) -> Keys:
-        """Returns the keys of a step's rows."""
+        """Returns the keys of the rows of step `number` in a stream of randomness."""
         return row_keys(jax.random.fold_in(stream_key(config.seed, stream), number), size)
 
     def prepare(batch: Batch, number: jax.Array) -> Batch:
-        """Returns the whole batch of a step, normalised and augmented, before it is split."""
+        """Returns the batch of step `number`, normalised and augmented as a whole, before it is split."""
         size, settings, preprocessing = len(batch["image"]), config.augmentation, model.preprocessing
         drawn = keys("augmentation", number, size)
         mask = jnp.asarray(batch["mask"], jnp.float32) if "mask" in batch else jnp.ones(size, jnp.float32)
@@ -65,10 +74,10 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
         return jax.lax.with_sharding_constraint({**batch, "key": keys("loss", number, size)}, rows)
 
     def loss_and_gradients(params, batch: Batch):
-        """Returns the loss with the task's metrics, and the gradients of the trained parameters.
+        """Returns the loss and the task's metrics by name, and the gradients of the trained parameters.
 
-        They are summed over micro-batches, each weighted by its share of the rows that count. Frozen parameters are
-        constants, so that there is no backward pass below the first layer that is trained.
+        Each is a sum over the micro-batches, weighted by the share of the rows that count. Frozen parameters are
+        constants, so that there is no backward pass below the lowest trained layer.
         """
         trained, frozen = freeze.split(params)
 
@@ -77,7 +86,7 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
             loss, metrics = task.loss(*learner.bind(join(trained, frozen)), part, part["key"])
             return loss * weight, {"loss": loss * weight, **{name: m * weight for name, m in _checked(metrics).items()}}
 
-        # Auxiliary outputs and gradients; the loss itself is among the former.
+        # Returns (gradients, metrics). The loss is among the metrics, so that all are added in the same way.
         values = jax.grad(weighted, has_aux=True)
         if micro_batches == 1:
             gradients, metrics = values(trained, batch)
@@ -87,7 +96,7 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
             part = jax.lax.with_sharding_constraint(part, rows)
             return jax.tree.map(jnp.add, total, values(trained, part)), None
 
-        # Row r goes to micro-batch r % micro_batches: a stride, so that each device splits its own rows.
+        # Row r goes to micro-batch r % micro_batches. With this stride each device splits the rows that it holds.
         parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, micro_batches, *x.shape[1:]), 1, 0), batch)
         first = jax.tree.map(lambda x: x[0], parts)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(values, trained, first))
@@ -126,7 +135,7 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
 
 
 def _checked(metrics: Metrics) -> Metrics:
-    """Returns a task's metrics. Raises UserError for a name that the step has itself."""
+    """Returns the metrics of a task. Raises UserError if one has the name of a metric of the step."""
     if taken := [name for name in metrics if name in _OWN_METRICS]:
         raise UserError(f"the task has a metric {taken[0]!r}, which is the step's own; call it by another name")
     return metrics

@@ -1,7 +1,7 @@
-"""DINOv3's Vision Transformers (2508.10104) as timm and transformers name them.
+"""The files of DINOv3's Vision Transformers (2508.10104), with the names of timm and of transformers.
 
-Neither has a table of positions: queries and keys of patches are turned by coordinates from -1 to 1. Both have register
-tokens, LayerScale, and no biases of keys.
+These models have no table of position embeddings: the queries and keys of patches have rotary positions in coordinates
+from -1 to 1. They have register tokens, LayerScale, and no biases of keys.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ _NORM_EPS = 1e-5
 
 
 class TimmDinov3:
-    """timm's `Eva.state_dict()` of its DINOv3 models: queries, keys and values fused, and their biases apart."""
+    """The names of timm's class `Eva`. Queries, keys and values are one array; their biases are separate."""
 
     name, suffix = "timm", ".safetensors"
 
@@ -40,7 +40,9 @@ class TimmDinov3:
         width, mlp_dim = shapes["cls_token"][-1], shapes["blocks.0.mlp.fc2.weight"][1]
         packed = shapes.get("blocks.0.mlp.fc1.weight")
         heads = torch.first(about.setting("num_heads", int, of=args), about.keywords.get("num_heads"))
-        if heads is None and "architecture" in config:  # published: heads of 64, and of 128 in the model of 7B
+        if (
+            heads is None and "architecture" in config
+        ):  # published models have heads of 64 features; the 7B model has heads of 128
             heads = width // (128 if width == 4096 else 64) or None
         pool = torch.first(about.setting("global_pool", str, of=args), about.setting("global_pool", str), "avg")
         arch = _architecture(
@@ -85,7 +87,7 @@ class TimmDinov3:
         return torch.kept(groups, arch)
 
     def sidecars(self, description: Description) -> dict[str, Any]:
-        """The `config.json` from which `timm.create_model("local-dir:FOLDER")` makes the model."""
+        """Returns the `config.json` from which `timm.create_model("local-dir:FOLDER")` builds the model."""
         arch = description.architecture
         assert isinstance(arch, VitArchitecture)
         args: dict[str, Any] = {
@@ -97,12 +99,12 @@ class TimmDinov3:
         }
         if arch.mlp != "swiglu":
             return {"config.json": hub_config("vit_small_patch16_dinov3_qkvb", args, description)}
-        args["swiglu_align_to"] = 1  # arrays of exactly this width; published ones are of multiples of 8
+        args["swiglu_align_to"] = 1  # so that timm does not round the width of the MLP up to a multiple of 8
         return {"config.json": hub_config("vit_small_plus_patch16_dinov3_qkvb", args, description)}
 
 
 class TransformersDinov3:
-    """transformers' `DINOv3ViTModel`; it has no head."""
+    """The names of transformers' `DINOv3ViTModel`, which has no head."""
 
     name, suffix = "transformers", ".safetensors"
 
@@ -147,7 +149,7 @@ class TransformersDinov3:
                 "token's; load the model with pool='tok', or write the format timm or original"
             )
         need_place(self.name, arch, norm_after_pool=[False], num_classes=[0])
-        if not shapes:  # a file of none has an empty array, which is not read
+        if not shapes:  # the library would write an empty array for no registers, which can't be read
             need_place(self.name, arch, registers=[arch.registers or 4])
         tokens, width = "embeddings.", arch.width
         groups = convolution(f"{tokens}patch_embeddings", "embedding", (*arch.patch_size, 3, width))
@@ -159,7 +161,7 @@ class TransformersDinov3:
         return torch.kept(groups + norm("norm", "Transformer/encoder_norm", width), arch)
 
     def sidecars(self, description: Description) -> dict[str, Any]:
-        """The `config.json` and `preprocessor_config.json` for `from_pretrained`."""
+        """Returns the `config.json` and `preprocessor_config.json` that `from_pretrained` reads."""
         arch, preprocessing, _ = description
         assert isinstance(arch, VitArchitecture) and preprocessing is not None
         config = {
