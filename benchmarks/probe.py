@@ -1,17 +1,18 @@
-"""A step of a linear probe, all but the head frozen, beside a forward pass of the same model and images.
+"""Compares a training step of a linear probe, where only the head is trained, with a forward pass and a full step.
 
-    python benchmarks/probe.py --model=S/16 --batch=8                       measured, on the device that is here
-    python benchmarks/probe.py --model=S/16 --batch=64 --topology=v5e:1x1   by the TPU compiler; wants libtpu, no TPU
+    python benchmarks/probe.py --model=S/16 --batch=8                       measured on the local device
+    python benchmarks/probe.py --model=S/16 --batch=64 --topology=v5e:1x1   by the TPU compiler; needs libtpu, but no TPU
 
-Measured: seconds are medians over rounds in which one of each runs in turn, on one device; `forwards` beside them is
-the median of the rounds' ratios. Operations are the compiler's own count, of unrolled layers, since it counts the body
-of a loop once. Hardware: any; on two cores it takes about a minute.
+Measured: each round runs a forward pass, a probe step and a full step in turn, on one device. `seconds` is the median
+over the rounds, and `forwards` the median of the rounds' ratios to the forward pass. `operations` is the compiler's
+count. The layers are unrolled, because the compiler counts the body of a loop once. It takes about a minute on two
+cores.
 
-By the TPU compiler: cycles of one device as in compiled_step.py, in bfloat16, as the recipes compute on TPUs. On two
-cores it takes a minute with `--scan`, and several without.
+By the TPU compiler: the cycles of one device, counted as in compiled_step.py, in bfloat16, as the configs compute on
+TPUs. It takes a minute on two cores with `--scan`, and several minutes without.
 
-All include normalising the images; a step has the backward pass of what is trained and the update besides. `state` is
-how many numbers the optimizer keeps.
+All include the normalisation of the images. The steps also have the backward pass of the trained parameters and the
+update. `state` is the number of values that the optimizer keeps.
 """
 
 import argparse
@@ -135,7 +136,7 @@ def measured(config: Any, rounds: int) -> None:
 
 
 def _stepping(step: Any, state: training.TrainState, batch: dict[str, jax.Array]) -> Callable[[], Any]:
-    """Returns a function that goes one step on each time it is called; a step uses its state up."""
+    """Returns a function that makes one training step each time it is called."""
 
     def run() -> training.TrainState:
         nonlocal state

@@ -1,10 +1,11 @@
 """Accelerators by generation: the one table of their published figures, for the MFU of a run and for plans.
 
-A new generation is a line in `CHIPS`, and what JAX calls its devices in `_KINDS`. tests/planning/test_slices.py then
-asks the TPU compiler whether it knows the largest slice, with as many devices, by that name.
+To add a generation, add a line to `CHIPS`, and to `_KINDS` the name that JAX gives to its devices. The test
+tests/planning/test_slices.py then checks that the TPU compiler knows the largest slice by that name, with the same
+number of devices.
 
-A device is what JAX calls one. On TPU v2, v3 and TPU7x it is a core, half a chip; on v4 a chip, as real v4 jobs join
-the two cores of one ("megacore").
+A device is what JAX calls a device. On TPU v2, v3 and TPU7x it is one of the two cores of a chip. On v4 it is a whole
+chip, because v4 jobs join its two cores ("megacore").
 """
 
 import dataclasses
@@ -15,20 +16,20 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Figures of a chip; bandwidths in bytes a second, of a link in one direction."""
+    """Published figures of a chip. Bandwidths are in bytes per second; those of links are in one direction."""
 
     name: str
-    peak: float  # bfloat16 floating-point operations a second
-    bandwidth: float  # of its memory
-    hbm: float  # bytes a program can have on a device: what the compiler leaves of the memory (GPUs: the memory)
-    link: float  # of one of the links to its neighbours; NVIDIA: of all links to the others in the same node
-    network: float  # its share of the host's way to other slices or nodes
-    clock: float = 0.0  # cycles a second
-    devices: int = 1  # that JAX sees a chip
-    dimensions: int = 2  # of the torus of its slices
-    largest: tuple[int, ...] = ()  # slice; for NVIDIA the chips of a node
+    peak: float  # bfloat16 floating-point operations per second
+    bandwidth: float  # bandwidth of its memory
+    hbm: float  # bytes that a program can use on a device: what the compiler does not reserve (GPUs: all)
+    link: float  # bandwidth of one link to a neighbour; NVIDIA: of all links to the chips of the same node
+    network: float  # bandwidth to other slices or nodes, its share of the host's network
+    clock: float = 0.0  # cycles per second
+    devices: int = 1  # number of JAX devices in a chip
+    dimensions: int = 2  # dimensions of the torus of its slices
+    largest: tuple[int, ...] = ()  # shape of the largest slice; for NVIDIA the number of chips in a node
     tpu: bool = True
-    compiled_as: str = ""  # the compiler's name of the chip's configuration, where it has several
+    compiled_as: str = ""  # the compiler's name of the chip's configuration, if it has several
 
     @property
     def device_peak(self) -> float:
@@ -39,15 +40,16 @@ class Chip:
         return self.bandwidth / self.devices
 
     def wraps(self, size: int, dimension: int) -> bool:
-        """Whether the links along a side of a slice of that size close to a ring.
+        """Returns whether the links along a side of a slice, of `size` chips, form a ring.
 
-        2-D slices wrap along whole sides of the pod only, 3-D ones in cubes of 4, through optical switches.
+        In 2-D slices they do only along a whole side of the pod. In 3-D slices they do if the size is a multiple of 4,
+        because optical switches connect cubes of 4x4x4 chips.
         """
         return size % 4 == 0 if self.dimensions == 3 else size == self.largest[dimension]
 
     @property
     def most(self) -> int:
-        """Chips in the largest slice."""
+        """The number of chips in the largest slice."""
         return math.prod(self.largest)
 
 
@@ -74,7 +76,7 @@ CHIPS = {
     )
 }
 
-# The chips of what JAX calls a device. Of GPUs only the kinds that the table describes: an H100 PCIe has another peak.
+# The chip by the name that JAX gives to a device. Other GPUs, such as an H100 PCIe, have another peak and are left out.
 _KINDS = {
     "TPU v2": "v2", "TPU v3": "v3", "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v5p": "v5p",
     "TPU v6 lite": "v6e", "TPU7x": "tpu7x",
@@ -83,5 +85,5 @@ _KINDS = {
 
 
 def of_device(kind: str) -> Chip | None:
-    """The chip of what JAX calls a device, such as "TPU v5 lite"; None where it is none of the table."""
+    """Returns the chip of a device by the name that JAX gives it, such as "TPU v5 lite"; None if it is unknown."""
     return CHIPS[_KINDS[kind]] if kind in _KINDS else None

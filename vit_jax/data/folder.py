@@ -136,7 +136,7 @@ class FolderSource:
         return [(self._labels[path], path) for path in paths if path in self._labels]
 
     def _check_classes(self, found: listing.Listing) -> None:
-        """Raises UserError if a class to train on, or every class, has no image; else warns of classes without images."""
+        """Raises UserError if a class to train on, or every class, has no image; else warns of such classes."""
         spellings = collections.Counter(name.casefold() for name in self.class_names)
         if twice := [name for name in self.class_names if spellings[name.casefold()] > 1]:
             _LOG.warning("%s: the classes %s differ in upper and lower case only", self._folder, ", ".join(twice))

@@ -35,7 +35,7 @@ class Freeze:
             )
 
     def split(self, params: Params) -> tuple[Params, Params]:
-        """Returns the trained and the frozen parameters. Other trees with the same paths, such as averages, also fit."""
+        """Returns the trained and the frozen parameters. Trees with the same paths, such as averages, also fit."""
         flat = flatten(params)
         trained: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path not in self.frozen}
         frozen: dict[str, Any] = {path: leaf for path, leaf in flat.items() if path in self.frozen}
