@@ -1,7 +1,7 @@
 """Compares a training step of a linear probe, where only the head is trained, with a forward pass and a full step.
 
     python benchmarks/probe.py --model=S/16 --batch=8                       measured on the local device
-    python benchmarks/probe.py --model=S/16 --batch=64 --topology=v5e:1x1   by the TPU compiler; needs libtpu, but no TPU
+    python benchmarks/probe.py --model=S/16 --batch=64 --topology=v5e:1x1   by the TPU compiler; needs libtpu, no TPU
 
 Measured: each round runs a forward pass, a probe step and a full step in turn, on one device. `seconds` is the median
 over the rounds, and `forwards` the median of the rounds' ratios to the forward pass. `operations` is the compiler's

@@ -36,7 +36,10 @@ class Container(Protocol):
     metadata: dict[str, str]
 
     def read(self, name: str) -> np.ndarray:
-        """Returns the array `name`. Arrays of any floating-point type are converted to float32."""
+        """Returns the array `name`, converted to float32 if it has a floating-point type.
+
+        `name` must be a key of `shapes`. A `.npz` raises UserError if the array is damaged.
+        """
         ...
 
 

@@ -190,11 +190,12 @@ def _remove_old_leftovers(folder: epath.Path) -> None:
 def _fetch(url: str, folder: epath.Path) -> bool:
     """Downloads a file to a folder, whole or not at all, and returns whether the server has the file.
 
-    The server does not have it if it answers 404. Public buckets that forbid listing answer 403 for a missing file, so
-    403 counts as missing there. After any other error the download is tried again, up to three times in all.
+    The server does not have the file if it answers 404. On `https://storage.googleapis.com/` the answer 403 means the
+    same, because a public bucket that forbids listing gives it for a missing file. After any other error, on the
+    network or on the disk, the download is tried again, up to three times in all.
 
     Raises:
-        UserError: the last try failed, too.
+        UserError: the third try failed, too.
     """
     why = ""
     for attempt in range(_TRIES):

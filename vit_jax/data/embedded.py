@@ -48,7 +48,7 @@ def prepare(name: str, data_dir: str) -> None:
 
 
 def images(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns all the images of the data set `name`.
+    """Returns all the images of the data set `name`, one of `NAMES`.
 
     Returns:
         the images, uint8 (batch, height, width_px); their labels, int (batch,); and the sorted indices of the images in

@@ -77,7 +77,17 @@ class Architecture:
         return cls(**keywords)._completed()
 
     def replace(self: A, **keywords: Any) -> A:
-        """Returns a copy with these fields changed. Keywords and errors are those of `of`, but none is required."""
+        """Returns a copy with the values of `keywords` in place of the old ones.
+
+        A value of None is ignored. A value that `of` derived, such as `class_token` from `pool`, stays unless a keyword
+        changes it.
+
+        Args:
+            keywords: values of fields, as in `of`; none is required.
+
+        Raises:
+            UserError: a keyword is unknown or has a wrong value, or the fields of the copy do not fit together.
+        """
         return dataclasses.replace(self, **self._converted(keywords))._completed()
 
     @classmethod

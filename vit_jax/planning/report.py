@@ -58,7 +58,11 @@ def table(plan: Plan) -> str:
 
 
 def verdict(plan: Plan) -> str:
-    """Returns whether the plan fits, and the memory that it needs, in a few words."""
+    """Returns, in a few words, whether the plan fits, with the memory that it needs and the limit, both per device.
+
+    If the total is not known, the memory is that of the arguments alone. For GPUs the answer is "not known" without a
+    memory, unless the training state alone does not fit.
+    """
     memory = plan.hbm_per_device
     if plan.fits is None:
         return "not known: nothing was compiled for GPUs; what is said of time and traffic is analytic"

@@ -35,7 +35,7 @@ class Destination(Protocol):
         """Makes sure that what was written is kept if the process is killed, as far as the destination can."""
 
     def close(self) -> None:
-        """Writes the rest. Nothing may be written afterwards."""
+        """Writes what is not written yet, and closes the destination. `write` must not be called afterwards."""
 
 
 def check(config: Config) -> None:

@@ -123,14 +123,14 @@ class Flax:
         return groups
 
     def _stack(self, name: str, shape: Shape, depth: int, reading: bool) -> Group:
-        """Returns the group for one array that holds a parameter of all layers.
+        """Returns the group for an array of the file that holds one parameter of all layers, with a leading axis `depth`.
 
         Args:
             name: the published name of the parameter in layer 0.
             shape: the shape of the parameter in one layer.
             depth: the number of layers.
-            reading: True for a file to be read, whose standard names have the module numbers of the original; False for
-                a file to be written, which has the numbers of big_vision.
+            reading: True if the file is read: the group then uses the standard name, with the module numbers of the
+                original code (`MlpBlock_3`). False if the file is written: the name has big_vision's (`MlpBlock_0`).
         """
         file = name.replace("encoderblock_0/", "encoderblock/")
         names = tuple(name.replace("encoderblock_0/", f"encoderblock_{i}/") for i in range(depth))
