@@ -64,6 +64,12 @@ def first_difference(ones: Sequence[Any], others: Sequence[Any]) -> tuple[int, A
     return next(((place, one, other) for place, (one, other) in pairs if one != other), None)
 
 
+def pair(size: Any) -> tuple[int, int]:
+    """Returns (height, width) from one number, which is both, or from a pair."""
+    height, width_px = (size, size) if isinstance(size, int) else size
+    return height, width_px
+
+
 def either(values: tuple[str, ...]) -> str:
     """Returns the values in words: `a, b or c`."""
     return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]

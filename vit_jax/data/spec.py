@@ -9,6 +9,7 @@ from vit_jax.data import splits
 from vit_jax.data.decode import Size
 from vit_jax.data.layouts import NOTHING, Asked
 from vit_jax.errors import UserError
+from vit_jax.values import pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ def training_spec(config: config_lib.Config) -> Spec:
         labels_per_class=data.labels_per_class,
         max_labels=data.max_labels,
         seed=config.seed,
-        size=_size(config),
+        size=pair(config.model.image_size),
         crop=data.crop,
         crop_area_min=data.crop_area_min,
         interpolation=preprocessing.interpolation or "bilinear",
@@ -103,11 +104,6 @@ def evaluation_spec(config: config_lib.Config, name: str, trained: tuple[str, ..
         section=f"evaluations.{name}",
         asked=_asked(config, data_dir),
     )
-
-
-def _size(config: config_lib.Config) -> Size:
-    size = config.model.image_size
-    return (size, size) if isinstance(size, int) else size
 
 
 def _place(config: config_lib.Config, section: config_lib.Data | config_lib.Evaluation) -> tuple[str, str | None]:

@@ -18,6 +18,11 @@ def dropout(x: Array, rate: float, keys: Keys | None) -> Array:
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
 
 
+def path_rate(last: float, layer: Array | int, depth: int) -> Array | float:
+    """Returns the rate of stochastic depth of a layer: it grows linearly from 0 in the first to `last` in the last."""
+    return last * layer / max(depth - 1, 1)
+
+
 def drop_path(x: Array, rate: Array | float, keys: Keys | None) -> Array:
     """Returns `x` (batch, …) with each row zeroed with probability `rate`, and the others divided by 1 - `rate`.
 

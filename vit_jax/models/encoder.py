@@ -12,7 +12,7 @@ from vit_jax import sharding
 from vit_jax.models import posemb, stack
 from vit_jax.models.architecture import VitArchitecture
 from vit_jax.models.attention import Attention
-from vit_jax.models.dropout import drop_path, dropout
+from vit_jax.models.dropout import drop_path, dropout, path_rate
 from vit_jax.models.linear import flattened, layer_norm, normed
 from vit_jax.models.mlp import Mlp
 from vit_jax.randomness import Keys, fold_in
@@ -68,7 +68,7 @@ class Block(nnx.Module):
                 all tokens. None computes all tokens.
         """
         keys = fold_in(scope.keys, layer)
-        rate = self.arch.drop_path * layer / max(self.arch.depth - 1, 1)
+        rate = path_rate(self.arch.drop_path, layer, self.arch.depth)
         path_keys = keys if self.arch.drop_path else None
         if (positions := self._positions(scope)) is not None:
             x = x + positions.astype(x.dtype)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import MixerArchitecture
-from vit_jax.models.dropout import drop_path, dropout
+from vit_jax.models.dropout import drop_path, dropout, path_rate
 from vit_jax.models.linear import flattened, layer_norm
 from vit_jax.models.stack import run, stacked
 from vit_jax.randomness import Keys, fold_in
@@ -57,7 +57,7 @@ class MixerBlock(nnx.Module):
             keys: one PRNG key per image for dropout and stochastic depth; None for neither.
         """
         keys = fold_in(keys, layer)
-        rate = self.arch.drop_path * layer / max(self.arch.depth - 1, 1)
+        rate = path_rate(self.arch.drop_path, layer, self.arch.depth)
         path_keys = keys if self.arch.drop_path else None
         y = flattened(self.norm1, x).swapaxes(1, 2)  # (batch, width, tokens)
         y = self.token_mixing(y, fold_in(keys, 0)).swapaxes(1, 2)  # (batch, tokens, width)

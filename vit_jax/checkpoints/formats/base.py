@@ -14,7 +14,7 @@ from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.build import abstract_params
 from vit_jax.models.functional import flatten
-from vit_jax.values import as_hint, wording
+from vit_jax.values import as_hint, pair, wording
 
 NOTHING: Mapping[str, Shape] = {}
 
@@ -187,8 +187,7 @@ def sized(table_tokens: int, stride: tuple[int, int], about: About) -> tuple[int
         UserError: `image_size` is missing or does not fit, and the number of patches is not a square.
     """
     if "image_size" in about.keywords:
-        given = about.keywords["image_size"]
-        height, width_px = (given, given) if isinstance(given, int) else given
+        height, width_px = pair(about.keywords["image_size"])
         if (height // stride[0]) * (width_px // stride[1]) == table_tokens:
             return height, width_px
     side = round(table_tokens**0.5)

@@ -123,7 +123,7 @@ class Flax:
         return groups
 
     def _stack(self, name: str, shape: Shape, depth: int, reading: bool) -> Group:
-        """Returns the group for an array of the file that holds one parameter of all layers, with a leading axis `depth`.
+        """Returns the group for an array of the file that stacks one parameter of all layers along a leading axis.
 
         Args:
             name: the published name of the parameter in layer 0.

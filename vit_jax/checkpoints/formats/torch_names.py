@@ -16,6 +16,7 @@ from vit_jax.checkpoints.formats.flax import POSITIONS
 from vit_jax.checkpoints.groups import Group, reshaped, same
 from vit_jax.errors import UserError
 from vit_jax.models.architecture import Architecture, VitArchitecture
+from vit_jax.values import pair
 
 # The activations of transformers' models, and what they are called here.
 ACTIVATIONS = {"gelu": "gelu_erf", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
@@ -246,7 +247,7 @@ def prefix_rows(tokens: int, specials: int, own: int, image_size: Any, patch: tu
     """
     choices = [rows for rows in (specials, own, 0) if rows <= tokens]
     if image_size is not None:
-        height, width_px = (image_size, image_size) if isinstance(image_size, int) else image_size
+        height, width_px = pair(image_size)
         patches = (height // patch[0]) * (width_px // patch[1])
         if exact := [rows for rows in choices if tokens - rows == patches]:
             return exact[0]
