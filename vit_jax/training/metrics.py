@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Destination(Protocol):
-    """Where metrics are written to."""
+    """A place that metrics are written to."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the values of a step; steps come in order."""

@@ -44,9 +44,9 @@ def check(settings: config_lib.Wandb, *, first_process: bool) -> None:
     try:
         known = wandb.login(verify=True)
     except Exception as error:  # of many types: no key and no terminal, a wrong key, no network
-        raise UserError(f"W&B takes no login ({files.line(error)}); run `wandb login`, or {_OFFLINE}") from error
+        raise UserError(f"the login at W&B fails ({files.line(error)}); run `wandb login`, or {_OFFLINE}") from error
     if not known:
-        raise UserError(f"W&B has no login; run `wandb login`, or {_OFFLINE}")
+        raise UserError(f"there is no login at W&B; run `wandb login`, or {_OFFLINE}")
 
 
 class WandB:
@@ -114,32 +114,29 @@ def _open(folder: epath.Path, config: config_lib.Config) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would use the network
     import wandb
 
+    known_as, where = _id(folder), str(_directory(folder))
     try:
         run = wandb.init(
             project=settings.project,
             entity=settings.entity,
             name=settings.name or folder.name,
-            id=_id(folder),
+            id=known_as,
             resume=None if offline else "allow",  # uploading a folder with the whole run replaces what is there
             mode=mode,
-            dir=str(_directory(folder)),
+            dir=where,
             config=dataclasses.asdict(config),
             allow_val_change=True,  # of keys that may differ when a run goes on
             reinit="create_new",  # beside a run that the calling program may have
             # The terminal is not captured; of W&B's own messages warnings and errors are shown.
             settings=wandb.Settings(console="off", quiet=True, silent=offline),
         )
-    except UserError:
-        raise
     except Exception as error:  # W&B's own types, and those of what it is built on
         raise UserError(f"W&B does not open the run ({files.line(error)}); mend that, or {_OFFLINE}") from error
-    _LOG.info("W&B is offline; to upload the run: wandb sync %s" if offline else "W&B: %s", _place(run, offline))
+    if offline:
+        _LOG.info("W&B is offline; to upload the run: wandb sync %s", run.settings.sync_dir)
+    else:
+        _LOG.info("W&B: %s", run.url)
     return run
-
-
-def _place(run: Any, offline: bool) -> str:
-    """Returns the folder of an offline run, else the page of the run."""
-    return str(run.settings.sync_dir if offline else run.url)
 
 
 def _id(folder: epath.Path) -> str:
