@@ -97,6 +97,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("seed", "", "rng_seed random_seed data_seed"),
     ("checkpoint.every_steps", "", "save_steps ckpt_steps checkpoint_every recovery_interval checkpoint_steps"),
     ("checkpoint.keep", "", "save_total_limit checkpoint_hist keep_ckpt"),
+    ("wandb.project", "it is the name of the project", "wandb_project use_wandb log_wandb report_to"),
     ("log_steps", "", "logging_steps log_interval log_training_steps log_every log_freq"),
     ("evaluations.NAME.every_steps", "", "eval_steps eval_interval eval_every val_interval"),
     ("evaluations.NAME.split", "", "val_split eval_split test_split"),
