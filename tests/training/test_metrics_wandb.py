@@ -114,7 +114,7 @@ def test_switched_on_later_it_gets_what_was_before(installed, small, tmp_path):
 
 
 def test_a_run_that_is_killed(installed, start, tmp_path, monkeypatch):
-    """After a SIGKILL beyond the newest checkpoint, W&B has metrics.jsonl, config and axis, and nothing used the network.
+    """After a SIGKILL, W&B has all of metrics.jsonl, the config and the axis, and nothing used the network.
 
     All requests would go to a proxy, which the test runs.
     """

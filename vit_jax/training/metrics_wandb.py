@@ -47,13 +47,8 @@ def check(settings: config_lib.Wandb, *, first_process: bool) -> None:
 
     try:
         known = wandb.login(verify=True)
-<<<<<<< HEAD
     except Exception as error:  # many types, for no key and no terminal, a wrong key, or no network
-        raise UserError(f"W&B takes no login ({files.line(error)}); run `wandb login`, or {_OFFLINE}") from error
-=======
-    except Exception as error:  # of many types: no key and no terminal, a wrong key, no network
         raise UserError(f"the login at W&B fails ({files.line(error)}); run `wandb login`, or {_OFFLINE}") from error
->>>>>>> w-wandb
     if not known:
         raise UserError(f"there is no login at W&B; run `wandb login`, or {_OFFLINE}")
 
@@ -130,26 +125,15 @@ def _open(folder: epath.Path, config: config_lib.Config) -> Any:
             name=settings.name or folder.name,
             id=known_as,
             resume=None if offline else "allow",  # uploading a folder with the whole run replaces what is there
-<<<<<<< HEAD
             mode=cast(Any, settings.mode),
-            dir=str(_directory(folder)),
-=======
-            mode=mode,
             dir=where,
->>>>>>> w-wandb
             config=dataclasses.asdict(config),
             allow_val_change=True,  # keys that may differ when a run is resumed
             reinit="create_new",  # the calling program may have another run
             # W&B does not capture the terminal, and shows only warnings and errors.
             settings=wandb.Settings(console="off", quiet=True, silent=offline),
         )
-<<<<<<< HEAD
-    except UserError:
-        raise
     except Exception as error:  # types of W&B and of the packages that it uses
-=======
-    except Exception as error:  # W&B's own types, and those of what it is built on
->>>>>>> w-wandb
         raise UserError(f"W&B does not open the run ({files.line(error)}); mend that, or {_OFFLINE}") from error
     if offline:
         _LOG.info("W&B is offline; to upload the run: wandb sync %s", run.settings.sync_dir)
@@ -158,14 +142,6 @@ def _open(folder: epath.Path, config: config_lib.Config) -> Any:
     return run
 
 
-<<<<<<< HEAD
-def _place(run: Any, offline: bool) -> str:
-    """Returns the folder of an offline run, or the URL of an online run."""
-    return str(run.settings.sync_dir if offline else run.url)
-
-
-=======
->>>>>>> w-wandb
 def _id(folder: epath.Path) -> str:
     """Returns the id of the run. It is drawn once and kept in the run's folder."""
     path = folder / FILE
