@@ -24,6 +24,7 @@ import pytest
 
 import vit_jax
 
+pytest.register_assert_rewrite("helpers")
 _HOOK = jaxtyping.install_import_hook("vit_jax.models", "beartype.beartype")
 _TESTS = pathlib.Path(__file__).resolve().parent
 _SMALL = _TESTS / "small.py"

@@ -1,4 +1,4 @@
-"""Tests the Vision Transformer: shapes, masks, randomness and errors. Its options are in test_options.py."""
+"""Tests the Vision Transformer: shapes, masks, randomness and errors. Its options are in the other files."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,11 @@
-"""Fixtures of the tests of training: small configs, and a batch for them."""
+"""Fixtures of the tests of training: small configs, a batch for them, and the folders of whole runs."""
 
 import numpy as np
 import pytest
+
+import vit_jax
+from helpers.folders import lines
+from helpers.processes import run
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +49,23 @@ def batch():
         "label": np.eye(4, dtype=np.float32)[rng.integers(0, 4, 16)],
         "mask": np.ones(16, np.float32),
     }
+
+
+@pytest.fixture(scope="session")
+def finished(small, tmp_path_factory):
+    """Returns the folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("run") / "deep" / "inside"
+    returned = vit_jax.train(small(), folder)
+    last = lines(folder)[-1]
+    assert {key: last[key] for key in returned} == returned
+    return folder
+
+
+@pytest.fixture(scope="session")
+def four(start, tmp_path_factory):
+    """Returns the folder of an uninterrupted run of four processes with one device each."""
+    folder = tmp_path_factory.mktemp("four") / "run"
+    said = run(start, folder, 4, 1)
+    assert "step 12 of 12" in said[0]
+    assert not any("step 12" in text for text in said[1:])  # only process 0 logs
+    return folder

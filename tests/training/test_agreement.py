@@ -1,5 +1,6 @@
 """How processes agree on when to stop and why they fail; a dict replaces the coordination service."""
 
+import contextlib
 import json
 import logging
 import types
@@ -15,18 +16,36 @@ class Ended(BaseException):
 
 
 class Service:
-    """The methods of JAX's client that `Hosts` uses here, on top of a dict."""
+    """The methods of JAX's client that `Hosts` uses here, on top of a dict. One call can fail.
 
-    def __init__(self):
-        self.values = {}
+    Args:
+        fails: the number of the call that fails, counted from 1 over all clients; none does if it is 0.
+        after: whether that call fails after doing its work, rather than before.
+    """
+
+    def __init__(self, fails=0, after=False):
+        self.values, self.calls, self.fails, self.after = {}, 0, fails, after
+
+    def _called(self, work):
+        self.calls += 1
+        failing = self.calls == self.fails
+        if failing and not self.after:
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: try again")
+        result = work()
+        if failing:
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: the answer is lost")
+        return result
 
     def key_value_set(self, key, value, allow_overwrite=False):
-        if key in self.values and not allow_overwrite:
-            raise jax.errors.JaxRuntimeError(f"ALREADY_EXISTS: {key}")
-        self.values[key] = value
+        def work():
+            if key in self.values and not allow_overwrite:
+                raise jax.errors.JaxRuntimeError(f"ALREADY_EXISTS: {key}")
+            self.values[key] = value
+
+        self._called(work)
 
     def key_value_dir_get(self, folder):
-        return [item for item in self.values.items() if item[0].startswith(folder)]
+        return self._called(lambda: [(key, value) for key, value in self.values.items() if key.startswith(folder)])
 
     def verdict(self):
         (text,) = [value for key, value in self.values.items() if key.endswith("/notes/verdict")]
@@ -170,3 +189,40 @@ def test_what_follows_from_another_process_waits_for_its_name(job, clock, capsys
     with pytest.raises(Ended):
         processes[0].fail_with(error)
     assert capsys.readouterr().err == "error: process 1 on host1 failed: its disk is full\n"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_any_call_may_fail_once(monkeypatch, after):
+    """All the processes stop after the same step, no matter which call to the coordination service fails."""
+    from jax._src import distributed
+
+    monkeypatch.setattr(hosts, "_RUNS", iter([0] * 1000))
+    for fails in range(1, 30):
+        service, all_hosts = Service(fails, after), []
+        for process in range(2):
+            state = types.SimpleNamespace(client=service, num_processes=2, process_id=process)
+            monkeypatch.setattr(distributed, "global_state", state)
+            all_hosts.append(hosts.Hosts(watch_seconds=0.2))
+        for host, step in zip(all_hosts, (3, 5), strict=True):
+            assert not host.agreed(step)
+        all_hosts[1].request_stop()
+        for number in range(6):
+            for host in all_hosts:
+                with contextlib.suppress(jax.errors.JaxRuntimeError):  # as `_beat` does
+                    host._talk(number)
+        for host in all_hosts:
+            assert host._stop_after == 6, f"call {fails} failed"
+            assert not host._frozen.locked() and not host.agreed(5) and host.agreed(6)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_why_a_process_ends_is_told_in_spite_of_a_failure(monkeypatch, after):
+    from jax._src import distributed
+
+    service = Service(1, after)
+    state = types.SimpleNamespace(client=service, num_processes=2, process_id=1)
+    monkeypatch.setattr(distributed, "global_state", state)
+    host = hosts.Hosts(watch_seconds=0.2)
+    host._post("a reason")
+    host._post("a later one")  # ignored, since the first reason counts
+    assert [json.loads(v)["sentence"] for k, v in service.values.items() if "verdict" in k] == ["a reason"]

@@ -7,27 +7,20 @@ import shutil
 import signal
 import types
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import vit_jax
+from helpers.folders import contents, write_images
 from vit_jax import UserError, data
 from vit_jax.training import identity, run
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
 def begun(small, tmp_path_factory):
     """Returns a folder with images and a run on them that was stopped after two of four steps, and the config."""
-    root, rng = tmp_path_factory.mktemp("begun"), np.random.default_rng(0)
-    for i in range(24):
-        path = root / "images" / ("train", "test")[i % 3 == 2] / "abcd"[i % 4] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    root = tmp_path_factory.mktemp("begun")
+    write_images(root / "images")
     shutil.copytree(root / "images", root / "before")
     changes = {"data.name": "folder", "data.data_dir": str(root / "images"), "data.num_examples": 1024,
                "data.num_classes": 10, "total_epochs": 4.0, "checkpoint.every_steps": 1}  # fmt: skip

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from helpers.folders import checkpoints, lines
+
 STEPS, EVERY = 48, 4
 COMMAND = (
     "main",
@@ -20,16 +22,8 @@ COMMAND = (
 )
 
 
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def losses(folder):
     return [(line["step"], line["train/loss"], line.get("test/loss")) for line in lines(folder)]
-
-
-def checkpoints(folder):
-    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
 
 
 def names(folder):

@@ -16,6 +16,7 @@ import pytest
 from etils import epath
 
 import vit_jax
+from helpers import folders
 from vit_jax.errors import UserError
 from vit_jax.training import metrics, metrics_wandb
 
@@ -75,8 +76,7 @@ def rows(folder):
 
 
 def lines(folder):
-    found = [json.loads(line) for line in (folder / metrics.FILE).read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "time"} for line in found]
+    return [{key: value for key, value in line.items() if key != "time"} for line in folders.lines(folder)]
 
 
 def writer(folder, step, config, **options):

@@ -1,6 +1,5 @@
 """A second task, with its own parameters, batch, metrics and evaluation, shows that tasks can be replaced."""
 
-import json
 import re
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 from flax import nnx
 
 import vit_jax
+from helpers.folders import lines
 from vit_jax import config as config_lib
 from vit_jax import data, sharding, training
 from vit_jax.checkpoints import names
@@ -43,10 +43,6 @@ class Brightness(Task):
 def config(small, monkeypatch):
     monkeypatch.setitem(TASKS, "classification", Brightness)
     return small({"augmentation.mixup": 0.0})
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_run_with_another_task(config, tmp_path, caplog):
