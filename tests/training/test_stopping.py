@@ -112,7 +112,8 @@ def test_sigterm_saves(small, finished, tmp_path, monkeypatch, name, wrapper, sa
     assert numbers(tmp_path / "run") == numbers(finished)
 
 
-def test_an_evaluation_that_fails_loses_no_step(small, finished, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("at", "saved"), [(1, [3, 6]), (2, [9, 12])])
+def test_an_evaluation_that_fails_loses_no_step(small, finished, tmp_path, monkeypatch, at, saved):
     """The checkpoint comes first, and the evaluation is made when the run is resumed."""
 
     def fail():
@@ -120,12 +121,13 @@ def test_an_evaluation_that_fails_loses_no_step(small, finished, tmp_path, monke
 
     real = run.make_evaluations
     with monkeypatch.context() as patch:
-        patch.setattr(run, "make_evaluations", lambda *args: {n: Once(f, fail) for n, f in real(*args).items()})
+        patch.setattr(run, "make_evaluations", lambda *args: {n: Once(f, fail, at) for n, f in real(*args).items()})
         with pytest.raises(OSError, match="the network is gone"):
             vit_jax.train(small(), tmp_path / "run")
-    assert steps(tmp_path / "run") == [3, 6]
+    assert steps(tmp_path / "run") == saved
     vit_jax.train(small(), tmp_path / "run")
     assert numbers(tmp_path / "run") == numbers(finished)
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
 
 
 def test_learning_rate_that_explodes(small, tmp_path):

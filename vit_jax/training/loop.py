@@ -60,6 +60,9 @@ def train(config: Any, workdir: epath.PathLike, *, watch_seconds: float = WATCH_
 
 def _loop(run: Run, stop: Stop) -> dict[str, float]:
     state, start = run.begin()
+    if start == run.total:  # the run was stopped after its last checkpoint, before it was complete
+        run.open()
+        return run.finish(state)
     batches = run.batches(start)
 
     # The first step compiles, and nothing is written before it has succeeded.
@@ -79,7 +82,7 @@ def _loop(run: Run, stop: Stop) -> dict[str, float]:
             stop.end(done)
         run.evaluate(due.evaluations, done, state)
         if due.last:
-            return run.finish(done, state)
+            return run.finish(state)
         state, outputs = run.step(state, next(batches))
         done += 1
         stopping = stop.agreed(done)

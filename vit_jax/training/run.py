@@ -95,6 +95,8 @@ class Run:
         )
         self._progress = self._closing.enter_context(contextlib.closing(progress))
         self._put_off_values = self._measures(self._put_off(), self._start, state)
+        if self._start:
+            self._values = {**metrics.values_of(self.folder, self._start), **self._put_off_values}
         return state, self._start
 
     def batches(self, start: int) -> Iterator[dict[str, jax.Array]]:
@@ -188,7 +190,7 @@ class Run:
         self._store.wait()
         self._progress.say(text)
 
-    def finish(self, done: int, state: TrainState) -> dict[str, float]:
+    def finish(self, state: TrainState) -> dict[str, float]:
         """Waits for the last checkpoint, writes the model, and returns the last step's metrics."""
         assert self._store is not None
         self._store.wait()
