@@ -224,7 +224,7 @@ def test_every_evaluation_example_once(synthetic, batch_size, parts):
         assert not batch["image"][padding].any()
         assert (batch["label"][padding] == -1).all()
         seen.extend(batch["index"][~padding])
-    assert sorted(seen) == list(range(5)) == list(range(data.evaluation_examples(synthetic, "test")))
+    assert sorted(seen) == list(range(5)) == list(range(len(data.open_evaluation(synthetic, "test"))))
 
 
 def test_evaluation_with_more_workers_than_batches(folder):
@@ -255,7 +255,7 @@ def test_errors(synthetic, folder):
         data.evaluation_batches(synthetic, "val")
     for section in (synthetic.evaluations.test, synthetic.preprocessing):
         section.shorter_side = 5
-        for find in (data.evaluation_batches, data.evaluation_examples):  # a run calls the second before it starts
+        for find in (data.evaluation_batches, data.open_evaluation):  # a run calls the second before it starts
             with pytest.raises(UserError, match="shorter_side=5 is smaller than the model's image of 6x8"):
                 find(synthetic, "test")
         section.shorter_side = None

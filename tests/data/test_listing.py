@@ -115,7 +115,7 @@ def test_a_class_without_images(folder, tmp_path, caplog, files, holds):
     assert "\n" not in str(error.value)
     save(tmp_path / "train" / "fox" / "1.png")
     caplog.clear()
-    assert data.evaluation_examples(folder, "test") == 6
+    assert len(data.open_evaluation(folder, "test")) == 6
     assert f"test has no images of the classes fox ({holds})" in caplog.text
 
 
@@ -149,7 +149,7 @@ def test_a_run_lists_once(folder, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(listing.os, "scandir", lambda path: scans.append(str(path)) or scan(path))
     with once.opened_once():
         for _ in range(3):
-            data.info(folder), data.describe(folder), data.evaluation_examples(folder, "test")
+            data.info(folder), data.describe(folder), data.open_evaluation(folder, "test")
             next(data.batches(folder))
         assert len(scans) == len(set(scans)) == 8
         assert len(caplog.records) == 1

@@ -86,3 +86,19 @@ def test_checkpoints_hold_the_step_they_are_named_after(small, finished, tmp_pat
             )
             np.testing.assert_allclose(new, 0.9 * average + 0.1 * params, atol=1e-6)
     assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
+
+
+def test_the_last_measures_are_written_before_the_model(small, tmp_path, monkeypatch):
+    """A run with a model is complete. In a bucket a kill after that would lose what was not flushed."""
+    done = []
+
+    def watched(owner, name, label):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args: (done.append(label), real(*args))[1])
+
+    watched(run.metrics.Writer, "write", "metrics")
+    watched(run.metrics.Writer, "flush", "flush")
+    watched(run.model_file, "write", "model")
+    vit_jax.train(small(), tmp_path / "run")
+    last = done.index("model")
+    assert done[last - 2 : last] == ["metrics", "flush"]

@@ -127,3 +127,18 @@ def test_a_bucket_is_written_to_every_minute(tmp_path, monkeypatch):
         file.write(step, {})
         seen.append(len(read(tmp_path)) if (tmp_path / FILE).exists() else 0)
     assert seen == [0, 2, 2, 4]
+
+
+@pytest.mark.parametrize(("kind", "step"), [(epath.Path, 4), (epath.Path, 5), (Bucket, 4), (Bucket, 5)])
+def test_what_was_put_off_gets_the_line_of_its_step(tmp_path, small, kind, step):
+    """Step 4 has a line, to which the values are added. Step 5 was saved and not logged, and gets a new line."""
+    file = MetricsFile(kind(tmp_path), 0)
+    for number in (2, 4, 6):
+        file.write(number, {"train/loss": number / 2})
+    file.flush()
+    writer = Writer(kind(tmp_path), step, typed(small()), first_process=True, put_off={"test/loss": 9.0})
+    writer.close()
+    expected = {2: {"train/loss": 1.0}, 4: {"train/loss": 2.0}}
+    expected[step] = {**expected.get(step, {}), "test/loss": 9.0}
+    found = {line["step"]: {k: v for k, v in line.items() if k not in ("step", "time")} for line in read(tmp_path)}
+    assert found == expected

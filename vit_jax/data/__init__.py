@@ -4,7 +4,6 @@ from vit_jax.data.about import Info, class_names, info
 from vit_jax.data.configured import (
     batches,
     evaluation_batches,
-    evaluation_examples,
     open_evaluation,
     open_training,
 )
@@ -25,7 +24,6 @@ __all__ = [
     "describe",
     "differences",
     "evaluation_batches",
-    "evaluation_examples",
     "evaluation_spec",
     "info",
     "is_identity",

@@ -1,5 +1,6 @@
 """The data sets that a config names: those it trains on and those it evaluates on."""
 
+import dataclasses
 import logging
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -54,12 +55,13 @@ def open_evaluation(config: Any, name: str, *, own_classes: bool = False) -> Dat
             the training set has not.
     """
     config = config_lib.typed(config)
-    spec = evaluation_spec(config, name, None)
-    if not own_classes:
-        spec = evaluation_spec(config, name, sources.all_class_names(training_spec(config)))
-    dataset = Dataset(spec)
-    if not own_classes:
-        _check_classes(config, dataset)
+    spec = evaluation_spec(config, name)
+    if own_classes:
+        return Dataset(spec)
+    training = training_spec(config)
+    names = sources.all_class_names(training)
+    dataset = Dataset(dataclasses.replace(spec, classes=training.classes, class_names=names))
+    _check_classes(config, dataset)
     return dataset
 
 
@@ -76,11 +78,6 @@ def evaluation_batches(config: Any, name: str, rows: Sequence[int] | None = None
     dataset = open_evaluation(config, name)
     batch_size = config.evaluations[name].batch_size or config.global_batch_size
     return _closing(dataset, dataset.examples(batch_size, rows=rows))
-
-
-def evaluation_examples(config: Any, name: str) -> int:
-    """Returns the number of examples of `config.evaluations[name]`. Raises UserError as `open_evaluation`."""
-    return len(open_evaluation(config, name))
 
 
 def _closing(dataset: Dataset, made: Generator[Batch]) -> Generator[Batch]:

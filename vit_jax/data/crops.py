@@ -4,6 +4,7 @@ A new crop is a function here and a line in `CROPS`; for training, also a choice
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +12,18 @@ from vit_jax import streams
 from vit_jax.data import decode
 from vit_jax.data.spec import Spec
 
-# (encoded file or array, spec, position in the data) -> uint8 (height, width_px, 3)
-Crop = Callable[[bytes | np.ndarray, Spec, int], np.ndarray]
+
+class Crop(NamedTuple):
+    """One kind of crop.
+
+    Attributes:
+        apply: returns uint8 (height, width_px, 3) from an encoded file or an array, the spec, and the position in the
+            data.
+        random: whether the result depends on the position, so that it is never kept in memory.
+    """
+
+    apply: Callable[[bytes | np.ndarray, Spec, int], np.ndarray]
+    random: bool
 
 
 def _resize(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
@@ -37,5 +48,8 @@ def _inception(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarr
     )
 
 
-CROPS: dict[str, Crop] = {"resize": _resize, "centre": _centre, "inception": _inception}
-RANDOM = ("inception",)  # crops that depend on the position, so that their results are not kept in memory
+CROPS: dict[str, Crop] = {
+    "resize": Crop(_resize, random=False),
+    "centre": Crop(_centre, random=False),
+    "inception": Crop(_inception, random=True),
+}

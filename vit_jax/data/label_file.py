@@ -40,7 +40,7 @@ def read(path: epath.Path) -> dict[str, tuple[str, ...]]:
         if not row:
             continue
         if len(row) != len(_HEADER) or not row[0].strip():
-            raise UserError(f"line {number} of {path} has {len(row)} cells; it takes an image and its labels")
+            raise UserError(f"line {number} of {path} is {','.join(row)!r}; it takes an image and its labels")
         image = row[0].strip().removeprefix("./")
         if image in labels:
             raise UserError(f"line {number} of {path} names the image {image} a second time; keep one line")

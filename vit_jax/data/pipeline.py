@@ -32,7 +32,7 @@ class Reader:
         self._crop = crops.CROPS[spec.crop]
         fits = len(source) * spec.size[0] * spec.size[1] * 3 <= _REMEMBER_BYTES
         self._memory: dict[int, tuple[np.ndarray, tuple[int, ...]] | str] | None = (
-            {} if fits and spec.crop not in crops.RANDOM else None
+            {} if fits and not self._crop.random else None
         )
 
     def __call__(self, index: int, position: int) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -54,7 +54,7 @@ class Reader:
         """Returns the image and the labels, or the reason why the example can't be read."""
         try:
             example = self.source[index]
-            image = self._crop(example["image"], self.spec, position)
+            image = self._crop.apply(example["image"], self.spec, position)
         except UserError:
             raise
         except Exception as error:  # decoders raise all kinds

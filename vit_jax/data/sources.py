@@ -149,14 +149,17 @@ def all_class_names(spec: Spec) -> tuple[str, ...]:
 def _key(spec: Spec) -> tuple:
     """Returns what the choice of examples depends on."""
     own = (spec.name, spec.split, spec.data_dir, spec.section, spec.asked, spec.seed, spec.classes, spec.class_names)
-    # Only synthetic images depend on the size; files are opened once for models of several sizes.
-    made = (spec.size, spec.num_examples, spec.num_classes) if spec.name == "synthetic" else ()
-    return (*own, spec.labels_per_class, spec.max_labels, made, spec.exclude and _key(spec.exclude))
+    return (*own, spec.labels_per_class, spec.max_labels, _synthetic(spec), spec.exclude and _key(spec.exclude))
+
+
+def _synthetic(spec: Spec) -> tuple:
+    """Returns what only synthetic images depend on; files are opened once for models of several image sizes."""
+    return (spec.size, spec.num_examples, spec.num_classes) if spec.name == "synthetic" else ()
 
 
 def _base(spec: Spec, split: str) -> Source:
-    made = (spec.size, spec.num_examples, spec.num_classes) if spec.name == "synthetic" else ()
-    key = ("base", spec.name, spec.data_dir, split, spec.section, spec.asked, min(spec.max_labels, 2), made)
+    labels = min(spec.max_labels, 2)  # how many more there are does not matter
+    key = ("base", spec.name, spec.data_dir, split, spec.section, spec.asked, labels, _synthetic(spec))
     return once(key, lambda: _opened(spec, split))
 
 
@@ -217,7 +220,13 @@ def _draw(selection: Selection, spec: Spec) -> np.ndarray:
     missing = dict.fromkeys(range(len(selection.class_names)), per_class)
     drawn = []
     for index in streams.generator(spec.seed, "labels_per_class").permutation(len(selection)):
-        label = one_label(selection, int(index), "labels_per_class counts one class an image; leave it out")
+        labels = selection.labels(int(index))
+        if len(labels) != 1:
+            raise UserError(
+                f"{selection.describe(int(index))} has {len(labels)} labels; labels_per_class counts one class an "
+                "image; leave it out"
+            )
+        (label,) = labels
         if label in missing:
             drawn.append(index)
             missing[label] -= 1
@@ -230,11 +239,3 @@ def _draw(selection: Selection, spec: Spec) -> np.ndarray:
         f"config.data.labels_per_class is {per_class}, and {spec.split} has {per_class - lacking} images of the class "
         f"{selection.class_names[label]!r}; ask for fewer or choose a larger split"
     )
-
-
-def one_label(source: Source, index: int, mend: str) -> int:
-    """Returns the only label of an example. Raises UserError if it has none or several."""
-    labels = source.labels(index)
-    if len(labels) != 1:
-        raise UserError(f"{source.describe(index)} has {len(labels)} labels; {mend}")
-    return labels[0]

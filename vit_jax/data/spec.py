@@ -70,14 +70,8 @@ def training_spec(config: config_lib.Config) -> Spec:
     )
 
 
-def evaluation_spec(config: config_lib.Config, name: str, trained: tuple[str, ...] | None) -> Spec:
-    """Returns the images of an evaluation.
-
-    Args:
-        config: the run.
-        name: of the evaluation.
-        trained: all class names of the training set, in which the labels are numbered; with None the evaluation has the
-            classes of its own data set.
+def evaluation_spec(config: config_lib.Config, name: str) -> Spec:
+    """Returns the images of the evaluation `name`, with all classes of its own data set.
 
     Raises:
         UserError: the config has no such evaluation.
@@ -93,8 +87,7 @@ def evaluation_spec(config: config_lib.Config, name: str, trained: tuple[str, ..
         name=dataset,
         split=section.split,
         data_dir=data_dir,
-        classes=() if trained is None else training.classes,
-        class_names=trained,
+        classes=(),
         labels_per_class=None,
         max_labels=training.max_labels if section.max_labels is None else section.max_labels,
         exclude=training if section.exclude_train else None,

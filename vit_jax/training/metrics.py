@@ -69,12 +69,17 @@ class Writer:
         if not first_process:
             return
         put_off = put_off or {}
-        file = MetricsFile(folder, step, put_off)
+        file = MetricsFile(folder, step)
+        if put_off:
+            file.write(step, put_off)
         self._destinations.append(file)
         if config.wandb.project:
             self._destinations.append(metrics_wandb.WandB(folder, step, config, file, put_off))
         if config.log.tensorboard:
-            self._destinations.append(TensorBoard(folder, step, put_off))
+            tensorboard = TensorBoard(folder)
+            if put_off:
+                tensorboard.write(step, put_off)
+            self._destinations.append(tensorboard)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for destination in self._destinations:

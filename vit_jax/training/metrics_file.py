@@ -15,38 +15,33 @@ _LOG = logging.getLogger(__name__)
 class MetricsFile:
     """The file `metrics.jsonl`. A line is a JSON object with `step`, `time` (seconds since the epoch) and the values.
 
-    When a run is resumed from a step, the lines up to this step are kept, and values that were not known then are added
-    to its line. A local file is appended to. An object in a bucket can't be: it is written anew at each `flush`, and at
-    a `write` if a minute has passed, so that a user can follow the run.
-
-    Attributes:
-        last_step: the last step in the file when it was opened, before lines were dropped; 0 for an empty file.
+    When a run is resumed from a step, the lines up to this step are kept. A local file is appended to. An object in a
+    bucket can't be: it is written anew at each `flush`, and at a `write` if a minute has passed, so that a user can
+    follow the run.
     """
 
-    def __init__(self, folder: epath.Path, step: int, put_off: Mapping[str, float] | None = None):
+    def __init__(self, folder: epath.Path, step: int):
+        """Opens the file of a run that is resumed from `step`; 0 for a new run."""
         self._path, self._append = folder / FILE, "://" not in str(folder)
         lines = self._path.read_bytes().splitlines() if self._path.exists() else []
         found, damaged = _by_step(lines)
-        self.last_step = max(found, default=0)
         if damaged:
             size = sum(map(len, damaged))
             _LOG.warning("%s: %d damaged lines (%d bytes) are dropped", self._path, len(damaged), size)
         kept = {number: found[number] for number in sorted(found) if number <= step}
-        if put_off:
-            kept[step] = _line(step, {**(_values(kept[step]) if step in kept else {}), **put_off})
         self._lines = list(kept.values())
-        self._newest, self._written = step, time.monotonic()
-        if self._append or put_off or len(self._lines) != len(lines):
+        self._newest, self._written = max(kept, default=0), time.monotonic()
+        if self._append or len(self._lines) != len(lines):
             self._replace()
 
     def kept(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yields the steps that were kept when the file was opened, in order, with their values."""
+        """Yields the steps in the file, in order, with their values."""
         for line in list(self._lines):
             yield json.loads(line)["step"], _values(line)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the values of a step, or adds them to the line of the step that was written last."""
-        again = step == self._newest and bool(self._lines)
+        """Writes the values of a step, or adds them to its line if it is the newest one."""
+        again = step == self._newest
         if again:
             self._lines[-1] = _line(step, {**_values(self._lines[-1]), **values})
         else:

@@ -9,16 +9,13 @@ from etils import epath
 class TensorBoard:
     """TensorBoard's event files. A resumed run adds a file."""
 
-    def __init__(self, folder: epath.Path, step: int, put_off: Mapping[str, float]):
-        """Opens a file in `folder`, and writes `put_off`, values of `step` that were not known when it was written."""
+    def __init__(self, folder: epath.Path):
         # Otherwise TensorFlow, which only writes events here, prints messages to stderr.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         from clu import metric_writers  # imports TensorFlow
 
         self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
-        if put_off:
-            self.write(step, put_off)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._writer.write_scalars(step, values)

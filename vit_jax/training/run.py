@@ -192,8 +192,10 @@ class Run:
 
     def finish(self, state: TrainState) -> dict[str, float]:
         """Waits for the last checkpoint, writes the model, and returns the last step's metrics."""
-        assert self._store is not None
+        assert self._writer is not None and self._store is not None
         self._store.wait()
+        with run_folder.writing(self.folder):
+            self._writer.flush()  # a run with a model is complete, and nothing would make its last measures again
         params = sharding.to_first_host(of_model(state.average or state.params))
         if params is not None:
             path = self.folder / "model.npz"
@@ -205,8 +207,10 @@ class Run:
     def _images_at_peak(self) -> float | None:
         """Returns the images a second of all devices at their published peak; None for CPUs and unknown devices."""
         chip = chips.of_device(jax.devices()[0].device_kind)
+        if chip is None:
+            return None
         work = flops.step(self._model, 1, freeze.frozen(self.config.optimizer, self._model))
-        return jax.device_count() * chip.device_peak / work if chip else None
+        return jax.device_count() * chip.device_peak / work
 
     def _restored(self) -> tuple[TrainState, int] | None:
         """Returns the state and the step of the newest whole checkpoint, if there is one."""
