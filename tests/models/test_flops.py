@@ -155,7 +155,7 @@ def test_a_step_with_frozen_parameters_agrees_with_the_compiler(job, name, keywo
     mesh = sharding.make_mesh(config.mesh)
     state, batch = abstract_state(config, unrolled, mesh), compiling.abstract_batch(config, unrolled, mesh)
     lowered = make_step(config, unrolled, mesh).lower(state, batch)
-    counted = flops.step(unrolled, 8, frozen(config.optimizer, unrolled))
+    counted = flops.step(unrolled, 8, frozen(config, unrolled))
     assert counted == pytest.approx(lowered.cost_analysis()["flops"], rel=0.03)
     assert counted / flops.forward(unrolled, 8) == pytest.approx(forwards, abs=0.01)
 
@@ -166,12 +166,12 @@ def test_frozen_and_scanned_counts_as_unrolled(job, patterns, remat):
     found = []
     for scan in (True, False):
         config, model = job("Ti/16", patterns, {"scan": scan, "remat": remat, "pool": "gap"})
-        found.append(flops.step(model, 2, frozen(config.optimizer, model)))
+        found.append(flops.step(model, 2, frozen(config, model)))
     assert found[0] == found[1]
 
 
 def test_frozen_in_part_a_stack_counts_whole(job):
     """And a step without anything that is frozen whole is three forwards."""
     config, model = job("Ti/16", ("encoderblock_[0-5]/",), {})
-    assert not frozen(config.optimizer, model)
-    assert flops.step(model, 2, frozen(config.optimizer, model)) == 3 * flops.forward(model, 2)
+    assert not frozen(config, model)
+    assert flops.step(model, 2, frozen(config, model)) == 3 * flops.forward(model, 2)

@@ -15,8 +15,10 @@ from vit_jax import data, sharding, training
 from vit_jax.checkpoints import names
 from vit_jax.errors import UserError
 from vit_jax.evaluation import judge
+from vit_jax.models import flops
 from vit_jax.tasks import TASKS, Task
 from vit_jax.tasks.task import masked_mean
+from vit_jax.training import freeze
 
 
 class Brightness(Task):
@@ -97,6 +99,11 @@ def test_frozen_models_leave_the_tasks_own_to_learn(config):
     state = training.create_state(config, model)
     moments = {sharding.path_of(path) for path, x in jax.tree_util.tree_flatten_with_path(state.opt_state)[0] if x.ndim}
     assert moments and all("task/mlp/dense1" in path for path in moments)
+    # The operations of a step are counted, too: those of the model's forward pass alone.
+    resolved = training.resolve(config)
+    assert flops.step(model, 1, freeze.frozen(resolved, model)) == flops.forward(model, 1)
+    config.optimizer.freeze = ("^vit_jax/task",)
+    assert freeze.frozen(training.resolve(config), model) == {"task/mlp/dense1/kernel", "task/mlp/dense1/bias"}
 
 
 def test_what_a_task_gets_wrong(config, monkeypatch):

@@ -112,7 +112,7 @@ def make_plan(config: Any, where: Slice, name: str = "the step") -> tuple[Plan, 
     sharding.check_batch(mesh, size, "global_batch_size", config.accumulation_steps)
     if where.chip.tpu:
         mesh = sharding.make_mesh(config.mesh, devices(where))
-    work = flops.step(model, size, freeze.frozen(config.optimizer, model))
+    work = flops.step(model, size, freeze.frozen(config, model))
     state = abstract_state(config, model, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if isinstance(mesh, Mesh):

@@ -7,10 +7,11 @@ the frozen layers are set to zero.
 
 from typing import Any
 
-from vit_jax.config import Optimizer
+from vit_jax.config import Config, Optimizer
 from vit_jax.errors import UserError
-from vit_jax.models.functional import Params, flatten, split, unflatten
+from vit_jax.models.functional import Params, flatten, unflatten
 from vit_jax.models.model import Model
+from vit_jax.tasks import Learner, make_task
 from vit_jax.training import patterns
 
 
@@ -51,6 +52,6 @@ def join(trained: Params, frozen: Params) -> Params:
     return unflatten({**flatten(trained), **flatten(frozen)})
 
 
-def frozen(settings: Optimizer, model: Model) -> set[str]:
-    """Returns the paths of the frozen parameters of a model. Raises UserError as `Freeze`."""
-    return Freeze(settings, split(model)[1]).frozen
+def frozen(config: Config, model: Model) -> set[str]:
+    """Returns the paths of the frozen parameters of a model and of the config's task. Raises UserError as `Freeze`."""
+    return Freeze(config.optimizer, Learner(model, make_task(config.task)).shapes).frozen

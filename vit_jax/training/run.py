@@ -209,7 +209,7 @@ class Run:
         chip = chips.of_device(jax.devices()[0].device_kind)
         if chip is None:
             return None
-        work = flops.step(self._model, 1, freeze.frozen(self.config.optimizer, self._model))
+        work = flops.step(self._model, 1, freeze.frozen(self.config, self._model))
         return jax.device_count() * chip.device_peak / work
 
     def _restored(self) -> tuple[TrainState, int] | None:
