@@ -21,7 +21,8 @@ def test_a_long_compile_says_that_it_goes_on(caplog):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_with_a_sentence(number, code):
     lines = (
-        "import hashlib, threading",
+        "import hashlib, signal, threading",
+        "signal.signal(signal.SIGINT, signal.default_int_handler)",  # a shell's background jobs ignore Ctrl-C
         "from vit_jax.planning import watch",
         "watch.end_at_signals(lambda: 'all is kept', threading.Lock())",
         "print('ready', flush=True)",
@@ -32,6 +33,9 @@ def test_a_signal_ends_with_a_sentence(number, code):
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        try:
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert err.startswith("error: ") and err.endswith("; all is kept\n") and err.count("\n") == 1
