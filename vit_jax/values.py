@@ -15,7 +15,7 @@ MOST = 2**31 - 1  # steps, rows and sizes are int32 on devices
 class Limits:
     """What a value may be, apart from its type: one of `choices`, or finite numbers within bounds.
 
-    The bounds also apply to the numbers in a tuple.
+    The bounds also apply to the numbers in a tuple, which has at least `fewest` of them.
     """
 
     choices: tuple[str, ...] = ()
@@ -23,11 +23,14 @@ class Limits:
     above: float | None = None  # the bound itself is not allowed
     below: float | None = None  # the bound itself is not allowed
     most: float | None = None  # the bound itself is allowed
+    fewest: int = 0
 
     def wrong(self, value: Any) -> str:
         """Returns what `value` must be instead, such as `it must be at least 1`, or "" if it is within the limits."""
         if self.choices and value not in self.choices:
             return f"it can be {either(self.choices)}"
+        if isinstance(value, tuple) and len(value) < self.fewest:
+            return f"it must hold at least {self.fewest}"
         for number in leaves(value):
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 continue

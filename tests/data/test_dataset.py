@@ -13,6 +13,7 @@ from vit_jax import config as config_lib
 from vit_jax import data
 from vit_jax.data import label_file, tfds_source
 from vit_jax.errors import UserError
+from vit_jax.evaluation.judge import judge
 
 FIRST = {"a.png": "sky;sea", "below/b.png": "sea", "c.png": "", "d.png": "sky; fish;sky"}
 
@@ -136,10 +137,10 @@ def test_labels_reach_the_model(several, tmp_path):
     several.log.tensorboard = False
     values = vit_jax.train(several, tmp_path / "run")
     assert np.isfinite(values["test/loss"])
-    (found,) = (dict(m) for _, m in vit_jax.evaluation.judge.judge([str(tmp_path / "run")], several))
+    (found,) = (dict(m) for _, m in judge([str(tmp_path / "run")], several))
     assert found["test"]["examples"] == 3
     several.task.loss = "softmax"
-    (found,) = (dict(m) for _, m in vit_jax.evaluation.judge.judge([str(tmp_path / "run")], several))
+    (found,) = (dict(m) for _, m in judge([str(tmp_path / "run")], several))
     assert found["test"]["examples"] == 2
 
 

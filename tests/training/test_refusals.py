@@ -90,4 +90,4 @@ def test_an_evaluations_name_can_not_hide_the_trainings(small, tmp_path):
         config = small()
         config.evaluations[name] = config.evaluations.test
         refused(config, tmp_path / "run", f"config.evaluations has the name {name!r}", "take another")
-    refused(small({"evaluations.test.kind": "fewshot"}), tmp_path / "run", "kind is 'fewshot'", "classification")
+    refused(small({"evaluations.test.kind": "guess"}), tmp_path / "run", "kind is 'guess'", "classification")

@@ -2,11 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from vit_jax.data import decode, pipeline, prefetch, sources
+import numpy as np
+
+from vit_jax.data import decode, draw, pipeline, prefetch, sources
 from vit_jax.data.pipeline import Batch
 from vit_jax.data.spec import Spec
 from vit_jax.errors import UserError
@@ -21,8 +23,10 @@ class Dataset:
     evaluation that runs many times starts them once.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, source: sources.Selection | None = None) -> None:
         """Opens the data set; images are read when batches are asked for.
+
+        `source` has the examples; by default they are those that the spec takes.
 
         Raises:
             UserError: the data set, the split or its examples are missing, or the crop does not fit the size.
@@ -30,7 +34,7 @@ class Dataset:
         if spec.crop == "centre":
             decode.check_shorter_side(spec.size, spec.shorter_side)
         self.spec = spec
-        self._source = sources.select(spec)
+        self._source = sources.select(spec) if source is None else source
         self._reader = pipeline.Reader(self._source, spec)
         self._pools: dict[tuple, tuple[Any, prefetch.Pool]] = {}
         self._corrupt: set[int] = set()  # examples that were reported
@@ -46,6 +50,30 @@ class Dataset:
     def record(self) -> dict[str, Any]:
         """Returns what tells these examples from any others, as JSON values."""
         return self._source.record()
+
+    def take(self, numbers: np.ndarray) -> "Dataset":
+        """Returns the examples of some numbers as a data set, which is closed for itself."""
+        return Dataset(self.spec, self._source.take(numbers))
+
+    def without(self, other: "Dataset") -> "Dataset":
+        """Returns the examples that are not in another data set, as a data set, which is closed for itself."""
+        return Dataset(self.spec, self._source.without(other._source))
+
+    def shots(self, count: int, draws: int, left_out: Collection[int] = ()) -> np.ndarray:
+        """Returns the numbers of `count` examples of each class, drawn at random, int64 (draws, classes, count).
+
+        A draw depends on the seed of the spec, its number and the examples alone, and with a larger `count` it begins
+        with the same examples. Only as many labels are read as that takes.
+
+        Args:
+            count: the number of examples of each class.
+            draws: the number of draws.
+            left_out: numbers of examples that are not drawn; others take their places.
+
+        Raises:
+            UserError: a class has fewer than `count` examples, or an example has not one class.
+        """
+        return draw.shots(self._source, self.spec, count, draws, left_out)
 
     def batches(self, batch_size: int, *, start_step: int = 0, rows: Sequence[int] | None = None) -> Generator[Batch]:
         """Returns endless batches in the shuffled order, from global batch `start_step` on, to train on.

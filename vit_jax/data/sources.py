@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -217,25 +218,41 @@ def _draw(selection: Selection, spec: Spec) -> np.ndarray:
     """Returns `spec.labels_per_class` numbers of each class, sorted; reads only as many labels as that takes."""
     per_class = spec.labels_per_class
     assert per_class is not None
-    missing = dict.fromkeys(range(len(selection.class_names)), per_class)
-    drawn = []
-    for index in streams.generator(spec.seed, "labels_per_class").permutation(len(selection)):
-        labels = selection.labels(int(index))
+    order = streams.generator(spec.seed, "labels_per_class").permutation(len(selection))
+
+    def label_of(index: int) -> int:
+        labels = selection.labels(index)
         if len(labels) != 1:
             raise UserError(
-                f"{selection.describe(int(index))} has {len(labels)} labels; labels_per_class counts one class an "
-                "image; leave it out"
+                f"{selection.describe(index)} has {len(labels)} labels; labels_per_class counts one class an image; "
+                "leave it out"
             )
-        (label,) = labels
-        if label in missing:
-            drawn.append(index)
-            missing[label] -= 1
-            if not missing[label]:
-                del missing[label]
+        return labels[0]
+
+    drawn = first_of_classes(order, label_of, len(selection.class_names), per_class)
+    for name, found in zip(selection.class_names, drawn, strict=True):
+        if len(found) < per_class:
+            raise UserError(
+                f"config.data.labels_per_class is {per_class}, and {spec.split} has {len(found)} images of the class "
+                f"{name!r}; ask for fewer or choose a larger split"
+            )
+    return np.sort(np.concatenate(drawn))
+
+
+def first_of_classes(
+    order: Iterable[int], label_of: Callable[[int], int], num_classes: int, count: int
+) -> list[list[int]]:
+    """Returns for each class the first `count` numbers of `order` whose label it is, or fewer if there are no more.
+
+    Only as many labels are read as that takes.
+    """
+    found: list[list[int]] = [[] for _ in range(num_classes)]
+    missing = count * num_classes
+    for index in map(int, order):
         if not missing:
-            return np.sort(drawn)
-    label, lacking = next(iter(missing.items()))
-    raise UserError(
-        f"config.data.labels_per_class is {per_class}, and {spec.split} has {per_class - lacking} images of the class "
-        f"{selection.class_names[label]!r}; ask for fewer or choose a larger split"
-    )
+            break
+        of_class = found[label_of(index)]
+        if len(of_class) < count:
+            of_class.append(index)
+            missing -= 1
+    return found

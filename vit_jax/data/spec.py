@@ -99,6 +99,12 @@ def evaluation_spec(config: config_lib.Config, name: str) -> Spec:
     )
 
 
+def shots_spec(config: config_lib.Config, name: str) -> Spec:
+    """Returns the images that the few-shot evaluation `name` draws its shots from, made as its test images are."""
+    spec = evaluation_spec(config, name)
+    return dataclasses.replace(spec, split=config.evaluations[name].shots_split, exclude=None)
+
+
 def _place(config: config_lib.Config, section: config_lib.Data | config_lib.Evaluation) -> tuple[str, str | None]:
     """Returns the name and the folder of a section's data set: the training set's unless the section says another."""
     data = config.data

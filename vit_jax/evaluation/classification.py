@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import time
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,6 @@ from vit_jax.randomness import row_keys, stream_key
 from vit_jax.tasks import Batch
 
 _LOG = logging.getLogger(__name__)
-_QUIET_SECONDS = 20.0
 
 
 def make(subject: Subject) -> Evaluate:
@@ -39,13 +37,9 @@ def make(subject: Subject) -> Evaluate:
 
     def evaluate(params: Params) -> dict[str, float]:
         sums: dict[str, float] = {"examples": 0.0}  # Python floats are float64, in which counts stay exact
-        said = time.monotonic()
-        for batch in subject.batches():
+        for batch in subject.batches(subject.dataset):
             for name, value in jax.device_get(totals(params, batch)).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
-            if time.monotonic() - said > _QUIET_SECONDS:
-                said = time.monotonic()
-                _LOG.info("evaluating %s: %.0f images so far", subject.name, sums["examples"])
         examples = sums.pop("examples")
         if not examples:
             raise UserError(

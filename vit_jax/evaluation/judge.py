@@ -13,6 +13,7 @@ from vit_jax import data, sharding
 from vit_jax.checkpoints import model_file
 from vit_jax.errors import UserError
 from vit_jax.evaluation.make import make_evaluations
+from vit_jax.evaluation.registry import KINDS
 from vit_jax.models.class_names import padded
 from vit_jax.models.functional import split
 from vit_jax.models.model import Model
@@ -35,8 +36,8 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
         keywords: keywords of `vit_jax.load`.
 
     Raises:
-        UserError: a model can't be loaded, its classes are not those of the data, or the task has parameters of its
-            own, which a model's file does not hold.
+        UserError: a model can't be loaded. If an evaluation reads the head or the task, also: the model's classes are
+            not those of the data, or the task has parameters of its own, which a model's file does not hold.
     """
     config = config_lib.typed(config)
     if not config.evaluations:
@@ -45,12 +46,14 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
     task.check(config)
     if config.preprocessing != config_lib.Preprocessing():
         _LOG.warning("config.preprocessing is not read: each model has its own")
+    reads_task = any(not KINDS[section.kind].own_classes for section in config.evaluations.values())
     mesh = sharding.make_mesh(config.mesh)
     with data.opened_once():
         for name in models:
             model = model_file.load(name, **keywords)
-            _check_classes(name, model, data.class_names(config))
-            if Learner(model, task).has_own:
+            if reads_task:
+                _check_classes(name, model, data.class_names(config))
+            if reads_task and Learner(model, task).has_own:
                 raise UserError(
                     f"the task {config.task.name} has parameters of its own, which a model's file does not hold; "
                     "evaluate it in its run, or choose another config.task.name"

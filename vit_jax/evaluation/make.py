@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Generator
 
 from jax.sharding import Mesh
@@ -16,6 +17,7 @@ from vit_jax.models.model import Model
 from vit_jax.tasks import Batch, Learner, make_task
 
 _LOG = logging.getLogger(__name__)
+_QUIET_SECONDS = 20.0
 
 
 def make_evaluations(
@@ -60,12 +62,29 @@ def _evaluation(
         )
     rows = sharding.local_rows(mesh, batch_size)
 
-    def batches() -> Generator[Batch]:
-        for batch in dataset.examples(batch_size, rows=rows):
+    def batches(dataset: data.Dataset) -> Generator[Batch]:
+        said = time.monotonic()
+        for number, batch in enumerate(dataset.examples(batch_size, rows=rows)):
             yield sharding.to_devices(batch, mesh, batch_size)
+            if time.monotonic() - said > _QUIET_SECONDS:
+                said = time.monotonic()
+                done = min((number + 1) * batch_size, len(dataset))
+                _LOG.info("evaluating %s: %d of %d images so far", name, done, len(dataset))
 
     task = make_task(config.task)
-    subject = Subject(name, Learner(model, task), model.arch.num_classes, task, config.seed, mesh, dataset, batches)
+    subject = Subject(
+        name=name,
+        section=section,
+        learner=Learner(model, task),
+        num_classes=model.arch.num_classes,
+        task=task,
+        seed=config.seed,
+        mesh=mesh,
+        dataset=dataset,
+        open_shots=lambda: closing.enter_context(data.open_shots(config, name)),
+        keep_open=closing.enter_context,
+        batches=batches,
+    )
     return kind.make(subject)
 
 

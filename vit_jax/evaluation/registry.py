@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vit_jax.evaluation import classification
+from vit_jax.evaluation import classification, fewshot
 from vit_jax.evaluation.subject import Evaluate, Subject
 
 
@@ -11,7 +11,10 @@ class Kind(NamedTuple):
     """A kind of evaluation."""
 
     make: Callable[[Subject], Evaluate]
-    own_classes: bool = False  # whether its data set may have other classes than the training set
+    own_classes: bool = False  # whether its data set has classes of its own; it then reads neither head nor task
 
 
-KINDS: dict[str, Kind] = {"classification": Kind(classification.make)}
+KINDS: dict[str, Kind] = {
+    "classification": Kind(classification.make),
+    "fewshot": Kind(fewshot.make, own_classes=True),
+}

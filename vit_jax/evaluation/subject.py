@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 
 from jax.sharding import Mesh
 
+from vit_jax import config as config_lib
 from vit_jax.data import Dataset
 from vit_jax.models.functional import Params
 from vit_jax.tasks import Batch, Learner, Task
@@ -18,10 +19,13 @@ class Subject:
     """The model, the task and the data of one evaluation."""
 
     name: str  # name of the evaluation, for messages
+    section: config_lib.Evaluation  # its keys
     learner: Learner  # binds parameters to the model and the task's own modules
     num_classes: int
     task: Task
     seed: int
     mesh: Mesh
     dataset: Dataset  # its classes and its number of examples
-    batches: Callable[[], Generator[Batch]]  # yields each example once, sharded over the mesh
+    open_shots: Callable[[], Dataset]  # opens the images that shots are drawn from
+    keep_open: Callable[[Dataset], Dataset]  # returns a data set that is closed when the evaluations are
+    batches: Callable[[Dataset], Generator[Batch]]  # yields each example once, sharded over the mesh

@@ -4,6 +4,8 @@ import dataclasses
 
 from vit_jax.schema.key import duration, key
 
+_FEWSHOT = ("kind", "fewshot")
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -63,8 +65,26 @@ class Augmentation:
 class Evaluation:
     """An evaluation on a split. It runs after the last step, and also at regular intervals if an interval is given."""
 
-    kind: str = key("classification", "kind of the evaluation", choices=("classification",))
+    kind: str = key("classification", "kind of the evaluation", choices=("classification", "fewshot"))
     split: str = key("test", "split to evaluate on")
+    shots: tuple[int, ...] = key(
+        (5,),
+        "numbers of images of each class to learn from; each N gives the metric NAME/Nshot",
+        above=0,
+        fewest=1,
+        only=_FEWSHOT,
+    )
+    draws: int = key(3, "number of random draws of these images, over which the mean is taken", above=0, only=_FEWSHOT)
+    shots_split: str = key(
+        "train", "split that these images are drawn from; those that are in `split`, too, are not tested", only=_FEWSHOT
+    )
+    l2: tuple[float, ...] = key(
+        tuple(2.0**power for power in range(-5, 15)),
+        "strengths of the regularisation, of which held-out shots choose one",
+        least=1e-6,
+        fewest=1,
+        only=_FEWSHOT,
+    )
     name: str | None = key(None, "name of the data set; by default that of the training")
     data_dir: str | None = key(None, "folder of the data set, see `data.data_dir`")
     max_labels: int | None = key(None, "like `data.max_labels`, whose value is the default", least=0, most=2**16)

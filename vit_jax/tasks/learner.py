@@ -32,7 +32,11 @@ class Learner:
 
     def bind(self, params: Params) -> tuple[Model, Any]:
         """Returns the model, and the task's own modules or None, with some parameters."""
-        return self._bind(of_model(params)), self._bind_own(params[TASK]) if self._bind_own else None
+        return self.model(params), self._bind_own(params[TASK]) if self._bind_own else None
+
+    def model(self, params: Params) -> Model:
+        """Returns the model with some parameters; those of the task need not be among them."""
+        return self._bind(of_model(params))
 
     def with_own(self, params: Params, seed: int) -> Params:
         """Returns a model's parameters with initial ones of the task's own beside them; may be traced."""
