@@ -113,6 +113,7 @@ def test_switched_on_later_it_gets_what_was_before(installed, small, tmp_path):
     assert [(row["step"], row.get("test/loss")) for row in rows(tmp_path)] == [(1, None), (2, 2.0), (3, None)]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed(installed, start, tmp_path, monkeypatch):
     """After a SIGKILL, W&B has all of metrics.jsonl, the config and the axis, and nothing used the network.
 

@@ -36,6 +36,8 @@ CASES = {
     "bit_paper.npz": {"name": "BiT-R50x1", "stages": (1, 1), "stem_width": 32, "image_size": 32},
 }  # fmt: skip
 
+QUICK = ("big_vision_tok_scan.npz", "timm_vit_map.safetensors", "bit_paper.npz")
+
 
 def make(init_from, **model):
     config = config_lib.default()
@@ -46,7 +48,9 @@ def make(init_from, **model):
     return config
 
 
-@pytest.mark.parametrize("file", CASES)
+@pytest.mark.parametrize(
+    "file", [file if file in QUICK else pytest.param(file, marks=pytest.mark.slow) for file in CASES]
+)
 def test_from_a_file(goldens, file, tmp_path):
     """All the weights except the head and the position embeddings come from the file.
 

@@ -85,11 +85,11 @@ def test_sharded_equals_whole(config, whole, mesh):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"accumulation_steps": 4, "mesh.data": 4, "mesh.tensor": 2},
+        pytest.param({"accumulation_steps": 4, "mesh.data": 4, "mesh.tensor": 2}, marks=pytest.mark.slow),
         {"accumulation_steps": 2, "mesh.data": 1, "mesh.fsdp": 8},
         {"model.scan": False},
         {"model.remat": "full"},
-        {"model.remat": "dots", "model.scan": False},
+        pytest.param({"model.remat": "dots", "model.scan": False}, marks=pytest.mark.slow),
         {"model.remat": "offload", "optimizer.offload": True, "mesh.data": 2, "mesh.fsdp": 4},
     ],
     ids=str,
