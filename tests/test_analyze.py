@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 import pytest
-from helpers import models
 from PIL import Image
 
 import vit_jax
+from helpers import models
 from vit_jax import analysis
 from vit_jax.analysis import inputs, report
 from vit_jax.analysis.measure import Map, measure

@@ -53,6 +53,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     from vit_jax.analysis import Map, measure, write
     from vit_jax.analysis.measure import RANDOM, check_maps
     from vit_jax.analysis.write import check_folder
+    from vit_jax.models.summary import rows
 
     check_folder(epath.Path(_OUT.value), _OVERWRITE.value)
     model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
@@ -66,7 +67,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     with progress.shown("drawing", unit="figures") as step:
         about = {
             "model": _MODEL.value,
-            "architecture": " ".join(str(model).split("\n")[1].split()),
+            **{key.strip(): text for key, text in rows(model.arch, model.preprocessing, model.class_names)},
             "images": _of_images(found.images, chosen.found, len(unreadable)),
             "made by": f"vit_jax {__version__}",
         }

@@ -5,10 +5,10 @@ import math
 import jax
 import numpy as np
 import pytest
-from helpers import models
 from scipy.special import softmax
 
 import vit_jax
+from helpers import models
 from vit_jax import analysis
 from vit_jax.analysis import attention, filters, positions
 from vit_jax.analysis.measure import Map, measure
@@ -251,5 +251,3 @@ def _of_dinov2(goldens):
 
     config = json.loads(str(np.load(goldens / "hf_dinov2.npz")["config"]))
     return {"num_heads": config["num_attention_heads"]}
-
-

@@ -71,7 +71,7 @@ def measure(
     count: int,
     *,
     maps: Sequence[Map] = (),
-    progress: Callable[[int], None] = lambda images: None,
+    progress: Callable[[int], object] = lambda images: None,
 ) -> Analysis:
     """Returns the numbers behind the figures of a model. Those that apply are
 
@@ -153,7 +153,7 @@ def _remembered(images: Iterable[tuple[str, np.ndarray]], shown: list[tuple[str,
 
 
 def _observed(
-    model: Any, images: Iterable[np.ndarray], count: int, each_head: bool, progress: Callable[[int], None]
+    model: Any, images: Iterable[np.ndarray], count: int, each_head: bool, progress: Callable[[int], object]
 ) -> dict[str, np.ndarray]:
     """Returns what `observations` keeps, of all images. Nothing if there are none."""
     bind, params = split(model)

@@ -84,7 +84,7 @@ def _observer(model: Any, chosen: Int[Array, "batch samples"], each_head: bool) 
         }
 
     def start(tokens: Array) -> Any:
-        carry = {"first": of_tokens(tokens)}
+        carry: Arrays = {"first": of_tokens(tokens)}
         if arch.family == "vit":
             count = tokens.shape[1]
             carry["product"] = jnp.broadcast_to(jnp.eye(count), (len(tokens), count, count))

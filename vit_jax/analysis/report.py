@@ -87,16 +87,18 @@ def _cards(analysis: Analysis, side: int) -> str:
 
 def _card(analysis: Analysis, index: int, side: int) -> str:
     picture = fitted(analysis.photographs[index], side)
-    pictures = [("image", picture)]
+    maps = {}
     if "rollout" in analysis.arrays:
-        pictures.append(("rollout", overlay(picture, analysis.arrays["rollout"][index])))
+        maps["rollout"] = analysis.arrays["rollout"][index]
     for each in analysis.maps:
-        head = "mean" if each.head is None else f"head {each.head}"
-        pictures.append((f"layer {each.layer}, {head}", overlay(picture, analysis.arrays[each.name][index])))
+        head = "mean of heads" if each.head is None else f"head {each.head}"
+        maps[f"layer {each.layer}, {head}"] = analysis.arrays[each.name][index]
     if "token_norms" in analysis.arrays:
         specials = getattr(analysis.arch, "specials", 0)
-        norms = analysis.arrays["token_norms"][-1, index, specials:].reshape(analysis.grid)
-        pictures.append((f"token norms, {norms.min():.3g} to {norms.max():.3g}", overlay(picture, norms)))
+        maps["token norms"] = analysis.arrays["token_norms"][-1, index, specials:].reshape(analysis.grid)
+    # With its range in the caption, a map that is nearly flat shows as such, though its colours are spread.
+    pictures = [("image", picture)]
+    pictures += [(f"{name}, {v.min():.2g} to {v.max():.2g}", overlay(picture, v)) for name, v in maps.items()]
     figures = "".join(
         f'<figure><img alt="{caption}" src="{_jpeg(pixels)}"><figcaption>{caption}</figcaption></figure>'
         for caption, pixels in pictures

@@ -26,7 +26,7 @@ def write(
     about: Mapping[str, str],
     *,
     overwrite: bool = False,
-    progress: Callable[[str], None] = lambda name: None,
+    progress: Callable[[str], object] = lambda name: None,
 ) -> None:
     """Writes the figures as PNG and PDF, `analysis.npz` and `report.html` to a folder, which is made if it is missing.
 

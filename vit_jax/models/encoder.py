@@ -158,9 +158,9 @@ class Encoder(nnx.Module):
         arch = self.arch
         short = only and not observer and not sharding.splits_tokens()
 
-        def body(block, layer, x, only=None):
-            return block(x, layer, scope, only=only) if only else block(x, layer, scope)
+        def body(block, layer, x):
+            return block(x, layer, scope)
 
-        last = (lambda *args: body(*args, only=only)) if short else None
+        last = (lambda block, layer, x: block(x, layer, scope, only=only)) if short else None
         seen = run_observed(body, self.blocks, x, arch.depth, observer, scan=arch.scan, remat=arch.remat, last=last)
         return seen if arch.norm_after_pool else seen._replace(tokens=flattened(self.norm, seen.tokens))
