@@ -18,7 +18,7 @@ def filters(analysis: Analysis) -> Figure:
     components, explained = analysis.arrays["filters"], analysis.arrays["filters_explained_variance"]
     rows = -(-len(components) // _PER_ROW)
     figure = Figure(figsize=(7.4, 0.3 + 0.68 * max(rows, 3)), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1.9, 1)))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.9, 1))[0]
     grid = np.atleast_1d(left.subplots(rows, _PER_ROW)).ravel()
     for axes in grid:
         axes.set_axis_off()
