@@ -15,6 +15,7 @@ VERBS = (
     "predict",
     "convert",
     "plan",
+    "analyze",
     "describe",
     "command_line",
 )  # the commands, and the module that they share
@@ -32,7 +33,7 @@ LAYERS = (
     ("schema",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-EVERYONE = ("aliases", "errors", "logs", "streams", "values", "")
+EVERYONE = ("aliases", "errors", "figures", "logs", "progress", "streams", "values", "")
 
 
 def modules():

@@ -11,6 +11,7 @@ VERBS = (
     ("evaluate", "evaluate", "judge models by the evaluations of a config"),
     ("predict", "predict", "classify images"),
     ("convert", "convert", "convert a checkpoint from one format to another"),
+    ("analyze", "analyze", "draw what a model has learned, as the figures of the paper"),
     ("plan", "plan", "compile a job for a TPU slice, on a machine that has none"),
 )
 

@@ -12,8 +12,6 @@ import itertools
 import logging
 import pathlib
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 from absl import flags
 
@@ -41,49 +39,30 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     import jax  # slow to import: after the user's mistakes are found
     import numpy as np
 
-    from vit_jax import checkpoints
-    from vit_jax.models.functional import split
+    from vit_jax import checkpoints, data
+    from vit_jax.models.class_names import has_classes, top
 
     # Loading a model with a head of zeros gives a warning, which is hidden because it is an error below.
     logging.getLogger("vit_jax.checkpoints.model_file").setLevel(logging.ERROR)
     model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
     if not model.arch.num_classes:
         raise UserError(f"{_MODEL.value} has no head, so it can't classify; fine-tune it with --config.init_from first")
-    if not any(np.any(part) for part in jax.tree.leaves(split(model.head)[1])):
+    if not has_classes(model):
         raise UserError(
             f"{_MODEL.value} has a head of zeros, as the public ImageNet-21k files do, so it can't classify; "
             "fine-tune it with --config.init_from first"
         )
-    predict = jax.jit(lambda images: jax.nn.softmax(model(images)))
+    logits = jax.jit(lambda images: model(images))
     unreadable: list[str] = []
-    readable = _readable(args, model.preprocessing, unreadable)
+    readable = data.readable(args, model.preprocessing, unreadable)
     while batch := list(itertools.islice(readable, _BATCH)):
         images = np.stack([image for _, image in batch])
-        for (path, _), probabilities in zip(batch, np.asarray(predict(images)), strict=True):
+        for (path, _), classes in zip(batch, top(model, np.asarray(logits(images)), _TOP.value), strict=True):
             command_line.say(path)
-            for index in np.argsort(-probabilities)[: _TOP.value]:
-                name = model.class_names[index] if model.class_names else f"class {index}"
-                command_line.say(f"  {probabilities[index]:6.1%}  {name}")
+            for name, probability in classes:
+                command_line.say(f"  {probability:6.1%}  {name}")
     if unreadable:
         raise UserError(f"{len(unreadable)} of {len(args)} images can't be read; they are named above")
-
-
-def _readable(paths: list[str], preprocessing: Any, unreadable: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yields the path and the preprocessed image of each file that can be read.
-
-    The others are named on standard error, and their paths are appended to `unreadable`. Images are uint8 (height,
-    width_px, 3).
-    """
-    from vit_jax import data
-
-    for path in paths:
-        try:
-            image = data.read_image(path, preprocessing)
-        except UserError as error:
-            unreadable.append(path)
-            print(error, file=sys.stderr, flush=True)
-        else:
-            yield path, image
 
 
 if __name__ == "__main__":

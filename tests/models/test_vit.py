@@ -13,6 +13,7 @@ from vit_jax.models import dropout
 from vit_jax.models.encoder import Scope
 from vit_jax.models.functional import split
 from vit_jax.models.model import keys_of_rows
+from vit_jax.models.observe import ATTENTION
 
 SMALL = {
     "width": 32, "depth": 3, "mlp_dim": 64, "num_heads": 4, "image_size": (32, 16), "num_classes": 5,
@@ -111,11 +112,9 @@ def test_masked_patches_are_not_seen(images):
 
 
 def test_attention_weights_are_those_of_all_tokens(images):
-    """With `return_attention`, the last block computes all tokens, even if only the first are needed."""
-    found = small(scan=False, attention_dropout=0.0).encoder(
-        jnp.ones((4, 9, 32)), Scope(), return_attention=True, only=1
-    )
-    assert found.attention.shape == (3, 4, 4, 9, 9) and found.tokens.shape == (4, 9, 32)
+    """With an observer, the last block computes all tokens, even if only the first are needed."""
+    found = small(scan=False, attention_dropout=0.0).encoder(jnp.ones((4, 9, 32)), Scope(), observer=ATTENTION, only=1)
+    assert found.outputs.shape == (3, 4, 4, 9, 9) and found.tokens.shape == (4, 9, 32)
 
 
 def test_attention_weights_sum_to_one(images):

@@ -1,7 +1,8 @@
 """Reads image files as input for a model."""
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,23 @@ def read_images(paths: epath.PathLike | Iterable[epath.PathLike], model: Any) ->
     if not several:
         raise UserError("read_images got no path; name at least one image file")
     return np.stack([read_image(path, model.preprocessing) for path in several])
+
+
+def readable(
+    paths: Iterable[epath.PathLike], preprocessing: Any, unreadable: list[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the path and the pixels, as `read_image` returns them, of each file that can be read.
+
+    The others are named on standard error, and their paths are appended to `unreadable`.
+    """
+    for path in paths:
+        try:
+            image = read_image(path, preprocessing)
+        except UserError as error:
+            unreadable.append(str(path))
+            print(error, file=sys.stderr, flush=True)
+        else:
+            yield str(path), image
 
 
 def read_image(path: epath.PathLike, preprocessing: Any) -> np.ndarray:

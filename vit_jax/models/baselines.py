@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from vit_jax.models.architecture import MixerArchitecture, Preprocessing, ResNetArchitecture
 from vit_jax.models.mixer import MixerBody
 from vit_jax.models.model import Model, head, keys_of_rows
+from vit_jax.models.observe import Observed, Observer
 from vit_jax.models.patchify import Patchify
 from vit_jax.models.resnet import BitBody
 
@@ -58,5 +59,11 @@ class Mixer(Model):
         Raises:
             UserError: the images have another number of patches than those of `arch.image_size`.
         """
+        return self._encode(images, key).tokens
+
+    def observe(self, images: ArrayLike, observer: Observer) -> Observed:
+        return self._encode(images, None, observer)
+
+    def _encode(self, images: ArrayLike, key: Array | None, observer: Observer | None = None) -> Observed:
         x = self.stem(self.preprocessing.normalize(images))
-        return self.mixer(x.reshape(len(x), -1, x.shape[-1]), keys_of_rows(key, len(x)))
+        return self.mixer(x.reshape(len(x), -1, x.shape[-1]), keys_of_rows(key, len(x)), observer)

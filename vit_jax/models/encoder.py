@@ -1,6 +1,5 @@
 """The encoder of a Vision Transformer: a stack of blocks, which is scanned or unrolled, and the final norm."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from vit_jax.models.attention import Attention
 from vit_jax.models.dropout import drop_path, dropout, path_rate
 from vit_jax.models.linear import flattened, layer_norm, normed
 from vit_jax.models.mlp import Mlp
+from vit_jax.models.observe import Observed, Observer, run_observed
 from vit_jax.randomness import Keys, fold_in
 
 
@@ -124,13 +124,6 @@ class AxialBlock(nnx.Module):
         return x, columns @ rows
 
 
-class Encoded(NamedTuple):
-    """The result of an encoder."""
-
-    tokens: Float[Array, "batch tokens width"]  # after the final norm, if the encoder has one
-    attention: Float[Array, "depth batch heads tokens tokens"] | None  # the weights of each block, if requested
-
-
 class Encoder(nnx.Module):
     """The `depth` blocks as one stack, and the final norm.
 
@@ -149,26 +142,25 @@ class Encoder(nnx.Module):
         x: Float[Array, "batch tokens width"],
         scope: Scope,
         *,
-        return_attention: bool = False,
+        observer: Observer | None = None,
         only: int | None = None,
-    ) -> Encoded:
-        """Returns the tokens after all blocks and the final norm, and the attention weights if requested.
+    ) -> Observed:
+        """Returns the tokens after all blocks and the final norm, and what the observer returned.
 
         Args:
             x: the tokens, with the position embeddings already added if `arch.posemb_at` is `stem`.
             scope: what all blocks get.
-            return_attention: whether to return the attention weights of all blocks.
+            observer: sees the tokens and the attention weights of every block; None for nobody.
             only: the caller needs only the first `only` tokens, and may get more; None returns all tokens. If the
-                blocks are unrolled and no mesh splits the tokens of an image, the last block does not compute the other
-                tokens. That saves up to 1/12 of the work of a B model and 1/24 of an L model.
+                blocks are unrolled, nobody observes them and no mesh splits the tokens of an image, the last block does
+                not compute the other tokens. That saves up to 1/12 of the work of a B model and 1/24 of an L model.
         """
-
-        def body(block, layer, x, **options):
-            x, weights = block(x, layer, scope, **options)
-            return x, weights if return_attention else None
-
         arch = self.arch
-        short = only and not return_attention and not sharding.splits_tokens()
-        last = functools.partial(body, only=only) if short else body
-        x, attention = stack.run(body, self.blocks, x, arch.depth, scan=arch.scan, remat=arch.remat, last=last)
-        return Encoded(x if arch.norm_after_pool else flattened(self.norm, x), attention)
+        short = only and not observer and not sharding.splits_tokens()
+
+        def body(block, layer, x):
+            return block(x, layer, scope)
+
+        last = (lambda block, layer, x: block(x, layer, scope, only=only)) if short else None
+        seen = run_observed(body, self.blocks, x, arch.depth, observer, scan=arch.scan, remat=arch.remat, last=last)
+        return seen if arch.norm_after_pool else seen._replace(tokens=flattened(self.norm, seen.tokens))

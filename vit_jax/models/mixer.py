@@ -10,7 +10,8 @@ from vit_jax.errors import UserError
 from vit_jax.models.architecture import MixerArchitecture
 from vit_jax.models.dropout import drop_path, dropout, path_rate
 from vit_jax.models.linear import flattened, layer_norm
-from vit_jax.models.stack import run, stacked
+from vit_jax.models.observe import Observed, Observer, run_observed
+from vit_jax.models.stack import stacked
 from vit_jax.randomness import Keys, fold_in
 
 
@@ -75,13 +76,14 @@ class MixerBody(nnx.Module):
         self.norm = layer_norm(arch.width, arch.dtype, rngs)
 
     def __call__(
-        self, x: Float[Array, "batch tokens width"], keys: Keys | None = None
-    ) -> Float[Array, "batch tokens width"]:
-        """Returns the tokens after the final norm.
+        self, x: Float[Array, "batch tokens width"], keys: Keys | None = None, observer: Observer | None = None
+    ) -> Observed:
+        """Returns the tokens after the final norm, and what the observer made of the blocks.
 
         Args:
             x: the embedded patches.
             keys: one PRNG key per image for dropout and stochastic depth; None for neither.
+            observer: sees the tokens after each block; None for nobody.
 
         Raises:
             UserError: `x` has another number of tokens than an image of `arch.image_size`.
@@ -91,12 +93,13 @@ class MixerBody(nnx.Module):
             raise UserError(
                 f"a Mixer made for {tokens} patches can't mix {x.shape[1]}; resize the images to its image_size"
             )
-        x, _ = run(
+        seen = run_observed(
             lambda block, layer, x: (block(x, layer, keys), None),
             self.blocks,
             x,
             self.arch.depth,
+            observer,
             scan=self.arch.scan,
             remat=self.arch.remat,
         )
-        return flattened(self.norm, x)
+        return seen._replace(tokens=flattened(self.norm, seen.tokens))

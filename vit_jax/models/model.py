@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from vit_jax.errors import UserError
 from vit_jax.models import summary
 from vit_jax.models.architecture import Architecture, Preprocessing
+from vit_jax.models.observe import Observed, Observer
 from vit_jax.randomness import Keys, row_keys
 
 
@@ -71,6 +72,14 @@ class Model(nnx.Module):
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
         """Returns the tokens after the final norm: special tokens first, then patches in raster order."""
         raise NotImplementedError
+
+    def observe(self, images: ArrayLike, observer: Observer) -> Observed:
+        """Returns the tokens of `encode` and what the observer made of the blocks, of which it sees one at a time.
+
+        Raises:
+            UserError: the model has no blocks of tokens, as BiT; also as `__call__` for images.
+        """
+        raise UserError(f"a model of the family {self.arch.family} has no blocks of tokens to observe; take a ViT")
 
     def encode_for_head(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
         """Returns the tokens that the head reads, or more: all tokens of `encode`, or the first few of them.

@@ -52,7 +52,7 @@ def run(
     Args:
         function: takes a module, its index from 0 and `x`, and returns a new `x` and an output, which may be None.
         stack: the stack, as `stacked` returns it.
-        x: the input of the first module.
+        x: the input of the first module, an array or a pytree of arrays.
         depth: the number of modules.
         scan: whether to use `jax.lax.scan`. If False, the loop is unrolled.
         remat: what is stored for the backward pass, a key of `REMAT`.
@@ -63,13 +63,14 @@ def run(
         The last `x`, and the outputs stacked along a new leading axis, or None if they are None.
     """
     function, last = REMAT[remat](function), REMAT[remat](last or function)
-    x = sharding.constrain(x)
+    constrain = functools.partial(jax.tree.map, sharding.constrain)
+    x = constrain(x)
     if scan:
 
         def body(x, item):
             module, index = item
             x, output = function(module, index, x)
-            return sharding.constrain(x), output
+            return constrain(x), output
 
         return jax.lax.scan(body, x, (stack, jnp.arange(depth)))
     leaves, structure = jax.tree.flatten(stack)
@@ -77,7 +78,7 @@ def run(
     for index, layer in enumerate(zip(*(layers(leaf) for leaf in leaves), strict=True)):
         each = last if index == depth - 1 else function
         x, output = each(jax.tree.unflatten(structure, layer), index, x)
-        x = sharding.constrain(x)
+        x = constrain(x)
         outputs.append(output)
     return x, None if outputs[0] is None else jax.tree.map(lambda *o: jnp.stack(o), *outputs)
 

@@ -1,6 +1,6 @@
 """The Vision Transformer (2010.11929): patchify, position embedding, encoder, pooling, head."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,21 @@ from vit_jax.errors import UserError
 from vit_jax.models import posemb
 from vit_jax.models.architecture import Preprocessing, VitArchitecture
 from vit_jax.models.dropout import dropout
-from vit_jax.models.encoder import Encoded, Encoder, Scope
+from vit_jax.models.encoder import Encoder, Scope
 from vit_jax.models.linear import layer_norm, linear
 from vit_jax.models.model import Model, head, keys_of_rows
+from vit_jax.models.observe import ATTENTION, Observed, Observer
 from vit_jax.models.patchify import Patchify
 from vit_jax.models.pool import POOLS
 from vit_jax.models.resnet import HybridStem
 from vit_jax.randomness import fold_in
+
+
+class Encoded(NamedTuple):
+    """The result of `encode_with_attention`."""
+
+    tokens: Float[Array, "batch tokens width"]  # after the final norm, if the encoder has one
+    attention: Float[Array, "depth batch heads tokens tokens"]  # the weights of each block, float32
 
 
 class VisionTransformer(Model):
@@ -70,7 +78,7 @@ class VisionTransformer(Model):
 
         They are taken after the final norm, or before it if the model has `norm_after_pool`.
         """
-        return self.encode_with_attention(images, key=key, return_attention=False).tokens
+        return self._encode(images, None, key).tokens
 
     def encode_for_head(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
         """Returns all tokens of `encode`, or only the first ones that the head reads; see `Model.encode_for_head`."""
@@ -82,7 +90,6 @@ class VisionTransformer(Model):
         *,
         mask: Bool[Array, "batch patches"] | None = None,
         key: Array | None = None,
-        return_attention: bool = True,
     ) -> Encoded:
         """Returns the tokens of `encode` and the attention weights of every layer, float32.
 
@@ -90,14 +97,17 @@ class VisionTransformer(Model):
             images: as in `__call__`. For images of another size, the position embeddings are resampled.
             mask: True for the patches that may be attended to, in raster order; None for all.
             key: as in `__call__`.
-            return_attention: if False, the weights are None.
 
         Raises:
             UserError: the mask is not of booleans (batch, patches); as `__call__` for images.
         """
-        return self._encode(images, mask, key, return_attention=return_attention)
+        seen = self._encode(images, mask, key, observer=ATTENTION)
+        return Encoded(seen.tokens, seen.outputs)
 
-    def _encode(self, images: ArrayLike, mask: Array | None, key: Array | None, **options: Any) -> Encoded:
+    def observe(self, images: ArrayLike, observer: Observer) -> Observed:
+        return self._encode(images, None, None, observer=observer)
+
+    def _encode(self, images: ArrayLike, mask: Array | None, key: Array | None, **options: Any) -> Observed:
         """Returns the result of the stem and the encoder. `options` are those of `Encoder.__call__`."""
         arch = self.arch
         x = self.preprocessing.normalize(images)

@@ -15,10 +15,10 @@ import jax
 from etils import epath
 
 from vit_jax.config import Config
+from vit_jax.progress import in_notebook
 from vit_jax.training import metrics_wandb
 from vit_jax.training.metrics_file import FILE, MetricsFile, values_of
 from vit_jax.training.metrics_tensorboard import TensorBoard
-from vit_jax.training.stop import in_notebook
 
 __all__ = ["FILE", "MetricsFile", "Progress", "Writer", "check", "values_of"]
 

@@ -1,11 +1,11 @@
 """Handles SIGTERM and Ctrl-C during training: the run finishes its step, saves a checkpoint and ends."""
 
-import builtins
 import signal
 import threading
 from types import FrameType
 from typing import Any, NoReturn, Self
 
+from vit_jax.progress import in_notebook
 from vit_jax.training.hosts import Hosts
 
 _CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -72,9 +72,3 @@ class Stop:
         if self.received == signal.SIGINT and self._hosts.count == 1:
             raise KeyboardInterrupt(reason) if reason else KeyboardInterrupt
         raise SystemExit(_CODES.get(signal.Signals(self.received or signal.SIGTERM), 143))
-
-
-def in_notebook() -> bool:
-    """Returns whether this process is the kernel of a Jupyter or Colab notebook."""
-    shell = getattr(builtins, "get_ipython", lambda: None)()
-    return shell is not None and hasattr(shell, "kernel")

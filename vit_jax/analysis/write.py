@@ -1,0 +1,77 @@
+"""Writes an analysis to a folder: the figures, the numbers behind them, and the report."""
+
+import pathlib
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from etils import epath
+
+from vit_jax import figures
+from vit_jax.analysis.measure import Analysis
+from vit_jax.analysis.report import report
+from vit_jax.analysis.sections import NAMES, sections
+from vit_jax.analysis.sections import figures as figures_of
+from vit_jax.checkpoints import files
+from vit_jax.errors import UserError
+
+NUMBERS, REPORT = "analysis.npz", "report.html"
+_OURS = re.compile(rf"({'|'.join(NAMES)}|attention_\d+_(\d+|mean))(_\d+)?\.(png|pdf)")
+
+
+def write(
+    analysis: Analysis,
+    folder: epath.PathLike,
+    about: Mapping[str, str],
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str], object] = lambda name: None,
+) -> None:
+    """Writes the figures as PNG and PDF, `analysis.npz` and `report.html` to a folder, which is made if it is missing.
+
+    Nothing is written before everything is drawn, and the report is written last. Other files in the folder are left as
+    they are.
+
+    Args:
+        analysis: what `measure` returns.
+        folder: a folder, local or in a bucket.
+        about: lines for the head of the report, by their headings, such as `{"model": …}`.
+        overwrite: whether an earlier analysis in the folder is replaced.
+        progress: is called with the name of each figure before it is drawn.
+
+    Raises:
+        UserError: as `check_folder`.
+    """
+    folder = epath.Path(folder)
+    check_folder(folder, overwrite)
+    with tempfile.TemporaryDirectory() as made, figures.style():
+        place, drawn = pathlib.Path(made), []
+        for section in sections(analysis.maps):
+            if section.name not in analysis.arrays:
+                continue
+            for name, figure in figures_of(section, analysis):
+                progress(name)
+                drawn += figures.save(figure, place / name)
+        np.savez_compressed(place / NUMBERS, **analysis.arrays)  # type: ignore[arg-type]
+        (place / REPORT).write_text(report(analysis, about, place), encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in _earlier(folder):
+            stale.unlink()
+        for path in (*drawn, place / NUMBERS, place / REPORT):
+            with files.replacing(folder / path.name) as temporary:
+                temporary.write_bytes(path.read_bytes())
+
+
+def check_folder(folder: epath.Path, overwrite: bool) -> None:
+    """Raises UserError if `folder` is a file, or holds an earlier analysis that must not be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder")
+    if not overwrite and folder.exists() and (earlier := _earlier(folder)):
+        raise UserError(f"{earlier[0]} is there already; add --overwrite, or name another folder")
+
+
+def _earlier(folder: epath.Path) -> list[epath.Path]:
+    """Returns the files of an earlier analysis in a folder, the report first."""
+    ours = [path for path in folder.iterdir() if path.name in (NUMBERS, REPORT) or _OURS.fullmatch(path.name)]
+    return sorted(ours, key=lambda path: (path.name != REPORT, path.name))
