@@ -25,7 +25,7 @@ _PUBLIC = {
     "train": "vit_jax.training",
     "UserError": "vit_jax.errors",
 }
-_FOLDERS = ("checkpoints", "config", "data", "evaluation", "models", "sharding", "training")
+_FOLDERS = ("analysis", "checkpoints", "config", "data", "evaluation", "models", "sharding", "training")
 
 __all__ = [*_PUBLIC, *_FOLDERS]
 

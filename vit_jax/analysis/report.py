@@ -76,7 +76,7 @@ def _photographs(analysis: Analysis, room: int) -> str:
     return (
         f'<section id="photographs"><h2>Photographs</h2><p>{of}, as the model sees them.</p>'
         '<div class="pager" hidden><button id="back">Back</button><span id="page"></span>'
-        '<button id="on">On</button><span class="soft">or the arrow keys</span></div>'
+        '<button id="next">Next</button><span class="soft">or the arrow keys</span></div>'
         f'<div class="cards">{text}</div></section>'
     )
 
