@@ -46,9 +46,9 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     chosen_maps = [_layer_and_head(text) for text in _ATTENTION.value]
     from etils import epath
 
-    from vit_jax.analysis import inputs
+    from vit_jax.data.choose import choose
 
-    chosen = inputs.choose(places, _COUNT.value)
+    chosen = choose(places, _COUNT.value)
     from vit_jax import checkpoints, data  # imports JAX, which is slow: after the user's mistakes are found
     from vit_jax.analysis import Map, measure, write
     from vit_jax.analysis.measure import RANDOM, check_maps

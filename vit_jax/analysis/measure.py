@@ -180,7 +180,7 @@ def _random(model: Any) -> Any:
 
 
 def _missing(arch: Any, made: dict[str, np.ndarray]) -> dict[str, str]:
-    """Returns the reason for each figure that does not apply to the model."""
+    """Returns the reason for each figure that does not apply to the model, in the order of the report."""
     reasons: dict[str, str] = {}
     family = {"bit": "A BiT ResNet", "mixer": "An MLP-Mixer"}.get(arch.family, "")
     if "posemb_similarity" not in made:
@@ -189,11 +189,11 @@ def _missing(arch: Any, made: dict[str, np.ndarray]) -> dict[str, str]:
             if family
             else f"This model has no table of position embeddings (posemb={arch.posemb}, rope={arch.rope:g})."
         )
-    for name in ("attention_distance", "attention_entropy", "rollout"):
-        if name not in made:
-            reasons[name] = f"{family} has no attention."
+    no_attention = {} if "rollout" in made else {"rollout": f"{family} has no attention."}
+    if no_attention:
+        reasons["attention_distance"] = reasons["attention_entropy"] = no_attention["rollout"]
     if "token_norms" not in made:
         reasons["token_norms"] = reasons["cka"] = f"{family} has no layers of tokens."
     elif "cka" not in made:
         reasons["cka"] = f"The estimate needs {tokens.FEWEST} tokens or more."
-    return reasons
+    return {**reasons, **no_attention}

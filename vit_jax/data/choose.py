@@ -1,4 +1,4 @@
-"""Chooses the images that a model is analysed on."""
+"""Chooses image files among the files and folders that a user names."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
