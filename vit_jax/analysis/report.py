@@ -67,10 +67,10 @@ def _missing(analysis: Analysis) -> str:
 
 
 def _photographs(analysis: Analysis, room: int) -> str:
-    """Returns the cards of all photographs, at the largest size at which they have less than `room` bytes."""
+    """Returns the cards of all photographs, small enough that they have at most `room` bytes, if that can be."""
     side = SIDE
     while len(text := _cards(analysis, side)) > room and side > _LEAST_SIDE:
-        side = max(_LEAST_SIDE, int(side * min(0.9, math.sqrt(room / len(text)))))
+        side = max(_LEAST_SIDE, int(side * min(0.9, math.sqrt(max(room, 0) / len(text)))))
     shown = len(analysis.photographs)
     of = f"{shown:,} photographs" if shown == analysis.images else f"The first {shown:,} of {analysis.images:,} images"
     return (
