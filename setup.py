@@ -27,6 +27,7 @@ REQUIREMENTS = [
     "grain>=0.2.15",
     "jax>=0.10",
     "jaxtyping>=0.3",  # shapes in annotations
+    "matplotlib>=3.9",  # the figures of studies
     "ml-collections>=1.1",
     "numpy>=2.0",
     "optax>=0.2.6",
@@ -50,7 +51,7 @@ WANDB = ["wandb>=0.28"]  # MIT; the first that takes protobuf 7
 EXTRAS = {
     "demo": DEMO,
     "gpu": ["jax[cuda12]"],  # cuda13 needs a driver from 580 on
-    "notebook": ["ipykernel>=6.29", "matplotlib>=3.9"],
+    "notebook": ["ipykernel>=6.29"],
     "test": [
         "beartype>=0.20",
         "mypy>=1.15",

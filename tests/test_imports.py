@@ -15,15 +15,17 @@ VERBS = (
     "predict",
     "convert",
     "plan",
+    "study",
     "describe",
     "command_line",
 )  # the commands, and the module that they share
 LAYERS = (
     VERBS,
+    ("studies",),
     ("planning",),
     ("training",),
     ("evaluation", "analysis"),
-    ("tasks",),
+    ("tasks", "figures"),
     ("checkpoints",),
     ("models", "data"),
     ("chips", "config_file", "durations", "sharding", "distributed", "randomness"),

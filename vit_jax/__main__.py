@@ -11,6 +11,7 @@ VERBS = (
     ("evaluate", "evaluate", "judge models by the evaluations of a config"),
     ("predict", "predict", "classify images"),
     ("convert", "convert", "convert a checkpoint from one format to another"),
+    ("study", "study", "make many runs, and draw figures and a table of their results"),
     ("plan", "plan", "compile a job for a TPU slice, on a machine that has none"),
 )
 

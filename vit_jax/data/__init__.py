@@ -1,6 +1,6 @@
 """The training and evaluation images, from disk to uint8 batches on the host, and their augmentation on the device."""
 
-from vit_jax.data.about import Info, class_names, info
+from vit_jax.data.about import Info, class_names, info, resolved
 from vit_jax.data.configured import (
     batches,
     evaluation_batches,
@@ -34,5 +34,6 @@ __all__ = [
     "opened_once",
     "read_image",
     "read_images",
+    "resolved",
     "training_spec",
 ]

@@ -1,0 +1,194 @@
+"""Makes the runs of a study that are missing, one after another.
+
+Each training stage is an ordinary run in a folder of its own, so that a stage that was stopped or killed goes on where
+it was, bit for bit.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+import jax
+from etils import epath
+
+from vit_jax import config as config_lib
+from vit_jax.checkpoints import files
+from vit_jax.errors import UserError
+from vit_jax.models import flops
+from vit_jax.models.functional import split
+from vit_jax.studies import measuring, record
+from vit_jax.studies.spec import Run, Speed, Stage, Study, Training
+from vit_jax.training import freeze, loop, run_folder, start
+from vit_jax.training.hosts import Hosts
+from vit_jax.training.metrics_file import all_values
+
+_LOG = logging.getLogger(__name__)
+
+
+def make(workdir: epath.Path, study: Study, wanted: Sequence[Run], watch_seconds: float) -> dict[str, record.Result]:
+    """Makes those of the wanted runs that are missing, and returns the results of all that are complete.
+
+    After each run, `study.json` is written.
+
+    Raises:
+        UserError: what is wrong with the folder or with a run; the runs before it are kept.
+        SystemExit: code 143, after SIGTERM; a training is saved.
+        KeyboardInterrupt: after Ctrl-C; a training is saved.
+    """
+    found = record.results(workdir, study)
+    missing = [run for run in wanted if run.name not in found]
+    with Hosts(watch_seconds) as hosts:
+        hosts.require_same("what the study's folder holds", sorted(found), run_folder.SHARE)
+    if jax.process_index() == 0:
+        record.say_strangers(record.strangers(workdir, study), workdir)
+    record.check_data(study, found)
+    _check_devices(study, found)
+    begin, done = time.monotonic(), sum(run.name in found for run in wanted)
+    with _signals():
+        for number, run in enumerate(missing, 1):
+            since = time.monotonic()
+            stages = {stage.name: _made(workdir, run, stage, watch_seconds) for stage in run.stages}
+            if jax.process_index() == 0:
+                with run_folder.writing(workdir):
+                    record.write_result(workdir, run, stages)
+                    found = record.results(workdir, study)  # also what other machines have made meanwhile
+                    rows = record.write_study(workdir, study, found)
+                row = next(row for row in rows if row["name"] == run.name)
+                left = (time.monotonic() - begin) / number * (len(missing) - number)
+                _LOG.info(
+                    "%d of %d: %s: %s in %.0f s%s",
+                    done + number,
+                    len(wanted),
+                    run.title,
+                    _headline(study, row),
+                    time.monotonic() - since,
+                    f"; about {_time(left)} left" if number < len(missing) else "",
+                )
+    return found
+
+
+def draw(workdir: epath.Path, study: Study) -> None:
+    """Writes study.json, table.md and the figures of all runs that are complete, in the first process."""
+    if jax.process_index() != 0:
+        return
+    from vit_jax import figures
+    from vit_jax.studies import figures as drawing
+
+    axes = tuple(study.runs[0].axes)
+    with run_folder.writing(workdir):
+        rows = record.write_study(workdir, study, record.results(workdir, study))
+        if not rows:
+            return
+        with files.replacing(workdir / "table.md", shared=True) as temporary:
+            temporary.write_text(drawing.table(study, rows))
+        for figure in study.figures:
+            canvas = drawing.draw(figure, axes, rows)
+            if canvas is None:
+                _LOG.info("no run has what the figure %s shows", figure.name)
+                continue
+            written = figures.save(canvas, workdir / figure.name)
+            _LOG.info("wrote %s", " and ".join(map(str, written)))
+
+
+def _headline(study: Study, row: dict[str, Any]) -> str:
+    measure = next((m for m in study.measures if m.column in row), study.measures[0])
+    value = row.get(measure.column)
+    if value is None:
+        return "done"
+    return f"{measure.column.replace('_', ' ')} " + (f"{100 * value:.1f} %" if measure.percent else f"{value:,.4g}")
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Ends the study at SIGTERM and Ctrl-C between two stages; during a stage, the training saves and ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _made(workdir: epath.Path, run: Run, stage: Stage, watch_seconds: float) -> dict[str, Any]:
+    """Makes a stage, if it is not complete, and returns what `result.json` keeps of it."""
+    described = record.description(stage)
+    if not isinstance(stage, Training):
+        return {**described, **measuring.measured(stage)}
+    folder = record.folder_of(workdir, run) / stage.name
+    config = stage.config
+    if stage.starts_from:
+        config = dataclasses.replace(config, init_from=str(folder.parent / stage.starts_from))
+    if config.wandb.project and config.wandb.name is None:
+        config = dataclasses.replace(config, wandb=dataclasses.replace(config.wandb, name=f"{run.name}/{stage.name}"))
+    loop.train(config, folder, watch_seconds=watch_seconds)
+    return {**described, **_of_folder(folder)}
+
+
+def _of_folder(folder: epath.Path) -> dict[str, Any]:
+    """Returns what the files of a complete training tell, so that it is the same after an interruption."""
+    recorded = files.read_json(folder / "config.json")
+    config = config_lib.typed(recorded["config"])
+    assert config.total_steps is not None
+    model = start.model_of(config, folder)
+    steps, values = config.total_steps, all_values(folder)
+    if steps not in values:
+        raise UserError(f"{folder}/metrics.jsonl lacks the last step, {steps}; move the folder away to train anew")
+    work = flops.step(model, config.global_batch_size, freeze.frozen(config, model))
+    measures = {key for line in values.values() for key in line if not key.startswith("train/")}
+    return {
+        "config": recorded["config"],
+        "data": recorded.get("data"),
+        "values": {key: value for key, value in values[steps].items() if key != "train/images_per_second"},
+        "curves": {key: [[s, line[key]] for s, line in values.items() if key in line] for key in sorted(measures)},
+        "steps": steps,
+        "exaflops": work * steps / 1e18,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(split(model)[1])),
+        "seconds": _seconds(values, config.global_batch_size),
+    }
+
+
+def _seconds(values: dict[int, dict[str, float]], batch_size: int) -> float:
+    """Returns the time of the training steps, by the speed that is logged for each interval of steps."""
+    total, before = 0.0, 0
+    for step, line in values.items():
+        if speed := line.get("train/images_per_second"):
+            total += (step - before) * batch_size / speed
+            before = step
+    return total
+
+
+def _check_devices(study: Study, found: dict[str, record.Result]) -> None:
+    """Raises UserError if speeds were measured on other devices than those at hand."""
+    for run in study.runs:
+        for stage in run.stages if run.name in found else ():
+            before = found[run.name]["stages"][stage.name].get("devices")
+            if isinstance(stage, Speed) and before != measuring.devices():
+                raise UserError(
+                    f"{run.name} was measured on {before}, and these devices are {measuring.devices()}; take another "
+                    "--workdir"
+                )
