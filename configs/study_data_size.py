@@ -45,7 +45,7 @@ TRANSFORMER = {"width": 64, "mlp_dim": 128, "num_heads": 4, "posemb_std": 0.5}
 MODELS = {
     "ViT": {"name": "Ti/4", "depth": 4, **TRANSFORMER},
     "hybrid": {"name": "R+Ti/16", "patch_size": 1, "stages": (1,), "stem_width": 32, "depth": 2, **TRANSFORMER},
-    "BiT": {"name": "BiT-R50x1", "stages": (1, 1), "stem_width": 32},
+    "BiT": {"name": "BiT-R50x1", "stages": (4,), "stem_width": 32},
 }
 # For a pod: the images of each data set that are trained on, and the epochs on all of them.
 LARGE = {
@@ -135,8 +135,9 @@ def _quiet(config: config_lib.Section) -> None:
 
 
 def _large(dataset: str, target: str) -> Study:
-    runs = [_large_run(model, dataset, target, examples, seed)
-            for seed in SEEDS for examples in LARGE[dataset] for model in ("ViT-B/16", "R50+B/16", "BiT-R50x1")]  # fmt: skip
+    models = ("ViT-B/16", "R50+B/16", "BiT-R50x1")
+    places = [(model, examples, seed) for seed in SEEDS for examples in LARGE[dataset] for model in models]
+    runs = [_large_run(model, dataset, target, examples, seed) for model, examples, seed in places]
     held_out = "validation" if target == "imagenet2012" else "test"
     measures = [Measure("accuracy", "transfer", f"{held_out}/accuracy")]
     accuracy = Axis("accuracy", f"accuracy on {target} (%)", percent=True)

@@ -117,7 +117,8 @@ def result_of(path: str | None, function: str) -> Any:
 def _find(path: str) -> pathlib.Path:
     """Returns the place of a config file, from the working directory or else from the installed copy.
 
-    `path` may end with arguments, which do not count. In a clone, the configs lie beside the package and not inside it. Raises UserError if there is no such file.
+    `path` may end with arguments, which do not count. In a clone, the configs lie beside the package and not inside it.
+    Raises UserError if there is no such file.
     """
     file = path.partition(":")[0]
     for place in (pathlib.Path(), _PACKAGE, _PACKAGE.parent):

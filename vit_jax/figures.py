@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
 from etils import epath
@@ -16,7 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMN_INCHES = 3.4  # the width of a column of a paper
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 8.0,
     "font.family": "sans-serif",
     "axes.labelsize": 8.0,

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import logging
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,11 @@ from typing import Any
 
 import jax
 from etils import epath
+from jax.experimental.compilation_cache import compilation_cache
 
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import files
+from vit_jax.checkpoints.store import FOLDER
 from vit_jax.errors import UserError
 from vit_jax.models import flops
 from vit_jax.models.functional import split
@@ -50,7 +53,7 @@ def make(workdir: epath.Path, study: Study, wanted: Sequence[Run], watch_seconds
     record.check_data(study, found)
     _check_devices(study, found)
     begin, done = time.monotonic(), sum(run.name in found for run in wanted)
-    with _signals():
+    with _signals(), _compiled_once():
         for number, run in enumerate(missing, 1):
             since = time.monotonic()
             stages = {stage.name: _made(workdir, run, stage, watch_seconds) for stage in run.stages}
@@ -115,6 +118,30 @@ def _time(seconds: float) -> str:
 
 
 @contextlib.contextmanager
+def _compiled_once() -> Iterator[None]:
+    """Keeps compiled programs during the study, because runs that differ only in their images have the same programs.
+
+    They are kept in a temporary folder, and not with the study, because programs for one CPU may not run on another.
+    Changes nothing if the user has chosen a folder for them (JAX_COMPILATION_CACHE_DIR).
+    """
+    if jax.config.jax_compilation_cache_dir or jax.process_count() > 1:
+        yield
+        return
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = [getattr(jax.config, name) for name in names]
+    with tempfile.TemporaryDirectory(prefix="vit_jax_study_") as folder:
+        for name, value in zip(names, (folder, 0.5), strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        try:
+            yield
+        finally:
+            for name, value in zip(names, before, strict=True):
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()
+
+
+@contextlib.contextmanager
 def _signals() -> Iterator[None]:
     """Ends the study at SIGTERM and Ctrl-C between two stages; during a stage, the training saves and ends it."""
     if threading.current_thread() is not threading.main_thread():
@@ -142,11 +169,23 @@ def _made(workdir: epath.Path, run: Run, stage: Stage, watch_seconds: float) -> 
     folder = record.folder_of(workdir, run) / stage.name
     config = stage.config
     if stage.starts_from:
-        config = dataclasses.replace(config, init_from=str(folder.parent / stage.starts_from))
+        config = dataclasses.replace(config, init_from=_start_of(folder, stage))
     if config.wandb.project and config.wandb.name is None:
         config = dataclasses.replace(config, wandb=dataclasses.replace(config.wandb, name=f"{run.name}/{stage.name}"))
     loop.train(config, folder, watch_seconds=watch_seconds)
     return {**described, **_of_folder(folder)}
+
+
+def _start_of(folder: epath.Path, stage: Training) -> str:
+    """Returns the folder of the model that a stage starts from.
+
+    If the study was moved after the stage had saved a checkpoint, this is the old place: the stage has recorded it, and
+    does not read that model again.
+    """
+    recorded = record.of_training(folder, stage)
+    if recorded and (folder / FOLDER).exists():
+        return recorded["config"]["init_from"]
+    return str(folder.parent / stage.starts_from)
 
 
 def _of_folder(folder: epath.Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Draws the figures of a study from its rows, and writes its table."""
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -102,7 +103,7 @@ def _scale(plot: Axes, axis: Axis, values: Sequence[float]) -> None:
     if not axis.log:
         return
     plot.set_xscale("log")
-    spread = [later / earlier for earlier, later in zip(values, values[1:], strict=False)]
+    spread = [later / earlier for earlier, later in itertools.pairwise(values)]
     if len(values) <= 6 and all(ratio >= 1.3 for ratio in spread):
         plot.set_xticks(values)
         plot.xaxis.set_minor_locator(NullLocator())

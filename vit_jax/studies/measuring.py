@@ -1,4 +1,4 @@
-"""The stages that do not train: the speed of a model on the devices at hand, and the largest batch that fits on a slice.
+"""The stages that do not train: a model's speed on the devices at hand, and the largest batch that fits on a slice.
 
 Figure 12 of the paper on ViT (2010.11929) shows both.
 """

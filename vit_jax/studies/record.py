@@ -59,7 +59,7 @@ def results(workdir: epath.Path, study: Study) -> dict[str, Result]:
             found[run.name] = result
             made = {stage.name: result["stages"].get(stage.name) for stage in run.stages}
         else:
-            made = {stage.name: _of_training(folder / stage.name, stage) for stage in run.stages}
+            made = {stage.name: of_training(folder / stage.name, stage) for stage in run.stages}
         for stage in run.stages:
             if different := _differences(made[stage.name], stage):
                 raise UserError(
@@ -131,20 +131,20 @@ def rows(study: Study, found: Mapping[str, Result]) -> list[dict[str, Any]]:
 
     A row has `name`, the axes and the measures of the study; every value of every stage, under STAGE/VALUE; and of the
     first training `steps`, `parameters`, `exaflops` (10^18 floating-point operations of the training) and `curve`: the
-    pairs of a step and the first of the training's measures then. `exaflops_total` and `seconds` are sums over all trainings; seconds
-    are those of training steps, without the start, the compilation and the evaluations.
+    pairs of a step and the first of the training's measures then. `exaflops_total` and `seconds` are sums over all
+    trainings; seconds are those of training steps, without the start, the compilation and the evaluations.
     """
     return [_row(study, run, found[run.name]) for run in study.runs if run.name in found]
 
 
 def _row(study: Study, run: Run, result: Result) -> dict[str, Any]:
     stages = result["stages"]
-    row = {"name": run.name, **run.axes}
+    row: dict[str, Any] = {"name": run.name, **run.axes}
     for measure in study.measures:
         values = stages.get(measure.stage, {}).get("values", {})
         if measure.stage in stages and measure.name not in values:
             raise UserError(
-                f"the stage {measure.stage} of {run.name} has no {measure.name}; it has {', '.join(values) or 'nothing'}"
+                f"{run.name}/{measure.stage} has no measure {measure.name}; it has {', '.join(values) or 'none'}"
             )
         if measure.name in values:
             row[measure.column] = values[measure.name]
@@ -206,7 +206,7 @@ def _read(path: epath.Path, run: Run) -> Result | None:
     return found
 
 
-def _of_training(folder: epath.Path, stage: Stage) -> dict[str, Any] | None:
+def of_training(folder: epath.Path, stage: Stage) -> dict[str, Any] | None:
     """Returns the config and the data that a training has recorded in its folder, or None if it has not begun."""
     path = folder / "config.json"
     if not isinstance(stage, Training) or not path.exists():
