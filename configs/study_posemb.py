@@ -54,7 +54,7 @@ def _config(arguments: str, kind: str, at: str, seed: int) -> config_lib.Section
         config = config_file.section("configs/pretrain.py:B/16,imagenet2012")
     else:
         config = config_file.section("configs/mnist5k.py")
-        config.total_steps = 60 if arguments else 600
+        config.total_steps = 60 if arguments else 500
         config.data.split = "train[:4000]"
         config.augmentation.rotate_degrees = config.augmentation.shift_pixels = 0.0
         if kind == "none":
@@ -63,6 +63,7 @@ def _config(arguments: str, kind: str, at: str, seed: int) -> config_lib.Section
         config.evaluations.test = config_lib.evaluation(split="train[4000:]+test", batch_size=250, every_percent=20.0)
         config.checkpoint.every_percent = 50.0
         config.log.tensorboard = False
+        config.log_steps = 50
     config.seed = seed
     config.model.posemb, config.model.posemb_at = KINDS[kind], at
     return config

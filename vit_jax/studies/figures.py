@@ -5,14 +5,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter, NullLocator
 
 from vit_jax import figures
-from vit_jax.studies.spec import Axis, Figure, Study, groups, number
+from vit_jax.studies.spec import Figure, Study, groups, number
 
 Row = Mapping[str, Any]
+_ALWAYS = (float("inf"), float("inf"))  # over so many decades, ticks between powers of ten have labels, too
 
 
 class Point(NamedTuple):
@@ -83,39 +83,44 @@ def draw(figure: Figure, axes: Sequence[str], rows: Sequence[Row]) -> Canvas | N
                 [point.x for point in points],
                 [scale * point.y for point in points],
                 [[scale * point.below for point in points], [scale * point.above for point in points]],
-                label=label,
+                label=label.replace("_", " "),
                 color=figures.COLOURS[place % len(figures.COLOURS)],
                 marker=figures.MARKERS[place % len(figures.MARKERS)],
                 capsize=2,
                 elinewidth=0.8,
             )
-        _scale(plot, figure.x, sorted({point.x for points in found.values() for point in points}))
+        every = [point for points in found.values() for point in points]
+        if figure.x.log:
+            plot.set_xscale("log")
+            _ticks(plot.xaxis, [point.x for point in every], exact=figure.x.column in axes)
         if figure.y.log:
             plot.set_yscale("log")
+            _ticks(plot.yaxis, [point.y for point in every], exact=False)
         plot.set_xlabel(figure.x.label)
         plot.set_ylabel(figure.y.label)
         plot.legend()
         return canvas
 
 
-def _scale(plot: Axes, axis: Axis, values: Sequence[float]) -> None:
-    """Sets the scale and the ticks of the x axis: at the values themselves, if they are few enough to be read."""
-    if not axis.log:
-        return
-    plot.set_xscale("log")
-    spread = [later / earlier for earlier, later in itertools.pairwise(values)]
-    if len(values) <= 6 and all(ratio >= 1.3 for ratio in spread):
-        plot.set_xticks(values)
-        plot.xaxis.set_minor_locator(NullLocator())
-        plot.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-    elif values[-1] / values[0] < 20:
-        plot.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        plot.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-        plot.xaxis.set_minor_formatter(NullFormatter())
+def _ticks(axis: Any, values: Sequence[float], *, exact: bool) -> None:
+    """Sets the ticks of a logarithmic axis.
 
-
-def _tick(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 and round(value) == value else f"{value:g}"
+    With `exact` they are the values themselves, if these are few enough to be read. Otherwise there is one at each power
+    of ten, and, if these would be fewer than two, also at 2 and 5 times each.
+    """
+    ticks = sorted(set(values))
+    if exact and len(ticks) <= 6 and all(later / earlier >= 1.3 for earlier, later in itertools.pairwise(ticks)):
+        axis.set_ticks(ticks)
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    elif ticks[-1] / ticks[0] < 100:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        small = ticks[0] < 1e-3 or ticks[-1] > 1e6
+        plain = FuncFormatter(lambda value, _: f"{value:,g}")
+        axis.set_major_formatter(
+            LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=_ALWAYS) if small else plain
+        )
+        axis.set_minor_formatter(NullFormatter())
 
 
 def table(study: Study, rows: Sequence[Row]) -> str:
