@@ -105,8 +105,8 @@ def draw(figure: Figure, axes: Sequence[str], rows: Sequence[Row]) -> Canvas | N
 def _ticks(axis: Any, values: Sequence[float], *, exact: bool) -> None:
     """Sets the ticks of a logarithmic axis.
 
-    With `exact` they are the values themselves, if these are few enough to be read. Otherwise there is one at each power
-    of ten, and, if these would be fewer than two, also at 2 and 5 times each.
+    With `exact` they are the values themselves, if these are few enough to be read. Otherwise there is one at each
+    power of ten, and, if the values span less than two of these, also at 2 and 5 times each.
     """
     ticks = sorted(set(values))
     if exact and len(ticks) <= 6 and all(later / earlier >= 1.3 for earlier, later in itertools.pairwise(ticks)):
