@@ -63,7 +63,7 @@ def _parsed(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     modules = ("vit_jax.main", "main.py", "vit_jax.study", "study.py")
     if not any(word.endswith(modules) for word in command):
         parser.error(
-            f"{shlex.join(command)} does not run vit_jax.main or vit_jax.study, which alone take --process_id; start one"
+            f"{shlex.join(command)} does not run vit_jax.main or vit_jax.study, which take --process_id; start one"
         )
     return options, command
 

@@ -19,17 +19,13 @@ import jax
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from vit_jax import config as config_lib
 from vit_jax.checkpoints import files
 from vit_jax.checkpoints.store import FOLDER
 from vit_jax.errors import UserError
-from vit_jax.models import flops
-from vit_jax.models.functional import split
-from vit_jax.studies import measuring, record
+from vit_jax.studies import measuring, record, trained
 from vit_jax.studies.spec import Run, Speed, Stage, Study, Training
-from vit_jax.training import freeze, loop, run_folder, start
+from vit_jax.training import loop, run_folder
 from vit_jax.training.hosts import Hosts
-from vit_jax.training.metrics_file import all_values
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +52,10 @@ def make(workdir: epath.Path, study: Study, wanted: Sequence[Run], watch_seconds
     with _signals(), _compiled_once():
         for number, run in enumerate(missing, 1):
             since = time.monotonic()
-            stages = {stage.name: _made(workdir, run, stage, watch_seconds) for stage in run.stages}
+            stages = {}
+            for stage in run.stages:
+                with _named(run, stage):
+                    stages[stage.name] = _made(workdir, run, stage, watch_seconds)
             if jax.process_index() == 0:
                 with run_folder.writing(workdir):
                     record.write_result(workdir, run, stages)
@@ -99,6 +98,15 @@ def draw(workdir: epath.Path, study: Study) -> None:
             _LOG.info("wrote %s", " and ".join(map(str, written)))
 
 
+@contextlib.contextmanager
+def _named(run: Run, stage: Stage) -> Iterator[None]:
+    """Says in an error which run of the study it ends."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{run.name}, {stage.name}: {error}") from error
+
+
 def _headline(study: Study, row: dict[str, Any]) -> str:
     measure = next((m for m in study.measures if m.column in row), study.measures[0])
     value = row.get(measure.column)
@@ -124,11 +132,11 @@ def _compiled_once() -> Iterator[None]:
     They are kept in a temporary folder, and not with the study, because programs for one CPU may not run on another.
     Changes nothing if the user has chosen a folder for them (JAX_COMPILATION_CACHE_DIR).
     """
-    if jax.config.jax_compilation_cache_dir or jax.process_count() > 1:
-        yield
-        return
     names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
     before = [getattr(jax.config, name) for name in names]
+    if before[0] or jax.process_count() > 1:
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="vit_jax_study_") as folder:
         for name, value in zip(names, (folder, 0.5), strict=True):
             jax.config.update(name, value)
@@ -173,7 +181,7 @@ def _made(workdir: epath.Path, run: Run, stage: Stage, watch_seconds: float) -> 
     if config.wandb.project and config.wandb.name is None:
         config = dataclasses.replace(config, wandb=dataclasses.replace(config.wandb, name=f"{run.name}/{stage.name}"))
     loop.train(config, folder, watch_seconds=watch_seconds)
-    return {**described, **_of_folder(folder)}
+    return {**described, **trained.result(folder)}
 
 
 def _start_of(folder: epath.Path, stage: Training) -> str:
@@ -186,39 +194,6 @@ def _start_of(folder: epath.Path, stage: Training) -> str:
     if recorded and (folder / FOLDER).exists():
         return recorded["config"]["init_from"]
     return str(folder.parent / stage.starts_from)
-
-
-def _of_folder(folder: epath.Path) -> dict[str, Any]:
-    """Returns what the files of a complete training tell, so that it is the same after an interruption."""
-    recorded = files.read_json(folder / "config.json")
-    config = config_lib.typed(recorded["config"])
-    assert config.total_steps is not None
-    model = start.model_of(config, folder)
-    steps, values = config.total_steps, all_values(folder)
-    if steps not in values:
-        raise UserError(f"{folder}/metrics.jsonl lacks the last step, {steps}; move the folder away to train anew")
-    work = flops.step(model, config.global_batch_size, freeze.frozen(config, model))
-    measures = {key for line in values.values() for key in line if not key.startswith("train/")}
-    return {
-        "config": recorded["config"],
-        "data": recorded.get("data"),
-        "values": {key: value for key, value in values[steps].items() if key != "train/images_per_second"},
-        "curves": {key: [[s, line[key]] for s, line in values.items() if key in line] for key in sorted(measures)},
-        "steps": steps,
-        "exaflops": work * steps / 1e18,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(split(model)[1])),
-        "seconds": _seconds(values, config.global_batch_size),
-    }
-
-
-def _seconds(values: dict[int, dict[str, float]], batch_size: int) -> float:
-    """Returns the time of the training steps, by the speed that is logged for each interval of steps."""
-    total, before = 0.0, 0
-    for step, line in values.items():
-        if speed := line.get("train/images_per_second"):
-            total += (step - before) * batch_size / speed
-            before = step
-    return total
 
 
 def _check_devices(study: Study, found: dict[str, record.Result]) -> None:

@@ -17,13 +17,11 @@ from vit_jax import config as config_lib
 from vit_jax import data
 from vit_jax.checkpoints import files
 from vit_jax.errors import UserError
-from vit_jax.studies.spec import Run, Stage, Study, Training
+from vit_jax.studies.spec import FREE, Run, Stage, Study, Training
 
 FORMAT_VERSION = 1
 RESULT, STUDY = "result.json", "study.json"
 DONE, IN_PART, MISSING = "done", "in part", "missing"
-# Evaluations may change while a training goes on, but the results of a study must all come from the same ones.
-_FREE = tuple(key for key in config_lib.FREE_ON_RESUME if key != "evaluations")
 _LOG = logging.getLogger(__name__)
 
 Result = dict[str, Any]  # the content of a result.json
@@ -229,7 +227,7 @@ def _differences(made: Mapping[str, Any] | None, stage: Stage) -> list[str]:
         config = data.resolved(config, made.get("data"))
         if stage.starts_from:  # the model that it starts from is the run's own, wherever its folder was then
             config = dataclasses.replace(config, init_from=made["config"].get("init_from"))
-    return config_lib.differences(made["config"], config, _FREE)
+    return config_lib.differences(made["config"], config, FREE)
 
 
 def _plain(value: Any) -> Any:

@@ -15,8 +15,9 @@ from vit_jax.errors import UserError
 
 # Columns of a result that are not axes and not measures; `record.py` says what they are.
 COLUMNS = ("name", "steps", "exaflops", "exaflops_total", "parameters", "seconds", "curve")
-# Keys that no study varies in a way that changes its results, so that a flag may set them in all stages.
-_FREE = tuple(key for key in config_lib.FREE_ON_RESUME if key != "evaluations")
+# Keys that do not change the results of a run. Evaluations may change while a single run goes on, but the results of a
+# study must all come from the same ones.
+FREE = tuple(key for key in config_lib.FREE_ON_RESUME if key != "evaluations")
 
 Value = str | int | float
 
@@ -246,7 +247,7 @@ def _check_override(study: Study, key: str) -> None:
 
     Keys that do not change the result may always be set.
     """
-    if f"{key}.".startswith(tuple(f"{free}." for free in _FREE)):
+    if f"{key}.".startswith(tuple(f"{free}." for free in FREE)):
         return
     if key == "init_from" and any(isinstance(s, Training) and s.starts_from for _, s in _stages(study)):
         raise UserError("config.init_from is set by the study itself, where a stage starts from another; leave it out")
