@@ -12,7 +12,7 @@ def config(examples: int, steps: int):
     found = runpy.run_path(str(SMALL))["get_config"]()
     found.total_steps, found.log_steps = steps, 2
     found.data.subset = examples
-    found.evaluations.test.every_steps, found.checkpoint.every_steps = 1, 1
+    found.evaluations.test.every_steps, found.checkpoint.every_steps = 1, 2
     found.model.depth, found.model.dropout, found.model.drop_path = 1, 0.0, 0.0
     found.augmentation.flip, found.augmentation.rotate_degrees, found.augmentation.mixup = False, 0.0, 0.0
     found.optimizer.average = 0.0

@@ -25,27 +25,32 @@ def rows(folder):
     return [{key: value for key, value in row.items() if not key.endswith(timed)} for row in found]
 
 
-def test_the_files_of_a_study(study, made):
-    first, second = json.loads((made / "study.json").read_text())["runs"]
-    assert (first["name"], second["name"]) == ("ViT-examples16-seed0", "ViT-examples32-seed0")
-    for row, examples in ((first, 16), (second, 32)):
-        folder = made / "runs" / row["name"]
-        last = lines(folder / "first")[-1]
-        assert (row["model"], row["examples"], row["seed"], row["steps"]) == ("ViT", examples, 0, 2)
-        assert row["accuracy"] == row["first/test/accuracy"] == last["test/accuracy"]
-        assert row["transfer"] == lines(folder / "second")[-1]["test/accuracy"]
-        assert row["curve"] == [[line["step"], line["test/accuracy"]] for line in lines(folder / "first")]
-        recorded = json.loads((folder / "first" / "config.json").read_text())
-        assert recorded["data"]["num_examples"] == recorded["config"]["data"]["subset"] == examples
-        model = start.model_of(study().runs[0].stages[0].config)
-        assert row["exaflops"] == pytest.approx(flops.step(model, 16) * 2 / 1e18)
-        assert row["exaflops_total"] == pytest.approx(1.5 * row["exaflops"])
-        weights = vit_jax.load(folder / "first")
-        assert row["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(split(weights)[1]))
-        assert 0 < row["seconds"] < 600
-        assert json.loads((folder / "second" / "config.json").read_text())["config"]["init_from"] == f"{folder}/first"
-    assert (made / "table.md").read_text().count("\n| ViT | ") == 2
-    assert (made / "accuracy_by_examples.png").stat().st_size and (made / "accuracy_by_examples.pdf").stat().st_size
+def test_the_files_of_a_study(study, tmp_path):
+    """One run of two trainings, from start to end."""
+    folder, one = tmp_path / "study", study("16")
+    execute.make(folder, one, one.runs, 30.0)
+    execute.draw(folder, one)
+    (row,) = json.loads((folder / "study.json").read_text())["runs"]
+    run = folder / "runs" / "ViT-examples16-seed0"
+    assert (row["name"], row["model"], row["examples"], row["seed"], row["steps"]) == (run.name, "ViT", 16, 0, 2)
+    assert row["accuracy"] == row["first/test/accuracy"] == lines(run / "first")[-1]["test/accuracy"]
+    assert row["transfer"] == lines(run / "second")[-1]["test/accuracy"]
+    assert row["curve"] == [[line["step"], line["test/accuracy"]] for line in lines(run / "first")]
+    recorded = json.loads((run / "first" / "config.json").read_text())
+    assert recorded["data"]["num_examples"] == recorded["config"]["data"]["subset"] == 16
+    assert json.loads((run / "second" / "config.json").read_text())["config"]["init_from"] == f"{run}/first"
+    model = start.model_of(one.runs[0].stages[0].config)
+    assert row["exaflops"] == pytest.approx(flops.step(model, 16) * 2 / 1e18)
+    assert row["exaflops_total"] == pytest.approx(1.5 * row["exaflops"])
+    assert row["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(split(vit_jax.load(run / "first"))[1]))
+    assert 0 < row["seconds"] < 600
+    assert (folder / "table.md").read_text().count("\n| ViT | 16 | ") == 1
+    assert (folder / "accuracy_by_examples.png").stat().st_size and (folder / "accuracy_by_examples.pdf").stat().st_size
+
+
+def test_the_time_of_a_study(made):
+    """By the stand-in 16 images take 2 seconds: 3 steps take 6, however often the runs were interrupted."""
+    assert [row["seconds"] for row in json.loads((made / "study.json").read_text())["runs"]] == [6.0, 6.0]
 
 
 def test_runs_that_are_done_are_not_made_again(study, made, monkeypatch):
@@ -56,7 +61,7 @@ def test_runs_that_are_done_are_not_made_again(study, made, monkeypatch):
     assert contents(made) == before
 
 
-def test_it_goes_on_after_a_stop(study, made, tmp_path, monkeypatch):
+def test_it_goes_on_after_a_stop(study, made, tmp_path, monkeypatch, quick):
     """The study is stopped between the two stages of a run; the results are the same."""
     folder = tmp_path / "study"
     train = loop.train
@@ -77,6 +82,8 @@ def test_it_goes_on_after_a_stop(study, made, tmp_path, monkeypatch):
     execute.make(folder, study(), study().runs[:1], 30.0)
     assert rows(folder) == rows(made)[:1]
     assert json.loads((folder / "study.json").read_text())["missing"] == ["ViT-examples32-seed0"]
+    execute.make(folder, study(), study().runs, 30.0)
+    assert rows(folder) == rows(made)
 
 
 def test_a_run_that_fails_keeps_the_others(study, made, tmp_path, monkeypatch):
@@ -104,7 +111,7 @@ def test_runs_that_left_the_study_are_named_and_kept(study, made, tmp_path, capl
     assert (tmp_path / "study" / "runs" / "ViT-examples16-seed0" / "result.json").exists()
 
 
-def test_the_progress_of_a_finished_run(study, made, tmp_path, monkeypatch, caplog):
+def test_the_progress_of_a_finished_run(study, made, tmp_path, quick, caplog):
     shutil.copytree(made, tmp_path / "study")
     (tmp_path / "study" / "runs" / "ViT-examples32-seed0" / "result.json").unlink()
     with caplog.at_level(logging.INFO, "vit_jax"):
@@ -114,6 +121,7 @@ def test_the_progress_of_a_finished_run(study, made, tmp_path, monkeypatch, capl
     assert rows(tmp_path / "study") == rows(made)
 
 
+@pytest.mark.slow
 def test_speeds_are_measured_in_rounds(tmp_path):
     path = tmp_path / "speeds.py"
     path.write_text(
