@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+import sys
 
 import pytest
 
+from helpers.processes import ENDS_IN, local
 from test_main import SMALL, ended, refused
 
 STUDY = f"--config={pathlib.Path(__file__).parent / 'small_study.py'}"
@@ -62,6 +64,18 @@ def test_one_run_of_a_study(start, tmp_path):
     assert [line.split()[1] for line in out.splitlines()] == ["missing", "done"]
     code, _, err = ended(start("study", *flags, without=("tensorflow",)))
     assert code == 0 and "2 of 2: ViT, examples 16" in err, err
+
+
+@pytest.mark.slow
+def test_two_processes_make_a_study(tmp_path):
+    """They train together; the first writes the results."""
+    command = [sys.executable, "-m", "vit_jax.study", f"{STUDY}:16", f"--workdir={tmp_path}/study"]
+    with local(command, tmp_path / "said") as job:
+        assert job.wait(timeout=ENDS_IN) == 0, (tmp_path / "said").read_text()
+    assert (tmp_path / "said").read_text().count("1 of 1: ViT, examples 16, seed 0: accuracy") == 1
+    (row,) = json.loads((tmp_path / "study" / "study.json").read_text())["runs"]
+    config = json.loads((tmp_path / "study" / "runs" / row["name"] / "second" / "config.json").read_text())
+    assert config["devices"]["processes"] == 2 and row["examples"] == 16
 
 
 @pytest.mark.slow
