@@ -60,8 +60,11 @@ def _parsed(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             parser.error(f"--{name}={getattr(options, name)} is not a number of {name}; take 1 or more")
     if not command:
         parser.error("which command? add -- python -m vit_jax.main --config=FILE.py --workdir=FOLDER")
-    if not any(word == "vit_jax.main" or word.endswith("main.py") for word in command):
-        parser.error(f"{shlex.join(command)} does not run vit_jax.main, which alone takes --process_id; start that")
+    modules = ("vit_jax.main", "main.py", "vit_jax.study", "study.py")
+    if not any(word.endswith(modules) for word in command):
+        parser.error(
+            f"{shlex.join(command)} does not run vit_jax.main or vit_jax.study, which take --process_id; start one"
+        )
     return options, command
 
 

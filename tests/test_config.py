@@ -138,6 +138,11 @@ def test_no_length_and_two_lengths(config):
         typed({"total_steps": 3, "total_epochs": 4})
 
 
+def test_two_ways_to_draw_images():
+    with pytest.raises(UserError, match="config.data.subset=9 and config.data.labels_per_class=2 both say"):
+        typed({"data": {"subset": 9, "labels_per_class": 2}})
+
+
 @pytest.mark.parametrize(
     ("unit", "value"), [("steps", 101), ("epochs", 60.0), ("examples", 60_000), ("percent", 101.0)]
 )

@@ -16,15 +16,17 @@ VERBS = (
     "convert",
     "plan",
     "analyze",
+    "study",
     "describe",
     "command_line",
 )  # the commands, and the module that they share
 LAYERS = (
     VERBS,
+    ("studies",),
     ("planning",),
     ("training",),
     ("evaluation", "analysis"),
-    ("tasks",),
+    ("tasks", "figures"),
     ("checkpoints",),
     ("models", "data"),
     ("chips", "config_file", "durations", "sharding", "distributed", "randomness"),
@@ -33,7 +35,7 @@ LAYERS = (
     ("schema",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-EVERYONE = ("aliases", "errors", "figures", "logs", "progress", "streams", "values", "")
+EVERYONE = ("aliases", "errors", "logs", "progress", "streams", "values", "")
 
 
 def modules():

@@ -32,13 +32,15 @@ def test_help_and_version(run):
 def test_a_verb_is_its_module(run):
     for verb, module, _ in VERBS:
         code, out, _ = run(verb, "--help")
-        assert code == 0 and f"python -m vit_jax.{module}" in out and ("--workdir" in out) == (verb == "train")
+        assert (
+            code == 0 and f"python -m vit_jax.{module}" in out and ("--workdir" in out) == (verb in ("train", "study"))
+        )
     assert run("train", "--config.sed=3")[0] == 1
     assert "which model" in run("predict", "a.png")[2]
 
 
 def test_an_unknown_verb(run):
-    listed = "train, evaluate, predict, convert, analyze, plan"
+    listed = "train, evaluate, predict, convert, analyze, study, plan"
     assert run("trian") == (1, "", f"error: vit_jax has no verb 'trian'; it has {listed}\n")
 
 

@@ -12,6 +12,7 @@ VERBS = (
     ("predict", "predict", "classify images"),
     ("convert", "convert", "convert a checkpoint from one format to another"),
     ("analyze", "analyze", "draw what a model has learned, as the figures of the paper"),
+    ("study", "study", "make many runs, and draw figures and a table of their results"),
     ("plan", "plan", "compile a job for a TPU slice, on a machine that has none"),
 )
 

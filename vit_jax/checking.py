@@ -208,6 +208,11 @@ def _check_together(config: schema.Config) -> None:
             raise UserError(
                 f"nothing reads config.wandb.{name}={value!r}: it needs config.wandb.project; set that or leave it out"
             )
+    if config.data.subset is not None and config.data.labels_per_class is not None:
+        raise UserError(
+            f"config.data.subset={config.data.subset} and config.data.labels_per_class={config.data.labels_per_class} "
+            "both say how many images are drawn; keep one"
+        )
     if config.model.num_classes == 0 and config.task.name == "classification":
         raise UserError("config.model.num_classes is 0; it must be above 0, or left out to take that of the data set")
     if config.global_batch_size % config.accumulation_steps:
@@ -244,23 +249,22 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(old: Mapping[str, Any], new: schema.Config) -> list[str]:
+def differences(old: Mapping[str, Any], new: schema.Config, free: tuple[str, ...] = schema.FREE_ON_RESUME) -> list[str]:
     """Returns a phrase for each difference between two configs that prevents a run from being resumed.
-
-    Keys in `FREE_ON_RESUME` may differ.
 
     Args:
         old: the config that the run recorded, as a nested dict from JSON.
         new: the config to resume with.
+        free: keys and sections that may differ.
     """
     # A config recorded by an older version lacks newer keys, which get their defaults.
     before = {k: _plain(v) for k, v in {**flatten(schema.Config()), **flatten(old)}.items()}
     after = {k: _plain(v) for k, v in flatten(new).items()}
-    free = tuple(f"{key}." for key in schema.FREE_ON_RESUME)
+    prefixes = tuple(f"{key}." for key in free)
     return [
         f"config.{key} was {before.get(key)!r} and is {after.get(key)!r}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not f"{key}.".startswith(free)
+        if before.get(key) != after.get(key) and not f"{key}.".startswith(prefixes)
     ]
 
 

@@ -4,6 +4,7 @@ Flags that set keys of the config have the syntax of `ml_collections.config_flag
 reports a user's mistakes by tracebacks.
 """
 
+import logging
 import os
 import re
 import signal
@@ -14,11 +15,11 @@ from typing import Any
 from absl import app, flags
 
 from vit_jax import config as config_lib
-from vit_jax import logs
+from vit_jax import distributed, logs
 from vit_jax.config_file import load_config
 from vit_jax.errors import UserError
 
-__all__ = ["Override", "define_file_keywords", "load_config", "run", "say"]
+__all__ = ["Override", "define_file_keywords", "define_processes", "load_config", "run", "say"]
 
 flags.disclaim_key_flags()  # flags that this module defines for a verb then appear in the verb's --help
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
@@ -60,6 +61,35 @@ def define_file_keywords() -> Callable[[], dict[str, Any]]:
         return {key: value for key, value in keywords.items() if value is not None}
 
     return given
+
+
+def define_processes() -> tuple[Callable[[], None], Callable[[], float]]:
+    """Defines the flags of a job of several processes, --coordinator and the others.
+
+    Returns two functions that are called after the flags are parsed. The first raises UserError if the flags can't be
+    right, and does not import JAX. The second joins this process to the others (see `distributed.join`), hides the
+    progress in all processes but the first, and returns --watch_seconds.
+    """
+    coordinator = flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0, with any free port, for all to meet."
+    )
+    processes = flags.DEFINE_integer(
+        "processes", None, "How many processes there are; 1 is never joined.", lower_bound=1
+    )
+    process_id = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.", lower_bound=0)
+    wait = flags.DEFINE_float("wait_seconds", 300, "How long the first waits for the last process.", lower_bound=1)
+    watch = flags.DEFINE_float("watch_seconds", 30, "A process silent for so long ends the job.", lower_bound=1)
+
+    def check() -> None:
+        distributed.check(coordinator.value, processes.value, process_id.value)
+
+    def join() -> float:
+        together = coordinator.value, processes.value, process_id.value
+        if distributed.join(*together, wait.value, watch.value) > 0:
+            logging.getLogger(logs.PACKAGE).setLevel(logging.WARNING)
+        return watch.value
+
+    return check, join
 
 
 def run(main: Callable[[list[str], list[Override]], int | None], doc: str) -> None:

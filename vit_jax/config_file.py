@@ -14,6 +14,11 @@ from typing import Any
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 
+# What a file of each kind defines, and the sentence for a command that wants a file of the other kind.
+_KINDS = {
+    "get_config": "it is the config of one run, which python -m vit_jax.main trains",
+    "get_study": "it is a study of several runs, which python -m vit_jax.study makes",
+}
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
@@ -47,7 +52,13 @@ def with_origins(
     - `file`: the file sets the key to a value other than the default;
     - `default`: neither.
     """
-    config = _of_file(path)
+    return overridden(section(path), overrides)
+
+
+def overridden(
+    config: config_lib.Section, overrides: Mapping[str, Any] | Iterable[str | tuple[str, Any]]
+) -> tuple[config_lib.Config, dict[str, str]]:
+    """Returns what `with_origins` returns, for the config that a file gives; `config` is changed by the overrides."""
     before = config_lib.flatten(config.to_dict())
     pairs = [_pair(override) for override in (overrides.items() if isinstance(overrides, Mapping) else overrides)]
     for key, value in pairs:
@@ -63,34 +74,53 @@ def with_origins(
     return checked, {key: origin(key) if key in after else "default" for key in config_lib.flatten(checked)}
 
 
-def _of_file(path: str | None) -> config_lib.Section:
-    """Returns the unchecked config that `get_config` of a file returns.
+def section(path: str | None) -> config_lib.Section:
+    """Returns the unchecked config that `get_config` of a file returns, which another file may change.
 
-    Raises UserError if there is no such file, if it fails, or if `get_config` is missing or returns no config.
+    Args:
+        path: as in `load_config`.
+
+    Raises:
+        UserError: there is no such file, it fails, or `get_config` is missing or returns no config.
+    """
+    config = result_of(path, "get_config")
+    if not isinstance(config, config_lib.Section):
+        raise UserError(f"get_config() of {path} gives no config; let it change and return vit_jax.config.default()")
+    return config
+
+
+def result_of(path: str | None, function: str) -> Any:
+    """Returns what a function of a config file returns.
+
+    Args:
+        path: as in `load_config`.
+        function: `get_config` or `get_study`. It is called with the text of the arguments, if there are any.
+
+    Raises:
+        UserError: there is no such file, it fails, or it does not define the function.
     """
     if path is None:
         raise UserError(f"which config? add --config=FILE.py; installed are {_installed()}")
-    file, _, argument = path.partition(":")
-    found = _find(file)
+    found, argument = _find(path), path.partition(":")[2]
     try:
         names = runpy.run_path(str(found))
-        if "get_config" not in names:
-            raise UserError(f"the config file {found} defines no get_config()")
-        config = names["get_config"](*([argument] if argument else []))
+        if function not in names:
+            other = next((what for name, what in _KINDS.items() if name in names), "")
+            raise UserError(f"the config file {found} defines no {function}()" + (f"; {other}" if other else ""))
+        return names[function](*([argument] if argument else []))
     except UserError:
         raise
     except Exception as error:  # the file is a program of the user's, which may raise any error
         raise UserError(f"the config file {path} failed with {type(error).__name__}: {_one_line(error)}") from error
-    if not isinstance(config, config_lib.Section):
-        raise UserError(f"get_config() of {found} gives no config; let it change and return vit_jax.config.default()")
-    return config
 
 
-def _find(file: str) -> pathlib.Path:
-    """Returns the path of a config file, from the working directory or else from the installed copy.
+def _find(path: str) -> pathlib.Path:
+    """Returns the place of a config file, from the working directory or else from the installed copy.
 
-    In a clone, the configs lie beside the package and not inside it. Raises UserError if there is no such file.
+    `path` may end with arguments, which do not count. In a clone, the configs lie beside the package and not inside it.
+    Raises UserError if there is no such file.
     """
+    file = path.partition(":")[0]
     for place in (pathlib.Path(), _PACKAGE, _PACKAGE.parent):
         if (place / file).is_file():
             return place / file

@@ -1,42 +1,76 @@
-"""The style of all figures, and how they are saved: as PNG to look at, and as PDF for a paper."""
+"""How figures look and how they are written: as PNG and as PDF, without the global state of `matplotlib.pyplot`."""
 
 import contextlib
-import pathlib
+import io
 from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
+from etils import epath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-_STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
+from vit_jax.checkpoints import files
+
+# Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), without the yellow, which is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLUMN_INCHES = 3.4  # the width of a column of a paper
+
+_STYLE: Any = {
+    "font.size": 8.0,
+    "font.family": "sans-serif",
+    "axes.labelsize": 8.0,
+    "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.fontsize": 7,
+    "axes.grid": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
     "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4,
-    "pdf.fonttype": 42,  # fonts are embedded as text that can be selected and edited
-    "savefig.dpi": 160,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.0,
+    "savefig.dpi": 200.0,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.03,
+    "pdf.fonttype": 42,  # fonts are embedded as TrueType, which publishers ask for
+    "ps.fonttype": 42,
 }
 
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Returns a context in which figures are drawn and saved in the style of this package."""
+    """Applies the style of a paper's figures to everything that is drawn and saved during the block."""
     with matplotlib.rc_context(_STYLE):
         yield
 
 
-def save(figure: Figure, path: pathlib.Path) -> list[pathlib.Path]:
-    """Writes a figure to PATH.png and PATH.pdf, and returns the two files. Both are the same bytes for the same figure.
+def new(width: float = COLUMN_INCHES, height: float = 2.5) -> Figure:
+    """Returns an empty figure of a size in inches. It belongs to no window and is not kept by pyplot."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: epath.PathLike) -> list[epath.Path]:
+    """Writes a figure as PATH.png and PATH.pdf, each whole or not at all, and returns the two paths.
 
     Args:
-        figure: the figure, drawn in the context `style`.
-        path: a local file without a suffix.
+        figure: the figure.
+        path: the file without its suffix, local or gs://. Existing files are replaced.
     """
-    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "pdf")]
-    figure.savefig(paths[0], metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"CreationDate": None})
-    return paths
+    path = epath.Path(path)
+    written = []
+    with style():
+        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+            content = io.BytesIO()
+            figure.savefig(content, format=suffix, metadata=metadata)
+            target = path.parent / f"{path.name}.{suffix}"
+            with files.replacing(target, shared=True) as temporary:
+                temporary.write_bytes(content.getvalue())
+            written.append(target)
+    return written

@@ -25,22 +25,17 @@ Exit codes: 0 the training is complete; 143 saved after SIGTERM, and 130 saved a
 continue; 1 an error, said in one sentence. A second Ctrl-C ends the run at once, without saving.
 """
 
-import logging
 import sys
 
 from absl import flags
 
-from vit_jax import command_line, config_file, describe, distributed
+from vit_jax import command_line, config_file, describe
 from vit_jax.errors import UserError
 
 _CONFIG = flags.DEFINE_string("config", None, "The config file, FILE.py or FILE.py:ARGUMENTS.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, local or gs://.")
 _DESCRIBE = flags.DEFINE_bool("describe", False, "Print the config with every key's meaning, and end.")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, with any free port, for all to meet.")
-_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are; 1 is never joined.", lower_bound=1)
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.", lower_bound=0)
-_WAIT = flags.DEFINE_float("wait_seconds", 300, "How long the first waits for the last process.", lower_bound=1)
-_WATCH = flags.DEFINE_float("watch_seconds", 30, "A process silent for so long ends the job.", lower_bound=1)
+_check_processes, _join_processes = command_line.define_processes()
 
 
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
@@ -52,13 +47,11 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         return
     if _WORKDIR.value is None:
         raise UserError("where to? add --workdir=FOLDER")
-    together = _COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value
-    distributed.check(*together)
+    _check_processes()
     from vit_jax.training import loop  # imports JAX, which is slow: after the config is checked
 
-    if distributed.join(*together, _WAIT.value, _WATCH.value) > 0:
-        logging.getLogger("vit_jax").setLevel(logging.WARNING)  # only process 0 logs the progress
-    loop.train(config, _WORKDIR.value, watch_seconds=_WATCH.value)
+    watch_seconds = _join_processes()
+    loop.train(config, _WORKDIR.value, watch_seconds=watch_seconds)
 
 
 if __name__ == "__main__":

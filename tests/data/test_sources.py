@@ -278,6 +278,55 @@ def test_labels_per_class(digits):
         data.batches(digits)
 
 
+def test_a_subset_is_random_and_part_of_larger_ones(digits):
+    everything, drawn = keys(training(digits)), {}
+    for subset in (40, 200, 1500):
+        digits.data.subset = subset
+        drawn[subset] = keys(training(digits))
+        assert len(drawn[subset]) == data.info(digits).num_examples == subset
+    assert drawn[40] < drawn[200] < drawn[1500] == everything
+    positions = sorted(position for _, position in drawn[200])
+    assert positions[-1] > 1300 and positions != list(range(positions[0], positions[0] + 200))
+    digits.data.subset = 40
+    labels = [training(digits).labels(i)[0] for i in range(40)]
+    assert len(set(labels)) > 5 and len(set(np.bincount(labels))) > 1  # of all images, and not the same of each class
+    digits.data.crop, digits.global_batch_size = "inception", 32  # these do not change which images are drawn
+    assert keys(training(digits)) == drawn[40]
+    digits.seed = 1
+    assert len(keys(training(digits)) & drawn[40]) < 10
+
+
+def test_a_subset_larger_than_the_split(digits, folder):
+    digits.data.split, digits.data.subset = "train[:100]", 101
+    said = r"data.subset is 101, and train\[:100\] has 100 images to draw from; ask for fewer"
+    with pytest.raises(UserError, match=said):
+        data.info(digits)  # from the catalog
+    with pytest.raises(UserError, match=said):
+        training(digits)
+    folder.data.subset = 10
+    with pytest.raises(UserError, match="data.subset is 10, and train has 9 images"):
+        data.batches(folder)
+
+
+def test_a_subset_of_some_classes_counts_epochs(digits):
+    digits.data.classes, digits.data.subset, digits.total_epochs = (7, 2), 20, 4.0
+    digits.global_batch_size = 10
+    assert data.resolved(digits).total_steps == 8
+    assert {training(digits).labels(i)[0] for i in range(20)} == {0, 1}
+    assert data.describe(digits)["num_examples"] == 20
+
+
+@pytest.mark.parametrize("split", ["train", "test+train", "train[10%:]"])
+def test_an_evaluation_leaves_out_the_subset(digits, split):
+    digits.data.subset = 300
+    digits.evaluations.test.split = split
+    everything, drawn = keys(evaluation(digits)), keys(training(digits))
+    assert len(everything) > 1000
+    digits.evaluations.test.exclude_train = True
+    assert keys(evaluation(digits)) == everything - drawn
+    assert len(everything & drawn) > 200
+
+
 @pytest.mark.parametrize("split", ["train", "test+train", "train[10%:]"])
 def test_exclude_train_is_disjoint_and_complete(digits, split):
     digits.data.labels_per_class = 3

@@ -74,6 +74,19 @@ def test_ctrl_c_saves_and_says_where_it_goes_on(small, finished, tmp_path, monke
     assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
 
 
+@pytest.mark.parametrize(("act", "number"), [(terminate, signal.SIGTERM), (interrupt, signal.SIGINT)])
+def test_a_signal_that_comes_too_late_reaches_the_caller(small, tmp_path, monkeypatch, act, number):
+    """In its last step the run is completed, and a handler of the caller's own learns of the signal."""
+    wrap(monkeypatch, "make_step", lambda step: Once(step, act, at=2))
+    received, before = [], signal.getsignal(number)
+    signal.signal(number, lambda *given: received.append(given[0]))
+    try:
+        vit_jax.train(small({"total_steps": 2}), tmp_path / "run")
+    finally:
+        signal.signal(number, before)
+    assert received == [number] and (tmp_path / "run" / "model.npz").exists()
+
+
 def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
     """The first Ctrl-C asks to save after the step, which never ends here. The second one kills the process."""
     program = (

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from vit_jax import figures
 from vit_jax.analysis.measure import Analysis
 from vit_jax.analysis.overlay import fitted, overlay
 
@@ -30,7 +31,7 @@ def _page(analysis: Analysis, maps: Float[np.ndarray, "shown rows columns"], sta
     rows = -(-len(maps) // _COLUMNS)
     height, width_px = analysis.photographs.shape[1:3]
     tall = 1.25 * min(height / width_px, 2)
-    figure = Figure(figsize=(8.2, rows * (tall + 0.62)), layout="constrained")
+    figure = figures.new(8.2, rows * (tall + 0.62))
     grid = np.atleast_2d(figure.subplots(rows, 2 * _COLUMNS)).reshape(-1, 2)
     for axes in grid.ravel():
         axes.set_axis_off()

@@ -5,19 +5,21 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vit_jax import figures
 from vit_jax.analysis.measure import Analysis
 
 _MOST_PANELS = 16  # rows and columns of the grid of position similarities that are drawn
 _PER_ROW = 7  # filters
 _LAYER = "layer, counted from 0"
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#d55e00", "#009e73", "#777777"  # told apart by the colour-blind, too
+_BLUE, _ORANGE, _GREEN, *_ = figures.COLOURS
+_GREY = "#777777"
 
 
 def filters(analysis: Analysis) -> Figure:
     """Draws the principal components of the filters, and the share of variance that each explains."""
     components, explained = analysis.arrays["filters"], analysis.arrays["filters_explained_variance"]
     rows = -(-len(components) // _PER_ROW)
-    figure = Figure(figsize=(7.4, 0.3 + 0.68 * max(rows, 3)), layout="constrained")
+    figure = figures.new(7.4, 0.3 + 0.68 * max(rows, 3))
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.9, 1))[0]
     grid = np.atleast_1d(left.subplots(rows, _PER_ROW)).ravel()
     for axes in grid:
@@ -36,7 +38,7 @@ def posemb_similarity(analysis: Analysis) -> Figure:
     grid = similarity.shape[:2]
     taken = [np.unique(np.linspace(0, n - 1, min(n, _MOST_PANELS)).round().astype(int)) for n in grid]
     shape = len(taken[0]), len(taken[1])
-    figure = Figure(figsize=(5.6, 0.6 + 5 * min(1.6, grid[0] * shape[0] / (grid[1] * shape[1]))), layout="constrained")
+    figure = figures.new(5.6, 0.6 + 5 * min(1.6, grid[0] * shape[0] / (grid[1] * shape[1])))
     gap = max(1, round(max(grid) / 8))  # cells between two maps
     mosaic = np.full((shape[0] * (grid[0] + gap) - gap, shape[1] * (grid[1] + gap) - gap), np.nan)
     for i, row in enumerate(taken[0]):
@@ -48,6 +50,7 @@ def posemb_similarity(analysis: Analysis) -> Figure:
     axes.set_xticks(np.arange(shape[1]) * (grid[1] + gap) + (grid[1] - 1) / 2, [str(i) for i in taken[1]])
     axes.set_yticks(np.arange(shape[0]) * (grid[0] + gap) + (grid[0] - 1) / 2, [str(i) for i in taken[0]])
     axes.tick_params(length=0)
+    axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="column of the patch", ylabel="row of the patch")
     figure.colorbar(image, ax=axes, label="cosine similarity", shrink=0.8)
@@ -100,17 +103,18 @@ def token_norms(analysis: Analysis) -> Figure:
 
 def cka(analysis: Analysis) -> Figure:
     """Draws the similarity of each two layers as a matrix."""
-    figure = Figure(figsize=(4.2, 3.5), layout="constrained")
+    figure = figures.new(4.2, 3.5)
     axes = figure.subplots()
     image = axes.imshow(analysis.arrays["cka"], vmin=0, vmax=1, cmap="magma", origin="lower")
     axes.set(xlabel="layers passed", ylabel="layers passed")
     axes.locator_params(integer=True)
+    axes.grid(False)
     figure.colorbar(image, ax=axes, label="similarity (CKA)")
     return figure
 
 
 def _by_layer() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    figure = figures.new(5, 3.4)
     axes = figure.subplots()
     axes.set(xlabel=_LAYER)
     axes.locator_params(axis="x", integer=True)

@@ -11,9 +11,12 @@ from etils import epath
 from vit_jax.errors import UserError
 
 
-def write_json(path: epath.PathLike, value: Any) -> None:
-    """Writes `value` to a file as indented JSON. If this fails, an existing file is left as it was."""
-    with replacing(epath.Path(path)) as temporary:
+def write_json(path: epath.PathLike, value: Any, *, shared: bool = False) -> None:
+    """Writes `value` to a file as indented JSON. If this fails, an existing file is left as it was.
+
+    `shared` says whether several processes may write this file at once.
+    """
+    with replacing(epath.Path(path), shared=shared) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 

@@ -1,6 +1,6 @@
 """The training and evaluation images, from disk to uint8 batches on the host, and their augmentation on the device."""
 
-from vit_jax.data.about import Info, class_names, info
+from vit_jax.data.about import Info, class_names, info, resolved
 from vit_jax.data.configured import (
     batches,
     evaluation_batches,
@@ -37,5 +37,6 @@ __all__ = [
     "read_image",
     "read_images",
     "readable",
+    "resolved",
     "training_spec",
 ]

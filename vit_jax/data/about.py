@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_jax import config as config_lib
+from vit_jax import durations
 from vit_jax.data import catalog, sources, splits
 from vit_jax.data.spec import training_spec
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """The training set after slicing and `labels_per_class`. `class_names` is None if only a download would tell."""
+    """The training set after slicing, `labels_per_class` and `subset`.
+
+    `class_names` is None if only a download would tell.
+    """
 
     num_examples: int
     num_classes: int
@@ -41,6 +45,21 @@ def info(config: Any, recorded: Mapping[str, Any] | None = None) -> Info:
     return Info(len(source), len(source.class_names), source.class_names)
 
 
+def resolved(config: Any, recorded: Mapping[str, Any] | None = None) -> config_lib.Config:
+    """Returns the typed config with every duration in steps.
+
+    Args:
+        config: a `Config` or a ConfigDict.
+        recorded: what `describe` returned when the run began, if it is resumed.
+
+    Raises:
+        UserError: what is wrong with the config; or a duration is in epochs, and `info` fails.
+    """
+    config = config_lib.typed(config)
+    num_examples = info(config, recorded).num_examples if durations.needs_num_examples(config) else None
+    return durations.in_steps(config, num_examples)
+
+
 def class_names(config: Any) -> tuple[str, ...]:
     """Returns the names of the classes, by label. Opens the training set unless the catalog has the names.
 
@@ -65,4 +84,7 @@ def from_catalog(config: config_lib.Config) -> Info | None:
     num_examples = sum(len(positions) for _, positions in resolved)
     if config.data.labels_per_class is not None:
         num_examples = config.data.labels_per_class * entry.num_classes
+    if config.data.subset is not None:
+        sources.check_subset(config.data.subset, num_examples, config.data.split)
+        num_examples = config.data.subset
     return Info(num_examples, entry.num_classes, entry.class_names)

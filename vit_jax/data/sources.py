@@ -126,12 +126,14 @@ def _select(spec: Spec) -> Selection:
     selection = _of_classes(_resolved(spec), spec.classes)
     if spec.labels_per_class is not None:
         selection = selection.take(_draw(selection, spec))
+    if spec.subset is not None:
+        selection = selection.take(_subset(len(selection), spec.subset, spec))
     if spec.exclude is not None:
         selection = selection.without(select(spec.exclude))
         if not len(selection):
             raise UserError(
                 f"config.{spec.section} has no images left, because training uses all of {spec.split} and "
-                "exclude_train is set; choose another split or fewer data.labels_per_class"
+                "exclude_train is set; choose another split, or set a smaller data.subset or data.labels_per_class"
             )
     return selection
 
@@ -150,7 +152,14 @@ def all_class_names(spec: Spec) -> tuple[str, ...]:
 def _key(spec: Spec) -> tuple:
     """Returns what the choice of examples depends on."""
     own = (spec.name, spec.split, spec.data_dir, spec.section, spec.asked, spec.seed, spec.classes, spec.class_names)
-    return (*own, spec.labels_per_class, spec.max_labels, _synthetic(spec), spec.exclude and _key(spec.exclude))
+    return (
+        *own,
+        spec.labels_per_class,
+        spec.subset,
+        spec.max_labels,
+        _synthetic(spec),
+        spec.exclude and _key(spec.exclude),
+    )
 
 
 def _synthetic(spec: Spec) -> tuple:
@@ -212,6 +221,25 @@ def _of_classes(selection: Selection, classes: tuple[int, ...]) -> Selection:
     chosen, names = set(classes), _chosen(selection.class_names, classes)
     kept = [index for index in range(len(selection)) if not chosen.isdisjoint(selection.labels(index))]
     return dataclasses.replace(selection.take(np.array(kept, np.int64)), class_names=names)
+
+
+def check_subset(subset: int, available: int, split: str) -> None:
+    """Raises UserError if `config.data.subset` asks for more images than a split has."""
+    if subset > available:
+        raise UserError(
+            f"config.data.subset is {subset}, and {split} has {available} images to draw from; ask for fewer or choose "
+            "a larger split"
+        )
+
+
+def _subset(available: int, subset: int, spec: Spec) -> np.ndarray:
+    """Returns `subset` of the numbers below `available`, sorted.
+
+    They are the first of a permutation that depends only on the seed and on `available`, so a smaller subset is a part
+    of every larger one of the same seed.
+    """
+    check_subset(subset, available, spec.split)
+    return np.sort(streams.generator(spec.seed, "subset").permutation(available)[:subset])
 
 
 def _draw(selection: Selection, spec: Spec) -> np.ndarray:

@@ -26,9 +26,10 @@ class Spec:
     classes: tuple[int, ...] = ()
     class_names: tuple[str, ...] | None = None  # labels are numbers in these names; by default in the data set's own
     labels_per_class: int | None = None
+    subset: int | None = None
     max_labels: int = 1
     exclude: "Spec | None" = None  # leave out the images that this other set has
-    seed: int = 0  # decides the order, the random crops and which images `labels_per_class` keeps
+    seed: int = 0  # decides the order, the random crops and which images `labels_per_class` and `subset` keep
     size: Size = (224, 224)  # (height, width) in pixels
     crop: str = "resize"  # a name in `crops.CROPS`
     crop_area_min: float = 0.05
@@ -54,6 +55,7 @@ def training_spec(config: config_lib.Config) -> Spec:
         data_dir=data.data_dir,
         classes=data.classes,
         labels_per_class=data.labels_per_class,
+        subset=data.subset,
         max_labels=data.max_labels,
         seed=config.seed,
         size=pair(config.model.image_size),
@@ -89,6 +91,7 @@ def evaluation_spec(config: config_lib.Config, name: str) -> Spec:
         data_dir=data_dir,
         classes=(),
         labels_per_class=None,
+        subset=None,
         max_labels=training.max_labels if section.max_labels is None else section.max_labels,
         exclude=training if section.exclude_train else None,
         crop="centre",

@@ -27,6 +27,7 @@ class Data:
     labels_per_class: int | None = key(
         None, "train on only this many images of each class, drawn at random with `seed`", above=0
     )
+    subset: int | None = key(None, "train on only this many images, drawn at random with `seed`", above=0)
     max_labels: int = key(
         1, "largest number of classes that an image may have; 0 to read no labels", least=0, most=2**16
     )

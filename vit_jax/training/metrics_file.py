@@ -76,9 +76,14 @@ class MetricsFile:
 
 def values_of(folder: epath.Path, step: int) -> dict[str, float]:
     """Returns the values of a step in the `metrics.jsonl` of a folder; empty if there are none."""
+    return all_values(folder).get(step, {})
+
+
+def all_values(folder: epath.Path) -> dict[int, dict[str, float]]:
+    """Returns the values of every step in the `metrics.jsonl` of a folder, in order; empty if there are none."""
     path = folder / FILE
     found, _ = _by_step(path.read_bytes().splitlines() if path.exists() else [])
-    return _values(found[step]) if step in found else {}
+    return {step: _values(found[step]) for step in sorted(found)}
 
 
 def _line(step: int, values: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import config as config_lib
-from vit_jax import data, durations, sharding
+from vit_jax import data, sharding
 from vit_jax.models.build import build
 from vit_jax.models.functional import Params, of_model, split
 from vit_jax.models.model import Model
@@ -42,9 +42,7 @@ def resolve(config: Any, recorded: Mapping[str, Any] | None = None) -> config_li
         config: a `Config` or a ConfigDict.
         recorded: what `data.describe` returned when the run began, if it is resumed.
     """
-    config = config_lib.typed(config)
-    num_examples = data.info(config, recorded).num_examples if durations.needs_num_examples(config) else None
-    return durations.in_steps(config, num_examples)
+    return data.resolved(config, recorded)
 
 
 def initial(config: config_lib.Config, params: Params) -> TrainState:

@@ -35,9 +35,13 @@ class Stop:
             self._before = {number: signal.signal(number, self._handle) for number in _CODES}
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, error: type | None, *_: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        # A signal may come too late to stop the run. A caller that handles signals itself must not miss it.
+        before = None if error or self.received is None else self._before.get(self.received)
+        if callable(before) and before is not signal.default_int_handler and not in_notebook():
+            before(self.received, None)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.received = number

