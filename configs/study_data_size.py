@@ -14,8 +14,9 @@ features and 5 labelled images per class, and by fine-tuning on 2 labelled image
 This is a first look: 2 models, 2 sizes and 2 seeds, with fewer steps. It took 3.4 minutes on a busy machine.
 
 Figures: accuracy_by_examples, the test accuracy against the number of images; fewshot_by_examples and
-transfer_by_examples, the accuracy on the digits by few-shot evaluation and after fine-tuning; accuracy_by_compute, the test accuracy of the largest subset against the operations so far, in exaFLOPs,
-at each evaluation during the training. The paper's Figure 5 has a point for each complete training instead.
+transfer_by_examples, the accuracy on the digits by few-shot evaluation and after fine-tuning; accuracy_by_compute, the
+test accuracy of the largest subset against the operations so far, in exaFLOPs, at each evaluation during the training.
+The paper's Figure 5 has a point for each complete training instead.
 
 Hardware: two CPU cores. Time: not measured yet for the 45 runs. Expect (a trial of one seed with 600 steps): with 200
 images the ViT 74.1 %, the hybrid 78.4 % and the BiT 82.6 %; with 4,000 images 94.8, 94.8 and 96.7 %. The BiT leads, and
