@@ -33,7 +33,7 @@ REQUIREMENTS = [
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11.30",
     "pillow>=11",
-    "scikit-learn>=1.6",  # the digits, and the linear methods of evaluation
+    "scikit-learn>=1.6",  # the digits, and the principal components of filters
     "scipy>=1.14",
     "tensorboard>=2.19",  # clu's writer imports it and asks for it nowhere
     # TFDS's writers and clu's need TensorFlow and pull it in for nobody. tensorflow-cpu has wheels for x86 only, and

@@ -41,9 +41,6 @@ from vit_jax.errors import UserError
 from vit_jax.studies import Axis, Figure, Measure, Run, Study, Training, run_at
 
 SEEDS, EXAMPLES = (0, 1, 2), (200, 400, 1000, 2000, 4000)
-STEPS = 500
-# The images of mnist5k that are trained on; the other 1,000 are tested on.
-TRAINED_ON, TESTED_ON = "train[:4000]", "train[4000:]+test"
 TRANSFORMER = {"width": 64, "mlp_dim": 128, "num_heads": 4, "posemb_std": 0.5}
 # The small models, by name. Images have 16 pixels a side, and in the fine-tuning 24: both are multiples of 4, the
 # stride of all three, so the Transformers have 4x4 and 6x6 tokens.
@@ -52,7 +49,7 @@ MODELS = {
     "hybrid": {"name": "R+Ti/16", "patch_size": 1, "stages": (1,), "stem_width": 32, "depth": 2, **TRANSFORMER},
     "BiT": {"name": "BiT-R50x1", "stages": (1, 1), "stem_width": 32},
 }
-# For a pod: the images of each data set that are trained on, and the epochs on all of them.
+# For a pod: the numbers of images of each data set that are trained on; the last is all of them.
 LARGE = {
     "imagenet2012": (12_811, 38_435, 128_117, 384_350, 1_281_167),
     "imagenet21k": (140_000, 420_000, 1_400_000, 4_200_000, 14_145_922),
@@ -80,7 +77,7 @@ def get_study(arguments: str = "") -> Study:
 
 def _small(tiny: bool) -> Study:
     models = ("ViT", "BiT") if tiny else tuple(MODELS)
-    sizes, seeds, steps = ((200, 1000), SEEDS[:2], 60) if tiny else (EXAMPLES, SEEDS, STEPS)
+    sizes, seeds, steps = ((200, 1000), SEEDS[:2], 60) if tiny else (EXAMPLES, SEEDS, None)
     runs = [
         run_at(
             {"model": model, "examples": examples, "seed": seed},
@@ -108,17 +105,14 @@ def _small(tiny: bool) -> Study:
     )
 
 
-def _pretrain(model: str, examples: int, seed: int, steps: int) -> config_lib.Section:
-    config = config_file.section("configs/mnist5k.py")
-    config.seed = seed
-    config.total_steps = steps
-    config.data.split, config.data.subset = TRAINED_ON, examples
-    config.augmentation.rotate_degrees = config.augmentation.shift_pixels = 0.0
+def _pretrain(model: str, examples: int, seed: int, steps: int | None) -> config_lib.Section:
+    config = config_file.section("configs/mnist5k.py:held_out")
+    config.seed, config.data.subset = seed, examples
+    if steps:
+        config.total_steps = steps
     _set_model(config, model)
-    del config.evaluations["digits"]
-    config.evaluations.test = config_lib.evaluation(split=TESTED_ON, batch_size=250, every_percent=10.0)
+    config.evaluations.test.every_percent = 10.0
     config.evaluations.fewshot = config_lib.evaluation(kind="fewshot", name="digits", batch_size=256)
-    _quiet(config)
     return config
 
 
@@ -128,7 +122,7 @@ def _transfer(model: str, seed: int, steps: int | None) -> config_lib.Section:
     if steps:
         config.total_steps = steps
     _set_model(config, model)
-    _quiet(config)
+    config.log.tensorboard, config.checkpoint.every_percent = False, 50.0
     return config
 
 
@@ -138,13 +132,6 @@ def _set_model(config: config_lib.Section, model: str) -> None:
     config.model.image_size, config.model.scan = size, False
     for key, value in MODELS[model].items():
         config.model[key] = value
-
-
-def _quiet(config: config_lib.Section) -> None:
-    """Leaves out what costs a short run more time than it is worth: TensorBoard, and checkpoints on the way."""
-    config.log.tensorboard = False
-    config.log_steps = 50
-    config.checkpoint.every_percent = 50.0
 
 
 def _large(dataset: str, target: str) -> Study:

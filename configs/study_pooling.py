@@ -51,15 +51,9 @@ def _config(arguments: str, pool: str, learning_rate: float, seed: int) -> confi
     if arguments == "imagenet2012":
         config = config_file.section("configs/pretrain.py:B/16,imagenet2012")
     else:
-        config = config_file.section("configs/mnist5k.py")
-        config.total_steps = 60 if arguments else 500
-        config.data.split = "train[:4000]"
-        config.augmentation.rotate_degrees = config.augmentation.shift_pixels = 0.0
-        del config.evaluations["digits"]
-        config.evaluations.test = config_lib.evaluation(split="train[4000:]+test", batch_size=250, every_percent=20.0)
-        config.checkpoint.every_percent = 50.0
-        config.log.tensorboard = False
-        config.log_steps = 50
+        config = config_file.section("configs/mnist5k.py:held_out")
+        if arguments:
+            config.total_steps = 60
     config.seed = seed
     config.model.pool = POOLS[pool]
     config.optimizer.learning_rate = learning_rate

@@ -21,8 +21,8 @@ speed. The paper shows the batch of a TPU v3 core.
 This measures the speed of the paper's models in batches of 64 a run, on an accelerator.
 
 Hardware: any; two CPU cores for the default. Time: `tiny` took 0.7 minutes on a busy machine; the others we have not
-measured. Expect the time of an image to grow with the number of its pixels, and for large images faster, as attention
-compares all pairs of tokens; no accuracy (in %) is measured.
+measured. Expect that the time of an image grows with the number of its pixels. In a Transformer it grows faster for
+large images, because attention compares all pairs of tokens.
 """
 
 from vit_jax import config as config_lib

@@ -31,7 +31,7 @@ SMALL = {"depth": 2, "width": 32, "mlp_dim": 64, "patch_size": 8}, {
     "depth": (4, 8), "width": (64, 128), "mlp_dim": (128, 256), "patch_size": (4, 2),
 }  # fmt: skip
 LARGE = {"depth": 8, "width": 1024, "mlp_dim": 2048, "patch_size": 32}, {
-    "depth": (16, 32), "width": (1536, 2048), "mlp_dim": (4096, 8192), "patch_size": (16, 14),
+    "depth": (16, 32), "width": (2048, 3072), "mlp_dim": (4096, 8192), "patch_size": (16, 14),
 }  # fmt: skip
 
 
@@ -70,15 +70,9 @@ def _config(arguments: str, sizes: dict[str, int], seed: int) -> config_lib.Sect
     if arguments == "imagenet2012":
         config = config_file.section("configs/pretrain.py:L/32,imagenet2012")
     else:
-        config = config_file.section("configs/mnist5k.py")
-        config.total_steps = 60 if arguments else 500
-        config.data.split = "train[:4000]"
-        config.augmentation.rotate_degrees = config.augmentation.shift_pixels = 0.0
-        del config.evaluations["digits"]
-        config.evaluations.test = config_lib.evaluation(split="train[4000:]+test", batch_size=250, every_percent=20.0)
-        config.checkpoint.every_percent = 50.0
-        config.log.tensorboard = False
-        config.log_steps = 50
+        config = config_file.section("configs/mnist5k.py:held_out")
+        if arguments:
+            config.total_steps = 60
     config.seed = seed
     for key, value in sizes.items():
         config.model[key] = value

@@ -13,6 +13,7 @@ Exit codes: 0 all are complete; 143 saved after SIGTERM; 130 saved after Ctrl-C;
 
 import argparse
 import os
+import pathlib
 import queue
 import random
 import re
@@ -60,12 +61,21 @@ def _parsed(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             parser.error(f"--{name}={getattr(options, name)} is not a number of {name}; take 1 or more")
     if not command:
         parser.error("which command? add -- python -m vit_jax.main --config=FILE.py --workdir=FOLDER")
-    modules = ("vit_jax.main", "main.py", "vit_jax.study", "study.py")
-    if not any(word.endswith(modules) for word in command):
+    if not _takes_processes(command):
         parser.error(
             f"{shlex.join(command)} does not run vit_jax.main or vit_jax.study, which take --process_id; start one"
         )
     return options, command
+
+
+def _takes_processes(command: Sequence[str]) -> bool:
+    """Returns whether a command runs `main` or `study`: by `python -m`, as a script, or as a verb of `vit_jax`."""
+    if "-m" in command:
+        return command[command.index("-m") + 1 :][:1] in (["vit_jax.main"], ["vit_jax.study"])
+    program, verb = [*(word for word in command if not word.startswith("-")), "", ""][:2]
+    if pathlib.PurePath(program).name == "vit_jax":
+        return verb in ("train", "study")
+    return any(pathlib.PurePath(word).name in ("main.py", "study.py") for word in (program, verb))
 
 
 class _Parser(argparse.ArgumentParser):

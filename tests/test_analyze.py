@@ -1,7 +1,7 @@
 """The command `analyze`: what it writes for each family of models, and what it says where something is missing."""
 
 import base64
-import importlib
+import contextlib
 import io
 import re
 
@@ -12,7 +12,8 @@ from PIL import Image
 import vit_jax
 from helpers import models
 from vit_jax import analysis
-from vit_jax.analysis.measure import Map, measure
+from vit_jax.analysis import measuring, report, writing
+from vit_jax.analysis.measuring import Map, measure
 from vit_jax.analysis.sections import NAMES
 from vit_jax.checkpoints.files import line
 from vit_jax.data.choose import choose
@@ -29,10 +30,6 @@ def photographs(tmp_path_factory):
         Image.fromarray(draw.integers(0, 256, (40, 30, 3), np.uint8)).save(folder / path)
     (folder / "notes.txt").write_text("no image")
     return folder
-
-
-# The functions of these modules have the modules' names, and hide them as attributes of the package.
-measuring, reporting = (importlib.import_module(f"vit_jax.analysis.{name}") for name in ("measure", "report"))
 
 
 def ended(process):
@@ -101,8 +98,42 @@ def test_an_earlier_analysis_is_replaced_whole(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(UserError, match="is a file; name a folder"):
+    with pytest.raises(UserError, match="is a file; name a folder to write to"):
         analysis.write(drawn(models.create("BiT-R50x1", stages=(1,))), tmp_path / "out", {})
+
+
+def test_a_disk_that_fails_keeps_the_earlier_analysis(tmp_path, monkeypatch):
+    found = drawn(models.create("BiT-R50x1", stages=(1,)))
+    analysis.write(found, tmp_path / "out", {})
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    @contextlib.contextmanager
+    def full(path):
+        raise OSError("no space left")
+        yield
+
+    monkeypatch.setattr(writing.files, "replacing", full)
+    with pytest.raises(UserError, match="can't be written"):
+        analysis.write(found, tmp_path / "out", {}, overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_folder_that_can_not_be_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=f"{tmp_path}/file is a file"):
+        writing.check_folder(epath.Path(tmp_path / "file" / "out"), overwrite=False)
+    monkeypatch.setattr(writing.os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=f"out can't be written, because {tmp_path} can't"):
+        writing.check_folder(epath.Path(tmp_path / "out"), overwrite=True)
+
+
+def test_class_names_are_no_formulas(tmp_path):
+    model = models.create("Mixer-S/16")
+    model.class_names = ("$x_$", r"$\frac$", "c", "d", "e")
+    assert {top.name for tops in drawn(model).tops for top in tops} & set(model.class_names[:2])
+    vit = models.create()
+    vit.class_names = model.class_names
+    analysis.write(drawn(vit, count=1), tmp_path, {})
 
 
 @pytest.mark.parametrize(
@@ -164,7 +195,7 @@ def test_top_classes_are_those_of_the_model():
 def test_the_report_stays_small(tmp_path, monkeypatch):
     """Photographs are made smaller until the report is small enough, and those beyond the first are counted."""
     monkeypatch.setattr(measuring, "SHOWN", 20)
-    monkeypatch.setattr(reporting, "_BYTES", 1)
+    monkeypatch.setattr(report, "_BYTES", 1)
     found = drawn(models.create("Mixer-S/16"), count=21)
     analysis.write(found, tmp_path, {})
     text = (tmp_path / "report.html").read_text()
@@ -217,7 +248,7 @@ def test_attention_that_is_not_there(name, wanted, said):
 
 
 def test_no_image_can_be_read():
-    with pytest.raises(UserError, match="there is no image to measure the model on"):
+    with pytest.raises(UserError, match="there is no image that can be read"):
         measure(models.create(), [], 3)
 
 

@@ -4,13 +4,15 @@
     python -m vit_jax.analyze --model=augreg:B/16 --out=/tmp/inside --attention=11 --attention=0.3 one.jpg two.jpg
 
 --model is a run's folder or a checkpoint of any format. --images is a folder, of which all images are taken, also those
-in sub-folders, or an image file; it may be given several times, and files may also be named after the flags. If there
-are more than --count images, that many are drawn at random. Images are prepared as the model needs them.
+in sub-folders; or an image file; or several of these with commas between them. It may be given several times, and files
+may also be named after the flags. If there are more than --count images, that many are drawn at random. Images are
+prepared as the model needs them.
 
 --out receives report.html, the figures as PNG and PDF, and the numbers in analysis.npz: filters, similarity of
 position embeddings, attention distance and entropy, norms of tokens, similarity of layers, and attention rollout.
 --attention=LAYER.HEAD also draws the attention weights of a head, and --attention=LAYER the mean of all heads of a
-layer. What a model does not have, such as the attention of a ResNet, is named in the report and left out.
+layer. If there are more than 256 images, the first 256 are drawn. What a model does not have, such as the attention of
+a ResNet, is named in the report and left out.
 
 If an image can't be read, its name is printed to standard error, the others are analysed, and the exit code is 1.
 """
@@ -24,7 +26,9 @@ from vit_jax import __version__, command_line, progress
 from vit_jax.errors import UserError
 
 _MODEL = flags.DEFINE_string("model", None, "A run's folder or a checkpoint file.")
-_IMAGES = flags.DEFINE_multi_string("images", [], "A folder with images or an image file; may be given several times.")
+_IMAGES = flags.DEFINE_multi_string(
+    "images", [], "A folder with images or an image file, or several with commas between them."
+)
 _OUT = flags.DEFINE_string("out", None, "The folder to write to; it is made if it is missing.")
 _COUNT = flags.DEFINE_integer("count", 128, "The largest number of images.", lower_bound=1)
 _ATTENTION = flags.DEFINE_multi_string(
@@ -51,8 +55,8 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     chosen = choose(places, _COUNT.value)
     from vit_jax import checkpoints, data  # imports JAX, which is slow: after the user's mistakes are found
     from vit_jax.analysis import Map, measure, write
-    from vit_jax.analysis.measure import RANDOM, check_maps
-    from vit_jax.analysis.write import check_folder
+    from vit_jax.analysis.measuring import RANDOM, check_maps
+    from vit_jax.analysis.writing import check_folder
     from vit_jax.models.summary import rows
 
     check_folder(epath.Path(_OUT.value), _OVERWRITE.value)

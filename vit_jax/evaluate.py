@@ -6,9 +6,11 @@
 
 --model is a run's folder or the file of a model, and may be given several times. The config says the data and the
 evaluations. Its model, its preprocessing and its settings of the training are not read, because each model is evaluated
-at its own image size and with its own preprocessing; flags that set them are refused. Every example counts once.
+at its own image size and with its own preprocessing; flags that set them are refused. Every example counts once. In a
+few-shot evaluation, the examples that are learned from do not count.
 
---json writes {MODEL: {EVALUATION: {"accuracy": …, "loss": …, "examples": n}}} to a file.
+--json writes {MODEL: {EVALUATION: {MEASURE: …, "examples": n}}} to a file. The measures are "accuracy" and "loss", or
+"5shot" and "5shot_std" of a few-shot evaluation.
 """
 
 import sys

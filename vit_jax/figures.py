@@ -34,7 +34,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "lines.markersize": 4.0,
-    "savefig.dpi": 200.0,
+    "savefig.dpi": 300.0,
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.03,
     "pdf.fonttype": 42,  # fonts are embedded as TrueType, which publishers ask for

@@ -4,7 +4,7 @@
 
 The config is a Python file whose function get_study() returns the runs, followed by :ARGUMENTS if it takes any. With
 the argument `tiny` each of the installed studies takes a few minutes. A flag sets a key of the config in all trainings,
---config.mesh.fsdp=4; keys to which the study itself gives several values can't be set so.
+--config.mesh.fsdp=4; keys to which the study itself gives several values, and that change results, can't be set so.
 
 If a study was stopped, start the same command again. It continues with the runs that are missing, and a training that
 was stopped continues from its newest checkpoint. Results that are there are never made again or thrown away.

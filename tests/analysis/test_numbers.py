@@ -10,8 +10,8 @@ from scipy.special import softmax
 import vit_jax
 from helpers import models
 from vit_jax import analysis
-from vit_jax.analysis import attention, filters, positions
-from vit_jax.analysis.measure import Map, measure
+from vit_jax.analysis import attention, filters, measuring, positions
+from vit_jax.analysis.measuring import Map, measure
 
 
 def norm(x, scale, bias, eps=1e-6):
@@ -195,22 +195,56 @@ def test_position_similarity(posemb, where):
         np.testing.assert_array_equal(table, model.encoder.blocks.positions.table[0, 0, 1:])
 
 
-@pytest.mark.parametrize("scan", [True, False])
-def test_a_batch_and_its_parts_agree(scan):
-    """Eleven images, so that the last batch is filled up; and no more memory than one layer is asked of the model."""
-    model = models.create(pool="gap", registers=1, class_token=True, scan=scan)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pool": "gap", "registers": 1, "class_token": True},
+        {"pool": "tok", "registers": 1, "distilled": True, "scan": False},
+        {"pool": "tok+gap"},
+        {"pool": "map", "attention": "axial"},
+    ],
+    ids=str,
+)
+def test_a_batch_and_its_parts_agree(options):
+    """There are eleven images, so that the last batch is filled up. The expected rows are those that the head reads."""
+    model = models.create(**options)
     images = [(str(i), image) for i, image in enumerate(models.images(batch=11))]
     found = measure(model, images, 11, maps=[Map(1, 1)])
     assert found.images == 11 and found.arrays["rollout"].shape == (11, 2, 3)
     weights = np.asarray(model.encode_with_attention(np.stack([x for _, x in images])).attention)
-    distances = analysis.patch_distances((2, 3), (8, 4))
+    specials, distances = model.arch.specials, analysis.patch_distances((2, 3), (8, 4))
     for layer in range(2):
-        expected = attention.mean_distance(weights[layer], 2, distances).mean(0)
+        expected = attention.mean_distance(weights[layer], specials, distances).mean(0)
         np.testing.assert_allclose(found.arrays["attention_distance"][layer], expected, rtol=1e-5)
-    rows = weights[1][:, 1, 2:, 2:].mean(1).reshape(-1, 2, 3)
-    np.testing.assert_allclose(found.arrays["attention_1_1"], rows, rtol=1e-5)
-    expected = attention.rollout(weights)[:, 2:, 2:].mean(1).reshape(-1, 2, 3)
-    np.testing.assert_allclose(found.arrays["rollout"], expected, rtol=1e-5)
+
+    def read(matrix):
+        patches = matrix[:, specials:].mean(1)
+        rows = {"gap": patches, "map": patches, "tok": (matrix[:, 0] + matrix[:, 1]) / 2}
+        return rows.get(options["pool"], (matrix[:, 0] + patches) / 2)[:, specials:].reshape(-1, 2, 3)
+
+    np.testing.assert_allclose(found.arrays["attention_1_1"], read(weights[1][:, 1]), rtol=1e-5)
+    rolled = np.asarray(attention.rollout(weights))
+    np.testing.assert_allclose(found.arrays["rollout"], read(rolled), rtol=1e-5)
+
+
+def test_bfloat16_measures_about_the_same():
+    images = [(str(i), image) for i, image in enumerate(models.images(batch=3))]
+    exact, rounded = (measure(models.create(dtype=dtype), images, 3).arrays for dtype in ("float32", "bfloat16"))
+    for name in ("attention_distance", "attention_entropy", "token_norms", "rollout"):
+        assert rounded[name].dtype == np.float32
+        np.testing.assert_allclose(rounded[name], exact[name], rtol=0.1)
+
+
+def test_the_similarity_of_layers_is_of_a_limited_number_of_tokens(monkeypatch):
+    monkeypatch.setattr(measuring, "SAMPLES", 8)
+    monkeypatch.setattr(measuring.tokens, "cka", lambda samples: samples)
+    images = [(str(i), image) for i, image in enumerate(models.images(batch=12))]
+    assert measure(models.create(), images, 12).arrays["cka"].shape == (3, 8, 32)
+
+
+def test_layers_of_equal_tokens_are_similar_to_nothing():
+    draw = np.random.default_rng(0).normal(size=(20, 5))
+    np.testing.assert_allclose(analysis.cka(np.stack([np.ones((20, 5)), draw])), [[0, 0], [0, 1]], atol=1e-9)
 
 
 def test_weights_of_a_layer_are_freed_before_the_next():

@@ -81,6 +81,8 @@ def test_help():
         (["--processes=2", "--proceses=3", "--", "python", "-m", "vit_jax.main"], "--proceses=3"),
         (["--processes=2", "python", "-m", "vit_jax.main"], "vit_jax.main"),
         (["--processes=2", "--", "python", "-m", "vit_jax.predict"], "does not run vit_jax.main"),
+        (["--processes=2", "--", "vit_jax", "evaluate", "--model=main.py"], "does not run vit_jax.main"),
+        (["--processes=2", "--", "python", "-m", "vit_jax.predict", "--out=study.py"], "does not run vit_jax.main"),
         (["--processes=2", "--", "pyton", "-m", "vit_jax.main"], "pyton can't be started"),
     ],
 )

@@ -119,12 +119,24 @@ def test_relative_positions_are_in_layers():
 def test_the_scaled_models_begin_with_one():
     study = load("study_scaling.py")
     base = study.runs[0].stages[0].config.model
+    assert [run.axes["scaled"] for run in study.runs[8:10]] == ["patch_size", "all"]
     for run in study.runs[1:9]:
         model = run.stages[0].config.model
         differing = [
             key for key in ("depth", "width", "mlp_dim", "patch_size") if getattr(model, key) != getattr(base, key)
         ]
-        assert run.axes["scaled"] == "all" or differing == [run.axes["scaled"]]
+        assert differing == [run.axes["scaled"]]
+
+
+@pytest.mark.parametrize("arguments", ["", "imagenet2012"])
+def test_all_sizes_are_scaled_by_two(arguments):
+    runs = load("study_scaling.py", arguments).runs
+    base, scaled = (
+        next(run.stages[0].config.model for run in runs if run.axes["scaled"] == name) for name in ("base", "all")
+    )
+    for key in ("depth", "width", "mlp_dim"):
+        assert getattr(scaled, key) == 2 * getattr(base, key)
+    assert 2 * scaled.patch_size == base.patch_size
 
 
 def test_a_slice_finds_batches_and_measures_no_speed():

@@ -14,7 +14,7 @@ AXES = ("model", "examples", "seed")
 RNG = np.random.default_rng(0)
 ROWS = [
     {"model": model, "examples": examples, "seed": seed, "accuracy": float(RNG.uniform()), "exaflops": 2.0 * flops,
-     "steps": 10, "parameters": 7, "curve": [[5, 0.25 + seed / 100], [10, 0.5]]}
+     "steps": 10, "parameters": 7, "curves": {"loss": [[5, 9.0]], "accuracy": [[5, 0.25 + seed / 100], [10, 0.5]]}}
     for model, flops in (("ViT", 1.0), ("BiT", 3.0)) for examples in (1000, 100) for seed in (0, 1, 2)
 ]  # fmt: skip
 BY_EXAMPLES = Figure("a", Axis("examples", "images", log=True), Axis("accuracy", "accuracy (%)", percent=True))

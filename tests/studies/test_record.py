@@ -56,6 +56,11 @@ def test_a_moved_study_is_the_same(study, copy, tmp_path):
         ("{}", ["is no result of a run"]),
         ('{"format_version": 99, "name": "a", "axes": {}, "stages": {}}', ["by a newer vit_jax"]),
         ('{"format_version": 1, "name": "a", "axes": {}, "stages": {"first": 3}}', ["is no result of a run"]),
+        (
+            '{"format_version": 1, "name": "a", "axes": {}, '
+            '"stages": {"first": {"kind": "Training", "settings": {}, "config": {}, "values": {}}}}',
+            ["is no result of a run"],
+        ),
         ('{"format_version": 1, "name": "a", "axes": {}, "stages": {}}', ["is the result of another run, a at {}"]),
     ],
 )

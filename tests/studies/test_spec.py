@@ -13,6 +13,7 @@ from vit_jax.studies import Axis, Figure, Measure, Study, Training, run_at, spec
 def config(**changes):
     made = config_lib.default()
     made.total_steps = 4
+    made.evaluations.test = config_lib.evaluation()
     for key, value in changes.items():
         made[key] = value
     return made
@@ -72,9 +73,15 @@ def test_keys_that_do_not_change_the_result_are_overridden_even_if_they_vary():
 
 def test_a_key_that_a_stage_lacks_is_not_overridden():
     study = two()
-    study.runs[0].stages[0].config.evaluations.test = config_lib.evaluation()
-    said = "seed1/train has no config.evaluations.test.split"
-    refused(study, said, ("evaluations.test.split", "train"))
+    study.runs[0].stages[0].config.evaluations.other = config_lib.evaluation()
+    said = "seed1/train has no config.evaluations.other.split"
+    refused(study, said, ("evaluations.other.split", "train"))
+
+
+def test_typed_configs_take_no_overrides():
+    study = of(run_at({"seed": 0}, Training("train", config_lib.typed(config()))))
+    assert spec.checked(study, "mine.py").runs == study.runs
+    refused(study, "--config.log_steps can't be set, because mine.py gives typed configs", ("log_steps", "7"))
 
 
 @pytest.mark.parametrize(
@@ -102,10 +109,42 @@ def test_a_wrong_study_is_one_sentence(study, said):
     refused(study, said)
 
 
-def test_a_figure_of_nothing():
-    study = two()
-    wrong = Figure("wrong", Axis("examples", ""), Axis("accuracy", ""), lines="seed")
-    refused(dataclasses.replace(study, figures=(wrong,)), "the figure wrong draws 'examples'; there are seed, accuracy")
+SEED, ACCURACY, FLOPS = (Axis(column, "") for column in ("seed", "accuracy", "exaflops"))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "said"),
+    [
+        (Axis("examples", ""), ACCURACY, {}, "x='examples'; it can be model, accuracy"),
+        (Axis("name", ""), ACCURACY, {}, "x='name'"),
+        (SEED, ACCURACY, {}, "x='seed'; it can be model"),
+        (FLOPS, Axis("loss", ""), {}, "y='loss'"),
+        (FLOPS, ACCURACY, {"lines": "accuracy"}, "lines='accuracy'; it can be model"),
+        (FLOPS, ACCURACY, {"over": "seeds"}, "over='seeds'; it can be model, seed"),
+        (FLOPS, ACCURACY, {"statistic": "mena"}, "statistic='mena'; it can be mean, median"),
+        (FLOPS, ACCURACY, {"where": {"size": 3}}, "where='size'; it can be model, seed"),
+        (Axis("parameters", ""), ACCURACY, {"along": True}, "x='parameters'; it can be exaflops, steps"),
+    ],
+)
+def test_a_figure_of_nothing(x, y, options, said):
+    study = of(run_at({"model": "a", "seed": 0}, training()))
+    assert spec.checked(dataclasses.replace(study, figures=(Figure("right", FLOPS, ACCURACY),)), "mine.py")
+    refused(dataclasses.replace(study, figures=(Figure("wrong", x, y, **options),)), f"figure wrong has {said}")
+
+
+def test_figures_have_names_of_their_own():
+    figures = Figure("one", FLOPS, ACCURACY), Figure("one", FLOPS, ACCURACY)
+    refused(of(run_at({"model": "a"}, training()), figures=figures), "two figures of the name one")
+
+
+def test_a_measure_of_no_evaluation():
+    measures = (Measure("accuracy", "train", "tset/accuracy"),)
+    said = "seed0/train has no evaluation for the measure tset/accuracy; it has test, train"
+    refused(of(run_at({"seed": 0}, training()), measures=measures), said)
+
+
+def test_the_table_averages_over_an_axis():
+    refused(dataclasses.replace(two(), over="sede"), "averages over 'sede'; the axes are seed")
 
 
 def test_chosen_runs():

@@ -11,7 +11,7 @@ Weights = Float[Array, "batch heads tokens tokens"]
 
 
 def patch_distances(grid: tuple[int, int], stride: tuple[int, int]) -> Float[np.ndarray, "patches patches"]:
-    """Returns the distance between the centres of each two patches in pixels, float32; patches are in raster order.
+    """Returns the distance between the centres of each pair of patches in pixels, float32; patches are in raster order.
 
     Args:
         grid: the number of patches along (height, width).
@@ -33,7 +33,7 @@ def mean_distance(
     Args:
         weights: attention weights, special tokens first.
         specials: the number of special tokens.
-        distances: the distance between each two patches, as `patch_distances` returns it.
+        distances: the distance between each pair of patches, as `patch_distances` returns it.
     """
     patches = weights[..., specials:, specials:]
     total = patches.sum(axis=-1)  # (batch, heads, queries)
@@ -76,10 +76,13 @@ def rollout(weights: Float[Array, "depth batch heads tokens tokens"]) -> Float[A
 
 
 def seen_by_head(weights: Float[Array, "... tokens tokens"], arch: VitArchitecture) -> Float[Array, "... patches"]:
-    """Returns how much what the head reads attends to each patch.
+    """Returns how much the tokens that the head reads attend to each patch.
 
-    This is the row of the class token, if the head reads it, and otherwise the mean of the rows of all patches.
+    With the pooling `tok` this is the row of the class token (of a distilled model the mean with the row of the
+    distillation token), with `tok+gap` the mean of that row and the mean row of the patches, and otherwise the mean row
+    of the patches. The weights of the layer that pools with `map` are not part of it.
     """
-    if arch.pool.startswith("tok"):
-        return weights[..., 0, arch.specials :]
-    return weights[..., arch.specials :, arch.specials :].mean(axis=-2)
+    to_patches = weights[..., arch.specials :]
+    read = to_patches[..., : 1 + arch.distilled, :].mean(axis=-2)
+    patches = to_patches[..., arch.specials :, :].mean(axis=-2)
+    return {"tok": read, "tok+gap": (read + patches) / 2}.get(arch.pool, patches)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from vit_jax import figures
-from vit_jax.analysis.measure import Analysis
+from vit_jax.analysis.measuring import Analysis
 from vit_jax.analysis.overlay import fitted, overlay
 
 PER_PAGE = 12
@@ -40,7 +40,7 @@ def _page(analysis: Analysis, maps: Float[np.ndarray, "shown rows columns"], sta
         left.imshow(picture)
         right.imshow(overlay(picture, values))
         text = "\n".join(f"{_short(name)} {probability:.0%}" for name, probability in analysis.tops[index])
-        left.set_title(text or f"image {index + 1}", fontsize=6, loc="left")
+        left.set_title(text or f"image {index + 1}", fontsize=6, loc="left", parse_math=False)
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vit_jax import figures
-from vit_jax.analysis.measure import Analysis
+from vit_jax.analysis.measuring import Analysis
 
 _MOST_PANELS = 16  # rows and columns of the grid of position similarities that are drawn
 _PER_ROW = 7  # filters
@@ -93,7 +93,8 @@ def token_norms(analysis: Analysis) -> Figure:
         axes.plot(layers, norms[..., 0].mean(axis=1), color=_ORANGE, marker="s", label="class token, mean")
     if getattr(arch, "registers", 0):
         registers = norms[..., specials - arch.registers : specials].mean(axis=(1, 2))
-        axes.plot(layers, registers, color=_GREEN, marker="^", label="registers, mean")
+        whose = "distillation token" if arch.distilled else "registers"
+        axes.plot(layers, registers, color=_GREEN, marker="^", label=f"{whose}, mean")
     if norms.max() > 30 * max(norms.min(), 1e-12):
         axes.set_yscale("log")
     axes.set(xlabel="layers passed", ylabel="norm of the tokens")
@@ -102,7 +103,7 @@ def token_norms(analysis: Analysis) -> Figure:
 
 
 def cka(analysis: Analysis) -> Figure:
-    """Draws the similarity of each two layers as a matrix."""
+    """Draws the similarity of each pair of layers as a matrix."""
     figure = figures.new(4.2, 3.5)
     axes = figure.subplots()
     image = axes.imshow(analysis.arrays["cka"], vmin=0, vmax=1, cmap="magma", origin="lower")
@@ -129,6 +130,6 @@ def _heads(axes: Axes, values: Float[np.ndarray, "depth heads"]) -> None:
 
 
 def _from_zero(axes: Axes) -> None:
-    """Lets the vertical axis start at zero, with room for the legend below the smallest value or above the largest."""
+    """Lets the vertical axis start at zero and end a little above the largest value, and draws the legend."""
     axes.set_ylim(0, 1.08 * axes.dataLim.y1 if np.isfinite(axes.dataLim.y1) else 1)
     axes.legend(loc="best")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -16,22 +17,20 @@ def table(model: Any) -> Float[np.ndarray, "patches width"] | None:
     arch = model.arch
     if hasattr(model, "positions"):
         made = model.positions(arch.grid)
-    elif (first := first_positions(model)) is not None:
+    elif (first := _first(model)) is not None:
         made = first(arch.grid)
     else:
         return None
     return np.asarray(made[0, arch.specials :], np.float32)
 
 
-def first_positions(model: Any) -> Any:
+def _first(model: Any) -> Any:
     """Returns the position embeddings of the first layer, for a model whose layers have tables of their own."""
     if not hasattr(model, "encoder"):
         return None
     blocks = getattr(model.encoder.blocks, "rows", model.encoder.blocks)  # axial blocks add positions before rows
     if not hasattr(blocks, "positions"):
         return None
-    import jax
-
     bind, stacked = split(blocks.positions)
     return bind(jax.tree.map(lambda leaf: leaf[0], stacked))
 

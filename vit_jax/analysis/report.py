@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from vit_jax.analysis.measure import Analysis
+from vit_jax.analysis.measuring import Analysis
 from vit_jax.analysis.overlay import SIDE, fitted, overlay
 from vit_jax.analysis.sections import sections
 
@@ -23,7 +23,7 @@ _QUALITY = 82
 
 
 def report(analysis: Analysis, about: Mapping[str, str], drawn: pathlib.Path) -> str:
-    """Returns the report as HTML, below 10 MB: photographs are made smaller until they fit.
+    """Returns the report as HTML, below 10 MB if that can be: photographs are made smaller, down to 48 pixels.
 
     Args:
         analysis: the numbers.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from vit_jax.analysis import photographs, plots
-from vit_jax.analysis.measure import Analysis, Map
+from vit_jax.analysis.measuring import Analysis, Map
 
 
 class Section(NamedTuple):
@@ -30,15 +30,16 @@ _SECTIONS = (
         "filters",
         "Filters of the first layer",
         "The principal components of the kernels that read the pixels, and the share of the kernels' variance that "
-        "each explains; in a trained model they look like a basis for the fine structure of a patch (ViT paper, "
+        "each explains; in a trained model they resemble a basis for the fine structure within a patch (ViT paper, "
         "Figure 7, left).",
         plots.filters,
     ),
     Section(
         "posemb_similarity",
         "Similarity of position embeddings",
-        "Each small map shows how similar the position embedding of one patch is to those of all patches; a model that "
-        "has learned the layout of the image is most similar near the patch, and along its row and column (ViT paper, "
+        "Each small map shows how similar the position embedding of one patch is to those of all patches; if the model "
+        "has learned the layout of the image, the embeddings of near patches, and of patches in the same row or "
+        "column, are the most similar (ViT paper, "
         "Figure 7, centre, and Figure 10).",
         plots.posemb_similarity,
     ),
@@ -46,8 +47,8 @@ _SECTIONS = (
         "attention_distance",
         "Attention distance",
         "The distance in pixels between a patch and the patches that it attends to, weighted by attention and averaged "
-        "over patches and images; heads with a small distance work as a convolution does, and the dashed line is what "
-        "the same architecture has at random weights (ViT paper, Figure 7, right, and Figure 11).",
+        "over patches and images; heads with a small distance see the image locally, as early convolutions do, and the "
+        "dashed line is what the same architecture has at random weights (ViT paper, Figure 7, right, and Figure 11).",
         plots.attention_distance,
     ),
     Section(
@@ -67,8 +68,8 @@ _SECTIONS = (
     Section(
         "cka",
         "Similarity of layers",
-        "The centred kernel alignment (CKA) of the tokens after each two layers, on tokens drawn at random; blocks of "
-        "bright colour are layers that compute much the same representation (2108.08810, Figure 1).",
+        "The centred kernel alignment (CKA) of the tokens after each pair of layers, on tokens drawn at random; blocks "
+        "of bright colour are layers that compute much the same representation (2108.08810, Figure 1).",
         plots.cka,
     ),
     Section(
@@ -92,7 +93,7 @@ def sections(maps: tuple[Map, ...] = ()) -> Iterator[Section]:
             f"Attention of layer {each.layer}",
             f"The attention weights of layer {each.layer}, {whose}, from the token that the head reads (or the mean of "
             "all patches) to each patch, without the layers below; layers and heads are counted from 0 (ViT paper, "
-            "equation 5).",
+            "equation 6).",
         )
 
 

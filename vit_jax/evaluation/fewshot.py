@@ -57,7 +57,7 @@ def chosen_l2(fit: LeastSquares, l2: Sequence[float], shots: int) -> float:
 
     Of strengths with which equally many are right, it is the one with the smallest squared error. Test images have no
     part in the choice. With one shot nothing can be held out, since no image of its class would be left; the strength
-    is then the middle one of `l2` in order of size, and the smaller of two.
+    is then the median of `l2`; of two middle values it is the smaller.
     """
     if shots == 1:
         return sorted(l2)[(len(l2) - 1) // 2]

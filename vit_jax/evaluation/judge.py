@@ -32,7 +32,8 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
 
     Args:
         models: what `vit_jax.load` takes.
-        config: a `Config` or a ConfigDict. The sections `data`, `task`, `mesh` and `evaluations` are read.
+        config: a `Config` or a ConfigDict. The sections `data`, `task`, `mesh` and `evaluations` are
+            read, and `seed` and `global_batch_size`.
         keywords: keywords of `vit_jax.load`.
 
     Raises:

@@ -19,7 +19,8 @@ class Observer(NamedTuple):
     """Two functions, which JAX traces.
 
     Attributes:
-        start: takes the tokens before the first block and returns a carry, a pytree of arrays or None.
+        start: takes the tokens before the first block and returns a carry: a pytree of arrays whose first axis is the
+            batch, or None.
         each: takes the carry, the tokens after a block, and the block's attention weights in float32, which are None in
             a Mixer. It returns a new carry of the same shapes and an output, which may be None.
     """

@@ -77,7 +77,9 @@ class Evaluation:
     )
     draws: int = key(3, "number of random draws of these images, over which the mean is taken", above=0, only=_FEWSHOT)
     shots_split: str = key(
-        "train", "split that these images are drawn from; those that are in `split`, too, are not tested", only=_FEWSHOT
+        "train",
+        "split that these images are drawn from; images that are drawn are not tested, even if they are in `split`",
+        only=_FEWSHOT,
     )
     l2: tuple[float, ...] = key(
         tuple(2.0**power for power in range(-5, 15)),

@@ -47,7 +47,7 @@ def make(workdir: epath.Path, study: Study, wanted: Sequence[Run], watch_seconds
     if jax.process_index() == 0:
         record.say_strangers(record.strangers(workdir, study), workdir)
     record.check_data(study, found)
-    _check_devices(study, found)
+    _check_devices(study, found, missing)
     begin, done = time.monotonic(), sum(run.name in found for run in wanted)
     with _signals(), _compiled_once():
         for number, run in enumerate(missing, 1):
@@ -82,7 +82,6 @@ def draw(workdir: epath.Path, study: Study) -> None:
     from vit_jax import figures
     from vit_jax.studies import figures as drawing
 
-    axes = tuple(study.runs[0].axes)
     with run_folder.writing(workdir):
         rows = record.write_study(workdir, study, record.results(workdir, study))
         if not rows:
@@ -90,7 +89,7 @@ def draw(workdir: epath.Path, study: Study) -> None:
         with files.replacing(workdir / "table.md", shared=True) as temporary:
             temporary.write_text(drawing.table(study, rows))
         for figure in study.figures:
-            canvas = drawing.draw(figure, axes, rows)
+            canvas = drawing.draw(figure, study.axes, rows)
             if canvas is None:
                 _LOG.info("no run has what the figure %s shows", figure.name)
                 continue
@@ -196,8 +195,10 @@ def _start_of(folder: epath.Path, stage: Training) -> str:
     return str(folder.parent / stage.starts_from)
 
 
-def _check_devices(study: Study, found: dict[str, record.Result]) -> None:
-    """Raises UserError if speeds were measured on other devices than those at hand."""
+def _check_devices(study: Study, found: dict[str, record.Result], missing: Sequence[Run]) -> None:
+    """Raises UserError if speeds are missing, and others were measured on other devices than those at hand."""
+    if not any(isinstance(stage, Speed) for run in missing for stage in run.stages):
+        return
     for run in study.runs:
         for stage in run.stages if run.name in found else ():
             before = found[run.name]["stages"][stage.name].get("devices")

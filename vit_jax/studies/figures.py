@@ -55,7 +55,7 @@ def _moments(figure: Figure, row: Row) -> list[Row]:
         return []
     return [
         {**row, figure.x.column: row[figure.x.column] * step / row["steps"], figure.y.column: value, "along": step}
-        for step, value in row["curve"]
+        for step, value in row["curves"].get(figure.y.column, [])
     ]
 
 

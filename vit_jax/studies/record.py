@@ -33,6 +33,7 @@ def absolute(workdir: epath.Path) -> epath.Path:
 
 
 def folder_of(workdir: epath.Path, run: Run) -> epath.Path:
+    """Returns the folder of a run."""
     return workdir / "runs" / run.name
 
 
@@ -128,9 +129,10 @@ def rows(study: Study, found: Mapping[str, Result]) -> list[dict[str, Any]]:
     """Returns the row of each complete run, in the study's order.
 
     A row has `name`, the axes and the measures of the study; every value of every stage, under STAGE/VALUE; and of the
-    first training `steps`, `parameters`, `exaflops` (10^18 floating-point operations of the training) and `curve`: the
-    pairs of a step and the first of the training's measures then. `exaflops_total` and `seconds` are sums over all
-    trainings; seconds are those of training steps, without the start, the compilation and the evaluations.
+    first training `steps`, `parameters`, `exaflops` (10^18 floating-point operations of the training) and
+    `curves`: for each of the study's measures of that training, the pairs of a step and its value then.
+    `exaflops_total` and `seconds` are sums over all trainings; seconds are those of training steps, without the start
+    and the evaluations.
     """
     return [_row(study, run, found[run.name]) for run in study.runs if run.name in found]
 
@@ -152,7 +154,8 @@ def _row(study: Study, run: Run, result: Result) -> dict[str, Any]:
         row |= {key: first[key] for key in ("steps", "parameters", "exaflops")}
         row["exaflops_total"] = sum(made["exaflops"] for made in trainings)
         row["seconds"] = sum(made["seconds"] for made in trainings)
-        row["curve"] = next((first["curves"][m.name] for m in study.measures if stages.get(m.stage) is first), [])
+        of_first = [measure for measure in study.measures if stages.get(measure.stage) is first]
+        row["curves"] = {measure.column: first["curves"].get(measure.name, []) for measure in of_first}
     return row | {f"{stage}/{key}": value for stage, made in stages.items() for key, value in made["values"].items()}
 
 
@@ -188,10 +191,7 @@ def _read(path: epath.Path, run: Run) -> Result | None:
     found = files.read_json(path)
     try:
         newer = found["format_version"] > FORMAT_VERSION
-        whole = all(
-            isinstance(made["kind"], str) and isinstance(made["config"], dict) and isinstance(made["values"], dict)
-            for made in found["stages"].values()
-        )
+        whole = all(map(_is_whole, found["stages"].values()))
         theirs = found["name"], found["axes"]
     except (KeyError, TypeError, AttributeError):
         newer = whole = False
@@ -202,6 +202,18 @@ def _read(path: epath.Path, run: Run) -> Result | None:
     if theirs != (run.name, dict(run.axes)):
         raise UserError(f"{path} is the result of another run, {theirs[0]} at {theirs[1]}; take another --workdir")
     return found
+
+
+def _is_whole(made: Mapping[str, Any]) -> bool:
+    """Returns whether what `result.json` holds of a stage has all that is read of it. Raises KeyError if not."""
+    numbers = [made[key] for key in ("steps", "parameters", "exaflops", "seconds")] if "curves" in made else []
+    dicts = [made[key] for key in ("settings", "config", "values")] + [made.get("curves", {})]
+    training = made["kind"] == Training.__name__
+    return (
+        training == ("curves" in made)
+        and all(isinstance(value, dict) for value in dicts)
+        and all(isinstance(value, int | float) for value in numbers)
+    )
 
 
 def of_training(folder: epath.Path, stage: Stage) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from vit_jax import config_file
 from vit_jax.errors import UserError
 
 # Columns of a result that are not axes and not measures; `record.py` says what they are.
-COLUMNS = ("name", "steps", "exaflops", "exaflops_total", "parameters", "seconds", "curve")
+COLUMNS = ("name", "steps", "exaflops", "exaflops_total", "parameters", "seconds", "curves")
 # Keys that do not change the results of a run. Evaluations may change while a single run goes on, but the results of a
 # study must all come from the same ones.
 FREE = tuple(key for key in config_lib.FREE_ON_RESUME if key != "evaluations")
@@ -128,7 +128,7 @@ class Study:
         runs: in the order in which they are made.
         measures: the first is what the log says of a finished run.
         figures: what is drawn.
-        over: the axis that the table averages over; it need not be there.
+        over: the axis that the table averages over; the study may lack the axis `seed`.
     """
 
     name: str
@@ -136,6 +136,11 @@ class Study:
     measures: tuple[Measure, ...]
     figures: tuple[Figure, ...] = ()
     over: str = "seed"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of the axes of all runs."""
+        return tuple(self.runs[0].axes)
 
 
 def run_at(axes: Mapping[str, Value], *stages: Stage) -> Run:
@@ -154,6 +159,7 @@ def axis_value(key: str, value: Value) -> str:
 
 
 def number(value: int | float) -> str:
+    """Returns a number as text, with commas if it is an integer."""
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
@@ -180,10 +186,17 @@ def checked(study: Any, path: str, overrides: Sequence[tuple[str, Any]] = ()) ->
         config = stage.config
         if not isinstance(config, config_lib.Config):
             config, _ = config_file.overridden(config, overrides)
+        elif overrides:
+            raise UserError(
+                f"--config.{overrides[0][0]} can't be set, because {path} gives typed configs; let it take them from "
+                "vit_jax.config_file.section"
+            )
         return dataclasses.replace(stage, config=config)
 
     runs = tuple(dataclasses.replace(run, stages=tuple(map(typed, run.stages))) for run in study.runs)
-    return dataclasses.replace(study, runs=runs)
+    study = dataclasses.replace(study, runs=runs)
+    _check_measures(study, path)
+    return study
 
 
 def chosen(study: Study, names: Sequence[str]) -> tuple[Run, ...]:
@@ -217,7 +230,7 @@ def _check_names(study: Study, path: str) -> None:
 
 def _check_references(study: Study, path: str) -> None:
     """Raises UserError if a measure, a figure or a stage refers to something that the study does not have."""
-    axes, stages = study.runs[0].axes.keys(), {stage.name for run in study.runs for stage in run.stages}
+    axes, stages = study.axes, {stage.name for run in study.runs for stage in run.stages}
     columns = [measure.column for measure in study.measures]
     if not columns:
         raise UserError(f"the study of {path} has no measures; name what its runs are judged by")
@@ -230,16 +243,49 @@ def _check_references(study: Study, path: str) -> None:
             raise UserError(
                 f"{path}: the measure {measure.column} is of the stage {measure.stage!r}, which is no stage"
             )
+    if study.over not in (*axes, "seed"):
+        raise UserError(f"{path}: the table averages over {study.over!r}; the axes are {', '.join(axes)}")
     for figure in study.figures:
-        for name in (figure.x.column, figure.y.column, figure.lines, *figure.where):
-            if name not in taken:
-                raise UserError(f"{path}: the figure {figure.name} draws {name!r}; there are {', '.join(taken)}")
+        _check_figure(figure, axes, columns, path)
+    names = [figure.name for figure in study.figures]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{path} has two figures of the name {twice[0]}; rename one")
     for run in study.runs:
         earlier: list[str] = []
         for stage in run.stages:
             if isinstance(stage, Training) and stage.starts_from and stage.starts_from not in earlier:
                 raise UserError(f"{path}: {run.name}/{stage.name} starts from {stage.starts_from!r}, no earlier stage")
             earlier += [stage.name] if isinstance(stage, Training) else []
+
+
+def _check_figure(figure: Figure, axes: Sequence[str], measures: Sequence[str], path: str) -> None:
+    """Raises UserError if a figure can't be drawn from results with these axes and measures."""
+    numbers = [column for column in COLUMNS if column not in ("name", "curves")]
+    lines = [axis for axis in axes if axis != figure.over]
+    for what, name, allowed in (
+        ("x", figure.x.column, ("exaflops", "steps") if figure.along else (*lines, *measures, *numbers)),
+        ("y", figure.y.column, measures if figure.along else (*measures, *numbers)),
+        ("lines", figure.lines, lines),
+        ("over", figure.over, (*axes, "seed")),
+        ("statistic", figure.statistic, ("mean", "median")),
+        *(("where", name, axes) for name in figure.where),
+    ):
+        if name not in allowed:
+            raise UserError(f"{path}: the figure {figure.name} has {what}={name!r}; it can be {', '.join(allowed)}")
+
+
+def _check_measures(study: Study, path: str) -> None:
+    """Raises UserError if a measure of a training is of none of its evaluations; the configs are typed."""
+    for run, stage in _stages(study):
+        for measure in study.measures:
+            if measure.stage != stage.name or not isinstance(stage, Training):
+                continue
+            known = [*stage.config.evaluations, "train"]
+            if measure.name.partition("/")[0] not in known:
+                raise UserError(
+                    f"{path}: {run.name}/{stage.name} has no evaluation for the measure {measure.name}; it has "
+                    f"{', '.join(known)}"
+                )
 
 
 def _check_override(study: Study, key: str) -> None:

@@ -13,6 +13,8 @@ from vit_jax.models.functional import split
 from vit_jax.training import freeze, start
 from vit_jax.training.metrics_file import all_values
 
+_OF_TIME = ("train/images_per_second", "train/mfu")  # differ from time to time
+
 
 def result(folder: epath.Path) -> dict[str, Any]:
     """Returns what `result.json` keeps of a training, from its config.json, model.json and metrics.jsonl.
@@ -32,7 +34,7 @@ def result(folder: epath.Path) -> dict[str, Any]:
     return {
         "config": recorded["config"],
         "data": recorded.get("data"),
-        "values": {key: value for key, value in values[steps].items() if key != "train/images_per_second"},
+        "values": {key: value for key, value in values[steps].items() if key not in _OF_TIME},
         "curves": {key: [[s, line[key]] for s, line in values.items() if key in line] for key in sorted(measures)},
         "steps": steps,
         "exaflops": work * steps / 1e18,
@@ -42,7 +44,10 @@ def result(folder: epath.Path) -> dict[str, Any]:
 
 
 def _seconds(values: dict[int, dict[str, float]], batch_size: int) -> float:
-    """Returns the time of the training steps, by the speed that is logged for each interval of steps."""
+    """Returns the time of the training steps, by the speed that is logged for each interval of steps.
+
+    If the first step is logged alone, its interval includes the compilation.
+    """
     total, before = 0.0, 0
     for step, line in values.items():
         if speed := line.get("train/images_per_second"):

@@ -1,5 +1,6 @@
 """Writes an analysis to a folder: the figures, the numbers behind them, and the report."""
 
+import os
 import pathlib
 import re
 import tempfile
@@ -9,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax import figures
-from vit_jax.analysis.measure import Analysis
+from vit_jax.analysis.measuring import Analysis
 from vit_jax.analysis.report import report
 from vit_jax.analysis.sections import NAMES, sections
 from vit_jax.analysis.sections import figures as figures_of
@@ -30,8 +31,8 @@ def write(
 ) -> None:
     """Writes the figures as PNG and PDF, `analysis.npz` and `report.html` to a folder, which is made if it is missing.
 
-    Nothing is written before everything is drawn, and the report is written last. Other files in the folder are left as
-    they are.
+    Nothing is written before everything is drawn. The report is written last, and then figures of an earlier analysis
+    that this one does not have are removed. Other files in the folder are left as they are.
 
     Args:
         analysis: what `measure` returns.
@@ -41,12 +42,12 @@ def write(
         progress: is called with the name of each figure before it is drawn.
 
     Raises:
-        UserError: as `check_folder`.
+        UserError: as `check_folder`, or the folder can't be written.
     """
     folder = epath.Path(folder)
     check_folder(folder, overwrite)
-    with tempfile.TemporaryDirectory() as made, figures.style():
-        place, drawn = pathlib.Path(made), []
+    with tempfile.TemporaryDirectory() as temporary_folder, figures.style():
+        place, drawn = pathlib.Path(temporary_folder), []
         for section in sections(analysis.maps):
             if section.name not in analysis.arrays:
                 continue
@@ -55,18 +56,27 @@ def write(
                 drawn += figures.save(figure, place / name)
         np.savez_compressed(place / NUMBERS, **analysis.arrays)  # type: ignore[arg-type]
         (place / REPORT).write_text(report(analysis, about, place), encoding="utf-8")
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in _earlier(folder):
-            stale.unlink()
-        for path in (*drawn, place / NUMBERS, place / REPORT):
-            with files.replacing(folder / path.name) as temporary:
-                temporary.write_bytes(path.read_bytes())
+        made = [pathlib.Path(path) for path in (*drawn, place / NUMBERS, place / REPORT)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in made:
+                with files.replacing(folder / path.name) as temporary:
+                    temporary.write_bytes(path.read_bytes())
+            for stale in _earlier(folder):
+                if stale.name not in [path.name for path in made]:
+                    stale.unlink()
+        except OSError as error:
+            raise UserError(f"{folder} can't be written ({error}); mend that or name another folder") from error
 
 
 def check_folder(folder: epath.Path, overwrite: bool) -> None:
-    """Raises UserError if `folder` is a file, or holds an earlier analysis that must not be replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder")
+    """Raises UserError if `folder` can't be written, or holds an earlier analysis that must not be replaced."""
+    if "://" not in str(folder):
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{nearest} is a file; name a folder to write to")
+        if not os.access(nearest, os.W_OK):
+            raise UserError(f"{folder} can't be written, because {nearest} can't; name another folder")
     if not overwrite and folder.exists() and (earlier := _earlier(folder)):
         raise UserError(f"{earlier[0]} is there already; add --overwrite, or name another folder")
 

@@ -20,7 +20,7 @@ from vit_jax.models.class_names import Top, has_classes, top
 from vit_jax.models.functional import split
 
 BATCH = 8  # images that are computed at once
-SAMPLES = 1024  # tokens, of all images together, from which the similarity of layers is estimated
+SAMPLES = 1024  # the largest number of tokens, of all images together, that the similarity of layers is estimated from
 RANDOM = 16  # images for the attention distance at random weights
 SHOWN = 256  # photographs that are kept to be drawn
 _TOP = 3
@@ -102,7 +102,7 @@ def measure(
     shown: list[tuple[str, np.ndarray]] = []
     kept = _observed(model, _remembered(images, shown), count, bool(maps), progress)
     if not shown:
-        raise UserError("there is no image to measure the model on; give at least one")
+        raise UserError("there is no image that can be read to measure the model on; give at least one")
     names, photographs = zip(*shown, strict=True)
     if "rollout" in kept:
         grid = grid_of(model)
@@ -119,7 +119,8 @@ def measure(
         samples = kept["samples"].swapaxes(0, 1)
         samples = samples.reshape(len(samples), -1, samples.shape[-1])
         if samples.shape[1] >= tokens.FEWEST:
-            made["cka"] = tokens.cka(samples)
+            drawn = np.random.default_rng(0).permutation(samples.shape[1])[:SAMPLES]
+            made["cka"] = tokens.cka(samples[:, drawn])
     return Analysis(
         made,
         _missing(model.arch, made),
