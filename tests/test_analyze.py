@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 import vit_jax

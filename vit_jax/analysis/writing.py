@@ -46,27 +46,34 @@ def write(
     """
     folder = epath.Path(folder)
     check_folder(folder, overwrite)
-    with tempfile.TemporaryDirectory() as temporary_folder, figures.style():
-        place, drawn = pathlib.Path(temporary_folder), []
-        for section in sections(analysis.maps):
-            if section.name not in analysis.arrays:
-                continue
-            for name, figure in figures_of(section, analysis):
-                progress(name)
-                drawn += figures.save(figure, place / name)
-        np.savez_compressed(place / NUMBERS, **analysis.arrays)  # type: ignore[arg-type]
-        (place / REPORT).write_text(report(analysis, about, place), encoding="utf-8")
-        made = [pathlib.Path(path) for path in (*drawn, place / NUMBERS, place / REPORT)]
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as temporary, figures.style():
+            made = _drawn(analysis, about, pathlib.Path(temporary), progress)
             folder.mkdir(parents=True, exist_ok=True)
             for path in made:
-                with files.replacing(folder / path.name) as temporary:
-                    temporary.write_bytes(path.read_bytes())
-            for stale in _earlier(folder):
-                if stale.name not in [path.name for path in made]:
-                    stale.unlink()
-        except OSError as error:
-            raise UserError(f"{folder} can't be written ({error}); mend that or name another folder") from error
+                with files.replacing(folder / path.name) as partial:
+                    partial.write_bytes(path.read_bytes())
+        for stale in _earlier(folder):
+            if stale.name not in [path.name for path in made]:
+                stale.unlink()
+    except OSError as error:
+        raise UserError(f"{folder} can't be written ({error}); mend that or name another folder") from error
+
+
+def _drawn(
+    analysis: Analysis, about: Mapping[str, str], place: pathlib.Path, progress: Callable[[str], object]
+) -> list[pathlib.Path]:
+    """Writes all files to a local folder, and returns them, the report last."""
+    drawn: list[pathlib.Path] = []
+    for section in sections(analysis.maps):
+        if section.name not in analysis.arrays:
+            continue
+        for name, figure in figures_of(section, analysis):
+            progress(name)
+            drawn += map(pathlib.Path, figures.save(figure, place / name))
+    np.savez_compressed(place / NUMBERS, **analysis.arrays)  # type: ignore[arg-type]
+    (place / REPORT).write_text(report(analysis, about, place), encoding="utf-8")
+    return [*drawn, place / NUMBERS, place / REPORT]
 
 
 def check_folder(folder: epath.Path, overwrite: bool) -> None:
