@@ -12,6 +12,7 @@ from vit_jax import figures
 from vit_jax.studies.spec import Figure, Study, groups, number
 
 Row = Mapping[str, Any]
+_BESIDE = 1.03  # the ratio of the x of one line to that of the next
 _ALWAYS = (float("inf"), float("inf"))  # over so many decades, ticks between powers of ten have labels, too
 
 
@@ -77,10 +78,12 @@ def draw(figure: Figure, axes: Sequence[str], rows: Sequence[Row]) -> Canvas | N
     with figures.style():
         canvas = figures.new()
         plot = canvas.add_subplot()
+        scale = 100 if figure.y.percent else 1
         for place, (label, points) in enumerate(found.items()):
-            scale = 100 if figure.y.percent else 1
+            # Lines that share their x are drawn a little beside each other, so that no error bar hides another.
+            beside = _BESIDE ** (place - (len(found) - 1) / 2) if figure.x.log and not figure.along else 1.0
             plot.errorbar(
-                [point.x for point in points],
+                [beside * point.x for point in points],
                 [scale * point.y for point in points],
                 [[scale * point.below for point in points], [scale * point.above for point in points]],
                 label=label.replace("_", " "),
@@ -98,7 +101,7 @@ def draw(figure: Figure, axes: Sequence[str], rows: Sequence[Row]) -> Canvas | N
             _ticks(plot.yaxis, [point.y for point in every], exact=False)
         plot.set_xlabel(figure.x.label)
         plot.set_ylabel(figure.y.label)
-        plot.legend()
+        canvas.legend(loc="outside upper center", ncols=min(len(found), 4))
         return canvas
 
 
