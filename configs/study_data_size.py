@@ -20,8 +20,8 @@ The paper's Figure 5 has a point for each complete training instead.
 
 Hardware: two CPU cores. Time: 36 minutes. Expect (means of three seeds): with 200 images the ViT 76.1 %, the hybrid
 79.0 % and the BiT 82.0 %; with 4,000 images 95.3, 96.2 and 95.9 %. The lead of the BiT over the ViT shrinks from 6 to
-0.6 points; at these sizes the ViT does not overtake it. After fine-tuning, the ViT has 71.4 % from 200 images, and 77.5 %
-from 4,000.
+0.6 points; at these sizes the ViT does not overtake it. After fine-tuning, the ViT has 71.4 % from 200 images and
+77.5 % from 4,000.
 
 Other names do the same on a pod, each run as a job of its own (`--only`), which several slices can share:
 
