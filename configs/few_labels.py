@@ -10,8 +10,8 @@ The classes are those of the pre-training, but the images have other writers, an
 
 This command trains the same model from scratch on the same images. `--config.seed=1` draws other images.
 
-Hardware: two CPU cores. Time: about half a minute. Expect (mean of five seeds): 76.6 % with 1 label per class, 85.3 %
-with 2, 93.1 % with 5 and 95.2 % with 10. From scratch: 60.3, 74.6, 87.7 and 93.2 %, with the learning rates and numbers
+Hardware: two CPU cores. Time: about half a minute. Expect (mean of five seeds): 74.9 % with 1 label per class, 83.3 %
+with 2, 92.1 % with 5 and 94.7 % with 10. From scratch: 63.7, 73.1, 87.9 and 92.5 %, with the learning rates and numbers
 of steps below.
 """
 
