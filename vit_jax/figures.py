@@ -56,19 +56,20 @@ def new(width: float = COLUMN_INCHES, height: float = 2.5) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: epath.PathLike) -> list[epath.Path]:
+def save(figure: Figure, path: epath.PathLike, dpi: float | None = None) -> list[epath.Path]:
     """Writes a figure as PATH.png and PATH.pdf, each whole or not at all, and returns the two paths.
 
     Args:
         figure: the figure.
         path: the file without its suffix, local or gs://. Existing files are replaced.
+        dpi: pixels per inch of images; by default those of the style.
     """
     path = epath.Path(path)
     written = []
     with style():
         for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             content = io.BytesIO()
-            figure.savefig(content, format=suffix, metadata=metadata)
+            figure.savefig(content, format=suffix, metadata=metadata, dpi=dpi or _STYLE["savefig.dpi"])
             target = path.parent / f"{path.name}.{suffix}"
             with files.replacing(target, shared=True) as temporary:
                 temporary.write_bytes(content.getvalue())

@@ -11,6 +11,7 @@ from vit_jax.analysis.measuring import Analysis
 from vit_jax.analysis.overlay import fitted, overlay
 
 PER_PAGE = 12
+DPI = 150  # photographs have 224 pixels on about 1.3 inches; more would only make the files larger
 _COLUMNS = 3  # photographs beside each other, each with its overlay
 
 
@@ -37,8 +38,8 @@ def _page(analysis: Analysis, maps: Float[np.ndarray, "shown rows columns"], sta
         axes.set_axis_off()
     for index, (values, (left, right)) in enumerate(zip(maps, grid, strict=False), start):
         picture = fitted(analysis.photographs[index])
-        left.imshow(picture)
-        right.imshow(overlay(picture, values))
+        left.imshow(picture, interpolation="none")
+        right.imshow(overlay(picture, values), interpolation="none")
         text = "\n".join(f"{_short(name)} {probability:.0%}" for name, probability in analysis.tops[index])
         left.set_title(text or f"image {index + 1}", fontsize=6, loc="left", parse_math=False)
     return figure

@@ -11,6 +11,7 @@ from etils import epath
 
 from vit_jax import figures
 from vit_jax.analysis.measuring import Analysis
+from vit_jax.analysis.photographs import DPI
 from vit_jax.analysis.report import report
 from vit_jax.analysis.sections import NAMES, sections
 from vit_jax.analysis.sections import figures as figures_of
@@ -70,7 +71,7 @@ def _drawn(
             continue
         for name, figure in figures_of(section, analysis):
             progress(name)
-            drawn += map(pathlib.Path, figures.save(figure, place / name))
+            drawn += map(pathlib.Path, figures.save(figure, place / name, dpi=None if section.draw else DPI))
     np.savez_compressed(place / NUMBERS, **analysis.arrays)  # type: ignore[arg-type]
     (place / REPORT).write_text(report(analysis, about, place), encoding="utf-8")
     return [*drawn, place / NUMBERS, place / REPORT]
