@@ -29,6 +29,7 @@ def filters(analysis: Analysis) -> Figure:
     axes = right.subplots()
     axes.bar(np.arange(1, len(explained) + 1), 100 * explained, color=_BLUE)
     axes.set(xlabel="component", ylabel="explained variance (%)")
+    axes.locator_params(axis="x", integer=True)
     return figure
 
 
