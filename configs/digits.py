@@ -2,9 +2,9 @@
 
     python -m vit_jax.main --config=configs/digits.py --workdir=/tmp/digits
 
-Hardware: two CPU cores. Time: about a minute for each model. Expect (measured, seeds 0 to 4, on CPUs that round
-differently): an accuracy of 98.3 to 99.3 % on the 297 test images; `bit` 99.0 % with each seed, `hybrid` 99.3 to 100 %,
-`mixer` 98.7 to 99.7 %.
+Hardware: two CPU cores. Time: about a minute for each model. Expect (measured on one CPU; others round differently) an
+accuracy on the 297 test images of 98.7 to 99.3 % with the seeds 0 to 4. With the seeds 0 and 1, `bit` has 99.3 and
+100 %, `hybrid` 99.3 % twice, and `mixer` 99.0 and 99.3 %.
 
 Arguments: `digits.py:VARIANT,CLASSES,LABELS`, in this order. Each is optional and may be left empty.
     VARIANT  a model instead of the small ViT: `hybrid`, `bit` or `mixer`, which are small, too; or a published one such
