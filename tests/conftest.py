@@ -4,12 +4,15 @@ Tests run on 8 CPU devices. The shape annotations of the models are checked when
 programs are cached, so that none is compiled twice.
 """
 
+import atexit
 import functools
 import os
 import pathlib
 import runpy
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -30,13 +33,14 @@ _TESTS = pathlib.Path(__file__).resolve().parent
 _SMALL = _TESTS / "small.py"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory) -> None:
-    """Sets the folder in which compiled programs are cached, also for the processes that tests start."""
-    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+# The first process sets the folder in which compiled programs are cached. The workers of pytest-xdist and the processes
+# that tests start inherit it, and share it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vit_jax_compiled_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def sharded(digits):
     return make
 
 
-QUICK = ("learned2d shared, gap with a class token, norm_after_pool, qk_norm, gelu_erf", "R+", "hybrid", "BiT", "Mixer")
+QUICK = ("learned2d shared, gap with a class token, norm_after_pool, qk_norm, gelu_erf", "R+", "BiT", "Mixer")
 
 
 @pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES])

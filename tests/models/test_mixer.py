@@ -47,23 +47,23 @@ def test_golden(goldens):
     x = lax.conv_general_dilated(
         params["image"], params["stem/kernel"], (8, 8), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    x = body((x + params["stem/bias"]).reshape(3, 16, 32))
+    x = body((x + params["stem/bias"]).reshape(3, 16, 32)).tokens
     logits = x.mean(1) @ params["head/kernel"] + params["head/bias"]
     np.testing.assert_allclose(logits, params["logits"], atol=2e-5, rtol=0)
 
 
 def test_no_keys_no_dropout(tokens, keys):
     model, plain = small(dropout=0.2, drop_path=0.5), small()
-    np.testing.assert_array_equal(model(tokens, None), plain(tokens, None))
-    np.testing.assert_array_equal(plain(tokens, keys), plain(tokens, None))
+    np.testing.assert_array_equal(model(tokens, None).tokens, plain(tokens, None).tokens)
+    np.testing.assert_array_equal(plain(tokens, keys).tokens, plain(tokens, None).tokens)
     for rates in ({"dropout": 0.2}, {"drop_path": 0.5}):
-        assert not np.allclose(small(**rates)(tokens, keys), plain(tokens, None), atol=1e-3)
+        assert not np.allclose(small(**rates)(tokens, keys).tokens, plain(tokens, None).tokens, atol=1e-3)
 
 
 def test_randomness_is_the_rows_own(tokens, keys):
     model = small(dropout=0.2, drop_path=0.5)
-    np.testing.assert_allclose(model(tokens, keys)[2:], model(tokens[2:], keys[2:]), atol=1e-5)
-    same = model(jnp.stack([tokens[0]] * 4), keys)
+    np.testing.assert_allclose(model(tokens, keys).tokens[2:], model(tokens[2:], keys[2:]).tokens, atol=1e-5)
+    same = model(jnp.stack([tokens[0]] * 4), keys).tokens
     assert not np.allclose(same[0], same[1], atol=1e-3)
 
 
@@ -74,13 +74,13 @@ def test_drop_path_grows_with_depth(tokens, keys):
     """
     model, first = small(drop_path=1 - 1e-6, depth=2), small(depth=1)
     first.blocks = jax.tree.map(lambda p: p[:1], model.blocks)
-    np.testing.assert_allclose(model(tokens, keys), first(tokens, None), atol=1e-5)
+    np.testing.assert_allclose(model(tokens, keys).tokens, first(tokens, None).tokens, atol=1e-5)
 
 
 def test_bfloat16(tokens):
     model = small(dtype="bfloat16")
     assert {p.dtype for p in jax.tree.leaves(split(model)[1])} == {jnp.dtype("float32")}
-    half, full = model(tokens.astype(jnp.bfloat16), None), small()(tokens, None)
+    half, full = model(tokens.astype(jnp.bfloat16), None).tokens, small()(tokens, None).tokens
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(np.float32), full, atol=0.06)
 

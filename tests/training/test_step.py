@@ -69,7 +69,9 @@ def whole(small_config):
         return run(small_config())[0]
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=str)
+@pytest.mark.parametrize(
+    "mesh", [pytest.param(mesh, marks=[] if len(mesh) == 3 else pytest.mark.slow) for mesh in MESHES], ids=str
+)
 def test_sharded_equals_whole(config, whole, mesh):
     assert jax.device_count() == 8
     for axis, size in mesh.items():
@@ -88,7 +90,7 @@ def test_sharded_equals_whole(config, whole, mesh):
         pytest.param({"accumulation_steps": 4, "mesh.data": 4, "mesh.tensor": 2}, marks=pytest.mark.slow),
         {"accumulation_steps": 2, "mesh.data": 1, "mesh.fsdp": 8},
         {"model.scan": False},
-        {"model.remat": "full"},
+        pytest.param({"model.remat": "full"}, marks=pytest.mark.slow),
         pytest.param({"model.remat": "dots", "model.scan": False}, marks=pytest.mark.slow),
         {"model.remat": "offload", "optimizer.offload": True, "mesh.data": 2, "mesh.fsdp": 4},
     ],
@@ -104,6 +106,7 @@ def test_what_does_not_change_the_mathematics(config, whole, changes):
     np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_accumulation_counts_every_masked_row_once(config, batch):
     batch["mask"][:5] = 0
     config.mesh.data, config.mesh.fsdp, config.mesh.tensor = 2, 2, 2
@@ -251,6 +254,7 @@ def test_the_models_own_arrays_survive(plain, batch):
     assert np.isfinite(model.positions.table[...]).all()
 
 
+@pytest.mark.slow
 def test_labels_as_numbers_and_a_missing_mask(small):
     """An integer label means the same as its one-hot row, and without a mask all rows count.
 

@@ -69,6 +69,7 @@ def test_a_run_with_another_task(config, tmp_path, caplog):
         assert all(one[key] == other[key] for key in one if key.endswith(("/error", "/largest", "/loss")))
 
 
+@pytest.mark.slow
 def test_its_parameters_are_sharded_accumulated_and_named_like_others(config):
     config.mesh.data, config.mesh.fsdp = 2, 4
     resolved = training.resolve(config)
