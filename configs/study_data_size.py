@@ -78,12 +78,12 @@ def get_study(arguments: str = "") -> Study:
 
 def _small(tiny: bool) -> Study:
     models = ("ViT", "BiT") if tiny else tuple(MODELS)
-    sizes, seeds, steps = ((200, 1000), SEEDS[:2], 60) if tiny else (EXAMPLES, SEEDS, None)
+    sizes, seeds = ((200, 1000), SEEDS[:2]) if tiny else (EXAMPLES, SEEDS)
     runs = [
         run_at(
             {"model": model, "examples": examples, "seed": seed},
-            Training("pretrain", _pretrain(model, examples, seed, steps)),
-            Training("transfer", _transfer(model, seed, 20 if tiny else None), starts_from="pretrain"),
+            Training("pretrain", _pretrain(model, examples, seed, tiny)),
+            Training("transfer", _transfer(model, seed, tiny), starts_from="pretrain"),
         )
         for seed in seeds  # the first runs then show the whole figure
         for examples in sizes
@@ -106,22 +106,20 @@ def _small(tiny: bool) -> Study:
     )
 
 
-def _pretrain(model: str, examples: int, seed: int, steps: int | None) -> config_lib.Section:
-    config = config_file.section("configs/mnist5k.py:held_out")
+def _pretrain(model: str, examples: int, seed: int, tiny: bool) -> config_lib.Section:
+    config = config_file.section(f"configs/mnist5k.py:{'tiny' if tiny else 'held_out'}")
     config.seed, config.data.subset = seed, examples
-    config.evaluations.test.every_percent = 10.0
-    if steps:
-        config.total_steps, config.evaluations.test.every_percent = steps, 50.0
+    config.evaluations.test.every_percent = 50.0 if tiny else 10.0
     _set_model(config, model)
     config.evaluations.fewshot = config_lib.evaluation(kind="fewshot", name="digits", batch_size=256)
     return config
 
 
-def _transfer(model: str, seed: int, steps: int | None) -> config_lib.Section:
+def _transfer(model: str, seed: int, tiny: bool) -> config_lib.Section:
     config = config_file.section("configs/few_labels.py:2")
     config.seed = seed
-    if steps:
-        config.total_steps = steps
+    if tiny:
+        config.total_steps = 20
     _set_model(config, model)
     config.log.tensorboard, config.checkpoint.every_percent = False, 50.0
     return config

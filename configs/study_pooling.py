@@ -24,12 +24,14 @@ from vit_jax import config_file
 from vit_jax.errors import UserError
 from vit_jax.studies import Axis, Figure, Measure, Study, Training, run_at
 
+# The config that the runs start from, by the study's arguments.
+BASES = {"": "mnist5k.py:held_out", "tiny": "mnist5k.py:tiny", "imagenet2012": "pretrain.py:B/16,imagenet2012"}
 POOLS = {"class token": "tok", "average": "gap"}
 SMALL, LARGE = (3e-4, 1e-3, 3e-3, 1e-2), (3e-4, 8e-4, 3e-3)  # learning rates
 
 
 def get_study(arguments: str = "") -> Study:
-    if arguments not in ("", "tiny", "imagenet2012"):
+    if arguments not in BASES:
         raise UserError(f"study_pooling.py can't read {arguments!r}; it takes tiny, imagenet2012 or nothing")
     rates = LARGE if arguments == "imagenet2012" else SMALL[1:3] if arguments else SMALL
     runs = [
@@ -48,12 +50,7 @@ def get_study(arguments: str = "") -> Study:
 
 
 def _config(arguments: str, pool: str, learning_rate: float, seed: int) -> config_lib.Section:
-    if arguments == "imagenet2012":
-        config = config_file.section("configs/pretrain.py:B/16,imagenet2012")
-    else:
-        config = config_file.section("configs/mnist5k.py:held_out")
-        if arguments:
-            config.total_steps = 60
+    config = config_file.section(f"configs/{BASES[arguments]}")
     config.seed = seed
     config.model.pool = POOLS[pool]
     config.optimizer.learning_rate = learning_rate

@@ -26,13 +26,15 @@ from vit_jax import config_file
 from vit_jax.errors import UserError
 from vit_jax.studies import Measure, Study, Training, run_at
 
+# The config that the runs start from, by the study's arguments.
+BASES = {"": "mnist5k.py:held_out", "tiny": "mnist5k.py:tiny", "imagenet2012": "pretrain.py:B/16,imagenet2012"}
 # The words for the table, and the values of model.posemb and model.posemb_at.
 KINDS = {"none": "none", "1-D": "learned", "2-D": "learned2d", "relative": "relative"}
 PLACES = ("stem", "layers", "shared")
 
 
 def get_study(arguments: str = "") -> Study:
-    if arguments not in ("", "tiny", "imagenet2012"):
+    if arguments not in BASES:
         raise UserError(f"study_posemb.py can't read {arguments!r}; it takes tiny, imagenet2012 or nothing")
     cases = [("none", "stem"), *((kind, at) for kind in ("1-D", "2-D") for at in PLACES)]
     cases += [("relative", at) for at in PLACES[1:]]
@@ -52,14 +54,9 @@ def get_study(arguments: str = "") -> Study:
 
 
 def _config(arguments: str, kind: str, at: str, seed: int) -> config_lib.Section:
-    if arguments == "imagenet2012":
-        config = config_file.section("configs/pretrain.py:B/16,imagenet2012")
-    else:
-        config = config_file.section("configs/mnist5k.py:held_out")
-        if arguments:
-            config.total_steps = 60
-        if kind == "none":
-            config.model.posemb_std = None  # which belongs to tables
+    config = config_file.section(f"configs/{BASES[arguments]}")
+    if kind == "none":
+        config.model.posemb_std = None  # which belongs to tables
     config.seed = seed
     config.model.posemb, config.model.posemb_at = KINDS[kind], at
     return config

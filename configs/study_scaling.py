@@ -25,6 +25,8 @@ from vit_jax import config_file
 from vit_jax.errors import UserError
 from vit_jax.studies import Axis, Figure, Measure, Study, Training, run_at
 
+# The config that the runs start from, by the study's arguments.
+BASES = {"": "mnist5k.py:held_out", "tiny": "mnist5k.py:tiny", "imagenet2012": "pretrain.py:L/32,imagenet2012"}
 BASE = "base"
 # The base, and the values that each of its sizes is scaled to.
 SMALL = {"depth": 2, "width": 32, "mlp_dim": 64, "patch_size": 8}, {
@@ -36,7 +38,7 @@ LARGE = {"depth": 8, "width": 1024, "mlp_dim": 2048, "patch_size": 32}, {
 
 
 def get_study(arguments: str = "") -> Study:
-    if arguments not in ("", "tiny", "imagenet2012"):
+    if arguments not in BASES:
         raise UserError(f"study_scaling.py can't read {arguments!r}; it takes tiny, imagenet2012 or nothing")
     base, scaled = LARGE if arguments == "imagenet2012" else SMALL
     cases = [(BASE, "1x", base)]
@@ -67,12 +69,7 @@ def get_study(arguments: str = "") -> Study:
 
 
 def _config(arguments: str, sizes: dict[str, int], seed: int) -> config_lib.Section:
-    if arguments == "imagenet2012":
-        config = config_file.section("configs/pretrain.py:L/32,imagenet2012")
-    else:
-        config = config_file.section("configs/mnist5k.py:held_out")
-        if arguments:
-            config.total_steps = 60
+    config = config_file.section(f"configs/{BASES[arguments]}")
     config.seed = seed
     for key, value in sizes.items():
         config.model[key] = value

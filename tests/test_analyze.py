@@ -99,7 +99,7 @@ def test_an_earlier_analysis_is_replaced_whole(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(UserError, match="is a file; name a folder to write to"):
+    with pytest.raises(UserError, match="can't be a folder, because .*/out is a file"):
         analysis.write(drawn(models.create("BiT-R50x1", stages=(1,))), tmp_path / "out", {})
 
 
@@ -121,9 +121,9 @@ def test_a_disk_that_fails_keeps_the_earlier_analysis(tmp_path, monkeypatch):
 
 def test_a_folder_that_can_not_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match=f"{tmp_path}/file is a file"):
+    with pytest.raises(UserError, match=f"can't be a folder, because {tmp_path}/file is a file"):
         writing.check_folder(epath.Path(tmp_path / "file" / "out"), overwrite=False)
-    monkeypatch.setattr(writing.os, "access", lambda *_: False)
+    monkeypatch.setattr(writing.files.os, "access", lambda *_: False)
     with pytest.raises(UserError, match=f"out can't be written, because {tmp_path} can't"):
         writing.check_folder(epath.Path(tmp_path / "out"), overwrite=True)
 

@@ -26,6 +26,11 @@ def shown(what: str, total: int | None = None, unit: str = "images") -> Iterator
         with tqdm(total=total, desc=what, unit=f" {unit}", dynamic_ncols=True, leave=False) as bar:
             yield bar.update
         return
+    yield lines(what, total, unit)
+
+
+def lines(what: str, total: int | None = None, unit: str = "images") -> Callable[[int], None]:
+    """Returns a function as `shown` yields it, which logs a line at most every 20 seconds."""
     done, said = 0, time.monotonic()
 
     def count(more: int) -> None:
@@ -35,7 +40,7 @@ def shown(what: str, total: int | None = None, unit: str = "images") -> Iterator
             said = time.monotonic()
             _LOG.info("%s: %s%s %s", what, f"{done:,}", f" of {total:,}" if total else "", unit)
 
-    yield count
+    return count
 
 
 def in_notebook() -> bool:

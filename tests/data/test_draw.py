@@ -62,5 +62,5 @@ def test_an_example_with_several_labels(folder, tmp_path):
     rows = [f"{name}/{i}.png,{name}{';eel' * (name == 'cat')}" for name in ("cat", "dog", "eel") for i in range(3)]
     (tmp_path / "train" / "labels.csv").write_text("\n".join(["image,labels", *rows]))
     folder.data.max_labels = 2
-    with data.open_training(folder) as source, pytest.raises(UserError, match="has 2 labels, and shots .* have one"):
+    with data.open_training(folder) as source, pytest.raises(UserError, match="has 2 labels; shots .* have one"):
         source.shots(3, 1)

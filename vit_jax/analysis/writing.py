@@ -1,6 +1,5 @@
 """Writes an analysis to a folder: the figures, the numbers behind them, and the report."""
 
-import os
 import pathlib
 import re
 import tempfile
@@ -79,12 +78,7 @@ def _drawn(
 
 def check_folder(folder: epath.Path, overwrite: bool) -> None:
     """Raises UserError if `folder` can't be written, or holds an earlier analysis that must not be replaced."""
-    if "://" not in str(folder):
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not nearest.is_dir():
-            raise UserError(f"{nearest} is a file; name a folder to write to")
-        if not os.access(nearest, os.W_OK):
-            raise UserError(f"{folder} can't be written, because {nearest} can't; name another folder")
+    files.check_folder(folder if "://" in str(folder) else folder.absolute(), "the folder")
     if not overwrite and folder.exists() and (earlier := _earlier(folder)):
         raise UserError(f"{earlier[0]} is there already; add --overwrite, or name another folder")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -98,6 +99,22 @@ def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path]
             raise UserError(f"{path} is read while it would be written; name another file")
         if not overwrite:
             raise UserError(f"{path} is there already; add --overwrite (overwrite=True), or name another file")
+
+
+def check_folder(folder: epath.Path, what: str) -> None:
+    """Raises UserError if a local folder, which need not exist, can't be made or written; does not look at buckets.
+
+    Args:
+        folder: an absolute path, or one in a bucket.
+        what: what the folder is to the user, such as `the workdir`.
+    """
+    if "://" in str(folder):
+        return
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{what} {folder} can't be a folder, because {nearest} is a file; name another one")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"{what} {folder} can't be written, because {nearest} can't; name another one")
 
 
 def line(error: Exception) -> str:

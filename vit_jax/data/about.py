@@ -80,8 +80,8 @@ def from_catalog(config: config_lib.Config) -> Info | None:
     entry = catalog.find(config.data.name)
     if entry is None or config.data.classes or not config.data.max_labels:
         return None
-    resolved = splits.resolve(config.data.split, lambda split: entry.count(config.data.name, split))
-    num_examples = sum(len(positions) for _, positions in resolved)
+    parts = splits.resolve(config.data.split, lambda split: entry.count(config.data.name, split))
+    num_examples = sum(len(positions) for _, positions in parts)
     if config.data.labels_per_class is not None:
         num_examples = config.data.labels_per_class * entry.num_classes
     if config.data.subset is not None:

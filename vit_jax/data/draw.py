@@ -1,12 +1,11 @@
 """Random draws of some examples of each class."""
 
-import functools
 from collections.abc import Collection
 
 import numpy as np
 
 from vit_jax import streams
-from vit_jax.data.sources import Selection, first_of_classes
+from vit_jax.data.sources import Selection, first_of_classes, one_label
 from vit_jax.data.spec import Spec
 from vit_jax.errors import UserError
 
@@ -14,17 +13,7 @@ from vit_jax.errors import UserError
 def shots(selection: Selection, spec: Spec, count: int, draws: int, left_out: Collection[int]) -> np.ndarray:
     """Returns the numbers of `count` examples of each class; see `Dataset.shots`."""
     names = selection.class_names
-
-    @functools.cache
-    def label_of(index: int) -> int:
-        labels = selection.labels(index)
-        if len(labels) != 1:
-            raise UserError(
-                f"{selection.describe(index)} has {len(labels)} labels, and shots (config.{spec.section}) have one "
-                "class each; choose other images"
-            )
-        return labels[0]
-
+    label_of = one_label(selection, f"shots (config.{spec.section}) have one class each; choose other images")
     drawn = []
     for number in range(draws):
         order = streams.generator(spec.seed, "shots", number).permutation(len(selection))

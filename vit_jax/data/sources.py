@@ -247,16 +247,7 @@ def _draw(selection: Selection, spec: Spec) -> np.ndarray:
     per_class = spec.labels_per_class
     assert per_class is not None
     order = streams.generator(spec.seed, "labels_per_class").permutation(len(selection))
-
-    def label_of(index: int) -> int:
-        labels = selection.labels(index)
-        if len(labels) != 1:
-            raise UserError(
-                f"{selection.describe(index)} has {len(labels)} labels; labels_per_class counts one class an image; "
-                "leave it out"
-            )
-        return labels[0]
-
+    label_of = one_label(selection, "labels_per_class counts one class an image; leave it out")
     drawn = first_of_classes(order, label_of, len(selection.class_names), per_class)
     for name, found in zip(selection.class_names, drawn, strict=True):
         if len(found) < per_class:
@@ -265,6 +256,22 @@ def _draw(selection: Selection, spec: Spec) -> np.ndarray:
                 f"{name!r}; ask for fewer or choose a larger split"
             )
     return np.sort(np.concatenate(drawn))
+
+
+def one_label(selection: Selection, needed: str) -> Callable[[int], int]:
+    """Returns a function from the number of an example to its only label, which reads each label once.
+
+    The function raises UserError if an example has not one label; `needed` says at the end why it must, and the mend.
+    """
+
+    @functools.cache
+    def label_of(index: int) -> int:
+        labels = selection.labels(index)
+        if len(labels) != 1:
+            raise UserError(f"{selection.describe(index)} has {len(labels)} labels; {needed}")
+        return labels[0]
+
+    return label_of
 
 
 def first_of_classes(

@@ -3,13 +3,12 @@
 import contextlib
 import logging
 import re
-import time
 from collections.abc import Generator
 
 from jax.sharding import Mesh
 
 from vit_jax import config as config_lib
-from vit_jax import data, sharding
+from vit_jax import data, progress, sharding
 from vit_jax.errors import UserError
 from vit_jax.evaluation.registry import KINDS
 from vit_jax.evaluation.subject import Evaluate, Subject
@@ -17,7 +16,6 @@ from vit_jax.models.model import Model
 from vit_jax.tasks import Batch, Learner, make_task
 
 _LOG = logging.getLogger(__name__)
-_QUIET_SECONDS = 20.0
 
 
 def make_evaluations(
@@ -63,13 +61,11 @@ def _evaluation(
     rows = sharding.local_rows(mesh, batch_size)
 
     def batches(dataset: data.Dataset) -> Generator[Batch]:
-        said = time.monotonic()
-        for number, batch in enumerate(dataset.examples(batch_size, rows=rows)):
+        count, left = progress.lines(f"evaluating {name}", len(dataset)), len(dataset)
+        for batch in dataset.examples(batch_size, rows=rows):
             yield sharding.to_devices(batch, mesh, batch_size)
-            if time.monotonic() - said > _QUIET_SECONDS:
-                said = time.monotonic()
-                done = min((number + 1) * batch_size, len(dataset))
-                _LOG.info("evaluating %s: %d of %d images so far", name, done, len(dataset))
+            count(min(batch_size, left))
+            left -= min(batch_size, left)
 
     task = make_task(config.task)
     subject = Subject(

@@ -6,7 +6,6 @@ rebuilds the model.
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -37,11 +36,7 @@ def recorded_in(workdir: epath.PathLike) -> tuple[epath.Path, dict[str, Any]]:
     folder = epath.Path(workdir)
     if "://" not in str(folder):
         folder = folder.expanduser().resolve()
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        if not nearest.is_dir():
-            raise UserError(f"the workdir {folder} can't be a folder, because {nearest} is a file; name another one")
-        if not os.access(nearest, os.W_OK):
-            raise UserError(f"the workdir {folder} can't be written, because {nearest} can't; name another one")
+    files.check_folder(folder, "the workdir")
     path = folder / "config.json"
     if not path.exists():
         for name in (FOLDER, "model.npz"):
