@@ -104,7 +104,7 @@ def test_preprocessing_of_the_config(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "random_crop", record)
     folder.preprocessing.shorter_side, folder.preprocessing.keep_aspect = 10, False
     folder.preprocessing.interpolation, folder.data.exif = "lanczos", "apply"
-    common = {"interpolation": "lanczos", "exif": "apply"}
+    common = {"interpolation": "lanczos", "antialias": True, "exif": "apply"}
     folder.evaluations.own = config_lib.evaluation(shorter_side=12)
     folder.evaluations.whole = config_lib.evaluation(shorter_side=0)
     for name, side in {"test": 10, "own": 12, "whole": None}.items():

@@ -95,7 +95,7 @@ def test_the_interpolation_is_pillows(interpolation):
     np.testing.assert_array_equal(decode.for_evaluation(image, (8, 8), 9, interpolation=interpolation), centre)
     crop = decode.random_crop(image, (8, 8), 1.0, np.random.default_rng(1), interpolation=interpolation)
     box = decode._random_box(40, 23, 1.0, np.random.default_rng(1))
-    np.testing.assert_array_equal(crop, picture.resize((8, 8), method, box=box))
+    np.testing.assert_array_equal(crop, picture.crop(box).resize((8, 8), method))
 
 
 def test_what_a_crop_is_taken_from():
@@ -202,3 +202,64 @@ def test_wide_and_printed_tiffs():
     np.testing.assert_array_equal(red, np.broadcast_to(np.uint8([255, 0, 0]), (8, 8, 3)))
     with pytest.raises(ValueError, match="floating-point"):
         same(encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"))
+
+
+def smooth(height, width_px):
+    """Returns an image with waves of several lengths, as photographs have."""
+    y, x = np.mgrid[:height, :width_px]
+    waves = [np.sin(x / a + y / b + c) for a, b, c in [(3, 17, 0), (29, 5, 1), (11, 13, 2), (90, 40, 3)]]
+    return np.stack([127 + 30 * (waves[i] + waves[i + 1] + waves[0]) for i in range(3)], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (37, 150), (224, 224)])
+def test_both_ways_to_resize_are_tensorflows(size):
+    import tensorflow as tf
+
+    image = smooth(151, 203)
+    for antialias in (True, False):
+        expected = tf.image.resize(image, size, antialias=antialias).numpy()
+        difference = np.abs(decode.for_evaluation(image, size, antialias=antialias) - expected)
+        assert difference.max() <= 2 and difference.mean() <= 0.5
+        if size == (64, 48):  # much smaller, so that the two ways differ
+            assert np.abs(decode.for_evaluation(image, size, antialias=not antialias) - expected).max() > 5
+
+
+def test_centre_crops_and_random_crops_without_antialias(monkeypatch):
+    image = smooth(90, 120)
+    whole = decode.for_evaluation(image, (24, 32), antialias=False)
+    centre = decode.for_evaluation(image, (16, 16), 24, antialias=False)
+    np.testing.assert_array_equal(centre, whole[4:20, 8:24])
+    monkeypatch.setattr(decode, "_WHOLE_PIXELS", 0)
+    parted = decode.for_evaluation(image, (16, 16), 24, antialias=False)
+    assert np.abs(parted.astype(int) - centre).max() <= 2
+    left, upper, right, lower = decode._random_box(120, 90, 0.2, np.random.default_rng(3))
+    crop = decode.random_crop(image, (16, 16), 0.2, np.random.default_rng(3), antialias=False)
+    part = np.ascontiguousarray(image[upper:lower, left:right])
+    np.testing.assert_array_equal(crop, decode.for_evaluation(part, (16, 16), antialias=False))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpegs_are_decoded_fast_and_nearly_as_by_pillow(subsampling):
+    file = encoded(smooth(75, 101), "JPEG", quality=90, subsampling=subsampling)
+    difference = np.abs(decode.to_pixels(file).astype(int) - np.asarray(decode.to_rgb(file)))
+    assert difference.max() <= 8 and difference.mean() < 0.5
+
+
+def test_what_libjpeg_turbo_alone_would_read_otherwise(monkeypatch):
+    """Turned, printed, damaged and too large JPEGs are read, or refused, as all other files are."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = smooth(8, 16)
+    turned = encoded(wide, "JPEG", exif=exif, quality=95)
+    assert decode.to_pixels(turned).shape == (8, 16, 3)
+    assert decode.to_pixels(turned, "apply").shape == (16, 8, 3)
+    for picture in (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), Image.fromarray(wide).convert("L")):
+        file = encoded(picture, "JPEG", quality=100)
+        np.testing.assert_array_equal(decode.to_pixels(file), np.asarray(decode.to_rgb(file)))
+    whole = encoded(wide, "JPEG")
+    for broken in (whole[:-30], whole[:2], whole[:4] + b"\0" * 100):
+        with pytest.raises((OSError, ValueError)):
+            decode.to_pixels(broken)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(Image.DecompressionBombError):
+        decode.to_pixels(whole)

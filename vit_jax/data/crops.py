@@ -4,7 +4,7 @@ A new crop is a function here and a line in `CROPS`; for training, also a choice
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Crop(NamedTuple):
 
 
 def _resize(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
-    return decode.for_evaluation(image, spec.size, interpolation=spec.interpolation, exif=spec.exif)
+    return decode.for_evaluation(image, spec.size, **_options(spec))
 
 
 def _centre(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
@@ -36,16 +36,17 @@ def _centre(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
         spec.size,
         shorter_side=spec.shorter_side,
         keep_aspect=spec.keep_aspect,
-        interpolation=spec.interpolation,
-        exif=spec.exif,
+        **_options(spec),
     )
 
 
 def _inception(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
     drawn = streams.generator(spec.seed, "crop", position)
-    return decode.random_crop(
-        image, spec.size, spec.crop_area_min, drawn, interpolation=spec.interpolation, exif=spec.exif
-    )
+    return decode.random_crop(image, spec.size, spec.crop_area_min, drawn, **_options(spec))
+
+
+def _options(spec: Spec) -> dict[str, Any]:
+    return {"interpolation": spec.interpolation, "antialias": spec.antialias, "exif": spec.exif}
 
 
 CROPS: dict[str, Crop] = {

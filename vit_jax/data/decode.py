@@ -9,15 +9,17 @@ import io
 import math
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps
 
+from vit_jax.data import resize
+from vit_jax.data.resize import Size
 from vit_jax.errors import UserError
-
-Size = tuple[int, int]  # (height, width) in pixels
-Box = tuple[float, float, float, float]  # (left, upper, right, lower) in pixels, as in PIL
 
 _ASPECT = (3 / 4, 4 / 3)  # the range of width / height of a random crop
 _TRIES = 10
+_JPEG, _EXIF = b"\xff\xd8", b"Exif\0\0"  # how a JPEG, and its EXIF, begins
+_SCREEN_COLOURS = ("Gray", "YCbCr", "RGB")  # not CMYK and YCCK
 _WHOLE_PIXELS = 2**25  # the largest image, in pixels, that is resized as a whole before its centre is cropped
 
 
@@ -50,6 +52,25 @@ def to_rgb(image: bytes | np.ndarray, exif: str = "ignore") -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
+def to_pixels(image: bytes | np.ndarray, exif: str = "ignore") -> np.ndarray:
+    """Returns an image as uint8 pixels (height, width_px, 3), with a fast inverse DCT where it is a JPEG.
+
+    Grey values differ from those of `to_rgb` by a few levels at most. JPEGs that libjpeg-turbo decodes without a
+    warning are decoded by it alone; all other files are read by `to_rgb`, which decides whether they can be.
+
+    Arguments and errors are those of `to_rgb`.
+    """
+    if isinstance(image, bytes) and image.startswith(_JPEG) and not (exif == "apply" and _EXIF in image):
+        try:
+            height, width_px, colours, _ = simplejpeg.decode_jpeg_header(image)
+            # Pillow refuses images that are too large, and converts those of printers.
+            if colours in _SCREEN_COLOURS and height * width_px <= (Image.MAX_IMAGE_PIXELS or math.inf):
+                return simplejpeg.decode_jpeg(image, "RGB", fastdct=True)
+        except ValueError:
+            pass
+    return np.asarray(to_rgb(image, exif))
+
+
 def _turned(picture: Image.Image) -> Image.Image:
     picture.load()  # errors in the image itself must be raised here, outside of the `try`
     try:
@@ -74,6 +95,7 @@ def for_evaluation(
     shorter_side: int | None = None,
     *,
     interpolation: str = "bilinear",
+    antialias: bool = True,
     keep_aspect: bool = True,
     exif: str = "ignore",
 ) -> np.ndarray:
@@ -85,6 +107,7 @@ def for_evaluation(
         shorter_side: None resizes the whole image to `size` and does not crop. Otherwise the image is resized to cover
             a box with the aspect ratio of `size` and a shorter side of this many pixels, and then cropped to `size`.
         interpolation: the name of a PIL resampling filter.
+        antialias: as in `resize.resized`.
         keep_aspect: whether the resized image keeps its aspect ratio; if false, it is stretched to exactly that box.
         exif: as in `to_rgb`.
 
@@ -99,17 +122,17 @@ def for_evaluation(
     check_shorter_side(size, shorter_side)
     picture = to_rgb(image, exif)
     if shorter_side is None:
-        return _resized(picture, size, interpolation)
+        return resize.resized(picture, size, interpolation, antialias)
     height, width_px = _covering((picture.height, picture.width), size, shorter_side, keep_aspect)
     upper, left = round((height - size[0]) / 2), round((width_px - size[1]) / 2)
     if height * width_px <= _WHOLE_PIXELS:
-        resized = _resized(picture, (height, width_px), interpolation)
-        return np.ascontiguousarray(resized[upper : upper + size[0], left : left + size[1]])
+        whole = resize.resized(picture, (height, width_px), interpolation, antialias)
+        return np.ascontiguousarray(whole[upper : upper + size[0], left : left + size[1]])
     # A very long image would need much memory when resized as a whole. Resizing only the part that is cropped gives the
     # same result, up to Pillow's rounding of the box.
     down, across = picture.height / height, picture.width / width_px
     right, lower = min((left + size[1]) * across, picture.width), min((upper + size[0]) * down, picture.height)
-    return _resized(picture, size, interpolation, (left * across, upper * down, right, lower))
+    return resize.resized(picture, size, interpolation, antialias, (left * across, upper * down, right, lower))
 
 
 def _covering(given: Size, size: Size, shorter_side: int, keep_aspect: bool) -> Size:
@@ -139,6 +162,7 @@ def random_crop(
     rng: np.random.Generator,
     *,
     interpolation: str = "bilinear",
+    antialias: bool = True,
     exif: str = "ignore",
 ) -> np.ndarray:
     """Returns a random box of an image, resized to `size` (Szegedy et al., arXiv:1409.4842, section 6).
@@ -152,6 +176,7 @@ def random_crop(
         area_min: the smallest share.
         rng: the generator of the random numbers.
         interpolation: the name of a PIL resampling filter.
+        antialias: as in `resize.resized`.
         exif: as in `to_rgb`.
 
     Returns:
@@ -160,11 +185,12 @@ def random_crop(
     Raises:
         OSError, ValueError or another error of PIL: `image` can't be read as an image.
     """
-    picture = to_rgb(image, exif)
-    return _resized(picture, size, interpolation, _random_box(*picture.size, area_min, rng))
+    pixels = to_pixels(image, exif)
+    left, upper, right, lower = _random_box(pixels.shape[1], pixels.shape[0], area_min, rng)
+    return resize.resized(pixels[upper:lower, left:right], size, interpolation, antialias)
 
 
-def _random_box(width_px: int, height: int, area_min: float, rng: np.random.Generator) -> Box:
+def _random_box(width_px: int, height: int, area_min: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
     for _ in range(_TRIES):
         area = rng.uniform(area_min, 1) * width_px * height
         aspect = math.exp(rng.uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1])))
@@ -177,13 +203,3 @@ def _random_box(width_px: int, height: int, area_min: float, rng: np.random.Gene
     high = max(1, min(height, round(width_px / _ASPECT[0])))
     left, upper = (width_px - wide) // 2, (height - high) // 2
     return left, upper, left + wide, upper + high
-
-
-def _resized(picture: Image.Image, size: Size, interpolation: str, box: Box | None = None) -> np.ndarray:
-    """Returns `picture`, or the part in `box`, resized to `size`, as uint8 (height, width_px, 3).
-
-    All the filters of PIL except "nearest" reduce aliasing when they make an image smaller.
-    """
-    if box is not None or picture.size != size[::-1]:
-        picture = picture.resize(size[::-1], Image.Resampling[interpolation.upper()], box=box)
-    return np.array(picture, dtype=np.uint8)

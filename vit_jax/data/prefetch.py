@@ -11,9 +11,9 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, NamedTuple
 
-from vit_jax.data import messages
+from vit_jax.data import messages, shared
 from vit_jax.errors import UserError
 
 
@@ -26,37 +26,68 @@ class Pool:
 
     def __init__(self, make: Callable[[int], Any], threads: int, workers: int) -> None:
         self._executor: futures.Executor
-        self._make: Callable[[int], Any]
+        self._slots: shared.Slots | None = None
+        self._make = make
         if workers:
             context = multiprocessing.get_context("spawn")
             formatter = messages.formatter()
             self._executor = futures.ProcessPoolExecutor(workers, context, _start_worker, (make, formatter))
-            self._make, self._ahead = _make_in_worker, 2 * workers  # one is made while the one before it travels
+            self.ahead = 2 * workers  # one is made while the one before it travels
+            self._slots = shared.Slots(self.ahead)
         else:
             self._executor = futures.ThreadPoolExecutor(threads, "data")
-            self._make, self._ahead = make, threads
+            self.ahead = threads
         # A finalizer and not __del__, which at exit comes after the modules that it needs are gone.
         self.close = weakref.finalize(self, self._executor.shutdown, cancel_futures=True)
 
     def map(self, numbers: Iterable[int]) -> "Prefetched":
         """Returns `make(number)` of each number, in order. Work starts at once, before the first item is asked for."""
-        return Prefetched(self, numbers, self._ahead)
+        return Prefetched(self, numbers)
 
-    def submit(self, number: int) -> futures.Future:
+    def submit(self, number: int) -> "Pending":
         """Starts `make(number)`. Raises UserError if a worker process has died."""
         try:
-            return self._executor.submit(self._make, number)
+            if self._slots is None:
+                return Pending(self._executor.submit(self._make, number), None)
+            slot = self._slots.take()
+            return Pending(self._executor.submit(_make_in_worker, number, slot and slot.address), slot)
         except BrokenProcessPool as error:
             raise _died() from error
+
+    def result(self, pending: "Pending") -> Any:
+        """Waits for an item. Raises what `make` raises, and UserError if a worker process has died."""
+        try:
+            made = pending.future.result()
+        except BrokenProcessPool as error:
+            raise _died() from error
+        if self._slots is None:
+            return made
+        item = self._slots.unpacked(made, pending.slot)
+        self._slots.give_back(pending.slot)
+        return item
+
+    def forget(self, pending: "Pending") -> None:
+        """Cancels an item, if it is not begun."""
+        pending.future.cancel()
+        if self._slots is not None:
+            slots = self._slots
+            pending.future.add_done_callback(lambda _: slots.give_back(pending.slot))
+
+
+class Pending(NamedTuple):
+    """An item that is being made, and the shared memory that it will be in."""
+
+    future: futures.Future
+    slot: Any
 
 
 class Prefetched(Iterator[Any]):
     """The items of `Pool.map`; what `make` raises is raised here."""
 
-    def __init__(self, pool: Pool, numbers: Iterable[int], ahead: int) -> None:
+    def __init__(self, pool: Pool, numbers: Iterable[int]) -> None:
         self._pool, self._rest = pool, iter(numbers)
-        self._pending: collections.deque[futures.Future] = collections.deque()
-        self._submit(ahead)
+        self._pending: collections.deque[Pending] = collections.deque()
+        self._submit(pool.ahead)
 
     def _submit(self, count: int) -> None:
         for number in itertools.islice(self._rest, count):
@@ -70,17 +101,14 @@ class Prefetched(Iterator[Any]):
         """
         if not self._pending:
             raise StopIteration
-        try:
-            result = self._pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise _died() from error
+        result = self._pool.result(self._pending.popleft())
         self._submit(1)
         return result
 
     def close(self) -> None:
         """Cancels what is not begun."""
-        for future in self._pending:
-            future.cancel()
+        for pending in self._pending:
+            self._pool.forget(pending)
         self._pending.clear()
 
 
@@ -111,5 +139,5 @@ def _end_with_parent() -> None:
 _make: Callable[[int], Any]
 
 
-def _make_in_worker(number: int) -> Any:
-    return _make(number)
+def _make_in_worker(number: int, address: shared.Address | None) -> shared.Packed:
+    return shared.packed(_make(number), address)

@@ -66,6 +66,7 @@ def read_image(path: epath.PathLike, preprocessing: Any) -> np.ndarray:
             preprocessing.size,
             preprocessing.shorter_side,
             interpolation=preprocessing.interpolation,
+            antialias=preprocessing.antialias,
             keep_aspect=preprocessing.keep_aspect,
             exif="apply",
         )

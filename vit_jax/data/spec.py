@@ -6,8 +6,8 @@ from etils import epath
 
 from vit_jax import config as config_lib
 from vit_jax.data import splits
-from vit_jax.data.decode import Size
 from vit_jax.data.layouts import NOTHING, Asked
+from vit_jax.data.resize import Size
 from vit_jax.errors import UserError
 from vit_jax.values import pair
 
@@ -36,6 +36,7 @@ class Spec:
     shorter_side: int | None = None  # read by the crop "centre"; None resizes the whole image
     keep_aspect: bool = True
     interpolation: str = "bilinear"
+    antialias: bool = True
     exif: str = "ignore"
     corrupt: str = "replace"  # what becomes of unreadable images; `Dataset.examples` masks them instead
     threads: int = 4
@@ -62,6 +63,7 @@ def training_spec(config: config_lib.Config) -> Spec:
         crop=data.crop,
         crop_area_min=data.crop_area_min,
         interpolation=preprocessing.interpolation or "bilinear",
+        antialias=preprocessing.antialias is not False,
         exif=data.exif,
         corrupt=data.corrupt,
         threads=data.threads,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vit_jax.data import decode
+from vit_jax.data.resize import Size
 from vit_jax.errors import UserError
 
 _SPLITS = ("train", "test")
@@ -28,7 +28,7 @@ class SyntheticSource:
     """
 
     split: str
-    size: decode.Size
+    size: Size
     num_examples: int
     num_classes: int
 
@@ -63,7 +63,7 @@ class SyntheticSource:
 
 
 @functools.lru_cache(maxsize=1024)
-def _pattern(label: int, size: decode.Size) -> np.ndarray:
+def _pattern(label: int, size: Size) -> np.ndarray:
     """Returns the pattern of a class, smooth patches of colour, as uint8 (height, width_px, 3) below 128."""
     coarse = np.random.default_rng((len(_SPLITS), label)).integers(0, 128, (4, 4, 3), np.uint8)
     return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BILINEAR))

@@ -308,6 +308,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     interpolation: str = "bilinear"
     keep_aspect: bool = True  # if False, the whole image is resized to the box, whatever its aspect ratio
+    antialias: bool = True  # if False, each pixel is interpolated between its nearest neighbours only
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair("the preprocessing's size", self.size))
@@ -317,6 +318,8 @@ class Preprocessing:
             object.__setattr__(self, key, _channels(key, getattr(self, key)))
         if wrong := _OF_IMAGES["interpolation"].wrong(self.interpolation):
             raise UserError(f"interpolation is {self.interpolation!r}; {wrong}")
+        if not self.antialias and self.interpolation != "bilinear":
+            raise UserError(f"antialias=False needs the interpolation bilinear, and it is {self.interpolation}")
         side = self.shorter_side
         if side is not None and (not isinstance(side, int) or side < min(self.size)):
             raise UserError(

@@ -162,6 +162,11 @@ class Preprocessing:
     interpolation: str | None = key(
         None, "filter of Pillow for resizing", choices=("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
     )
+    antialias: bool | None = key(
+        None,
+        "with the filter bilinear, whether making images smaller reduces aliasing; false is faster, and is what the "
+        "paper's own code does",
+    )
     mean: tuple[float, float, float] | None = key(None, "mean of each channel, with pixels from 0 to 1")
     std: tuple[float, float, float] | None = key(
         None, "standard deviation of each channel, with pixels from 0 to 1", above=0

@@ -90,6 +90,7 @@ def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
 
     Its `crop_pct` is adjusted until timm, which rounds down, computes exactly `preprocessing.shorter_side` from it.
     """
+    _warn_of_aliasing("timm", preprocessing)
     shortest, side = min(preprocessing.size), preprocessing.shorter_side
     crop_pct = shortest / side if side else 1.0
     while side and math.floor(shortest / crop_pct) < side:
@@ -211,6 +212,7 @@ def to_transformers(preprocessing: Preprocessing) -> dict[str, Any]:
     transformers can't crop to a size that is not square and keep the aspect ratio too. A warning then says that it
     crops less than this package.
     """
+    _warn_of_aliasing("transformers", preprocessing)
     height, width_px = preprocessing.size
     side = preprocessing.shorter_side
     config: dict[str, Any] = {
@@ -237,3 +239,8 @@ def to_transformers(preprocessing: Preprocessing) -> dict[str, Any]:
         "image_processor_type": "BitImageProcessor",
         "size": {"shortest_edge": max(side, height, width_px)},
     }
+
+
+def _warn_of_aliasing(library: str, preprocessing: Preprocessing) -> None:
+    if not preprocessing.antialias:
+        _LOG.warning("%s reduces aliasing where it makes images smaller, and this model was trained without", library)
