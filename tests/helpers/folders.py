@@ -25,7 +25,8 @@ def lines_so_far(folder):
 
 def numbers(folder):
     """Returns the lines of metrics.jsonl without times and speeds."""
-    return [{k: v for k, v in line.items() if k not in ("time", "train/images_per_second")} for line in lines(folder)]
+    timed = ("time", "train/images_per_second", "train/data_wait")
+    return [{k: v for k, v in line.items() if k not in timed} for line in lines(folder)]
 
 
 def checkpoints(folder):

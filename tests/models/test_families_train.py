@@ -114,7 +114,7 @@ def test_learns(sharded, case):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
-@pytest.mark.parametrize("case", ["hybrid", "BiT", "Mixer"])
+@pytest.mark.parametrize("case", [pytest.param("hybrid", marks=pytest.mark.slow), "BiT", "Mixer"])
 def test_sharded_equals_whole(sharded, digits, case, monkeypatch):
     first = jax.devices()[:1]
     found, _ = sharded(case)

@@ -20,7 +20,7 @@ from vit_jax.training import loop, start
 
 def rows(folder):
     """Returns the rows of study.json without what is measured in seconds."""
-    timed = ("seconds", "train/images_per_second")
+    timed = ("seconds", "train/images_per_second", "train/data_wait")
     found = json.loads((folder / "study.json").read_text())["runs"]
     return [{key: value for key, value in row.items() if not key.endswith(timed)} for row in found]
 

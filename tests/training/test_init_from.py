@@ -17,7 +17,9 @@ def only_checkpoints(folder):
     return folder
 
 
-@pytest.mark.parametrize("source", [lambda run: run, lambda run: run / "model.npz", only_checkpoints])
+@pytest.mark.parametrize(
+    "source", [lambda run: run, pytest.param(lambda run: run / "model.npz", marks=pytest.mark.slow), only_checkpoints]
+)
 def test_transfer_starts_from_the_averaged_weights(small, finished, tmp_path, source):
     shutil.copytree(finished, tmp_path / "source")
     transfer = {"init_from": str(source(tmp_path / "source")), "model.image_size": 12, "data.num_classes": 7}

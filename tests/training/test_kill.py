@@ -102,9 +102,16 @@ def ends_as(uninterrupted, folder, start, command=COMMAND):
     assert not half_written(folder)
 
 
-def test_killed_again_and_again(uninterrupted, start, tmp_path):
+@pytest.mark.parametrize(
+    "moments",
+    [
+        (writing, saved),
+        pytest.param((logged(2), writing, saved, logged(EVERY), writing_another), marks=pytest.mark.slow),
+    ],
+)
+def test_killed_again_and_again(uninterrupted, start, tmp_path, moments):
     chance, folder, torn = random.Random(0), tmp_path / "run", 0
-    for moment in (logged(2), writing, saved, logged(EVERY), writing_another):
+    for moment in moments:
         newest = max(checkpoints(folder), default=0)
         process = start(*COMMAND, f"--workdir={folder}")
         said, code = signalled(process, folder, moment, delay=chance.uniform(0, 0.02))

@@ -28,8 +28,9 @@ def test_what_a_run_leaves(finished):
     assert config["config"]["optimizer"]["b1"] == 0.9
     found = lines(finished)
     assert [line["step"] for line in found] == list(range(1, 13))  # log_steps is limited to a tenth of the run, 1
-    train = {f"train/{name}" for name in ("loss", "learning_rate", "gradient_norm", "images_per_second")}
-    assert all(train <= set(line) for line in found)
+    names = ("loss", "learning_rate", "gradient_norm", "images_per_second", "data_wait")
+    train = {f"train/{name}" for name in names}
+    assert all(train <= set(line) and 0 <= line["train/data_wait"] <= 1 for line in found)
     assert [line["step"] for line in found if "test/accuracy" in line and "test/loss" in line] == [6, 12]
     assert all(before["time"] <= after["time"] for before, after in itertools.pairwise(found))
 

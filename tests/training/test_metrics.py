@@ -71,16 +71,17 @@ def test_speed_leaves_compilation_and_evaluations_out(monkeypatch, caplog):
     monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock))
     progress = Progress(10, 30, batch_size=8, first_process=True)
     progress.step(11)  # at 100 seconds
-    assert progress.speed(11) == {"train/images_per_second": 0.08}  # 8 images in 100 seconds
+    assert progress.speed(11) == {"train/images_per_second": 0.08, "train/data_wait": 0.0}  # 8 images in 100 seconds
     with caplog.at_level(logging.INFO, "vit_jax"):
         progress.step(12)
+        progress.waited(0.5)
         speed = progress.speed(12)  # at 102 seconds
         progress.report(12, {"train/loss": 1.5, **speed})
-    assert speed == {"train/images_per_second": 4.0}
-    assert caplog.messages == ["step 12 of 30: loss 1.5, images/s 4, 0:36 left"]
+    assert speed == {"train/images_per_second": 4.0, "train/data_wait": 0.25}
+    assert caplog.messages == ["step 12 of 30: loss 1.5, images/s 4, waiting for data 25%, 0:36 left"]
     progress.resume(12)  # an evaluation ended at 150 seconds
     progress.step(13)
-    assert progress.speed(13) == {"train/images_per_second": 2.0}
+    assert progress.speed(13) == {"train/images_per_second": 2.0, "train/data_wait": 0.0}
 
 
 def test_part_of_the_peak(monkeypatch):
@@ -88,7 +89,7 @@ def test_part_of_the_peak(monkeypatch):
     monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock))
     progress = Progress(0, 2, batch_size=8, first_process=True, peak=10.0)
     progress.step(1)
-    assert progress.speed(2) == {"train/images_per_second": 4.0, "train/mfu": 0.4}
+    assert progress.speed(2) == {"train/images_per_second": 4.0, "train/data_wait": 0.0, "train/mfu": 0.4}
 
 
 def test_damaged_lines_are_dropped_and_counted(tmp_path, caplog):

@@ -58,7 +58,9 @@ def _adafactor(step):
     )
 
 
-@pytest.mark.parametrize(("name", "reference"), [("lamb", _lamb), ("adafactor", _adafactor)])
+@pytest.mark.parametrize(
+    ("name", "reference"), [pytest.param("lamb", _lamb, marks=pytest.mark.slow), ("adafactor", _adafactor)]
+)
 def test_stacked_layers_are_what_single_layers_are(params, name, reference):
     """Our optimizers on stacks give the same as those of optax on each layer, after two updates."""
     stacked = [path for path in flatten(params) if is_stacked(path) and path.endswith("/kernel")]

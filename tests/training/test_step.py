@@ -70,7 +70,7 @@ def whole(small_config):
 
 
 @pytest.mark.parametrize(
-    "mesh", [pytest.param(mesh, marks=[] if len(mesh) == 3 else pytest.mark.slow) for mesh in MESHES], ids=str
+    "mesh", [pytest.param(mesh, marks=[] if "sequence" in mesh else pytest.mark.slow) for mesh in MESHES], ids=str
 )
 def test_sharded_equals_whole(config, whole, mesh):
     assert jax.device_count() == 8
@@ -89,7 +89,7 @@ def test_sharded_equals_whole(config, whole, mesh):
     [
         pytest.param({"accumulation_steps": 4, "mesh.data": 4, "mesh.tensor": 2}, marks=pytest.mark.slow),
         {"accumulation_steps": 2, "mesh.data": 1, "mesh.fsdp": 8},
-        {"model.scan": False},
+        pytest.param({"model.scan": False}, marks=pytest.mark.slow),
         pytest.param({"model.remat": "full"}, marks=pytest.mark.slow),
         pytest.param({"model.remat": "dots", "model.scan": False}, marks=pytest.mark.slow),
         {"model.remat": "offload", "optimizer.offload": True, "mesh.data": 2, "mesh.fsdp": 4},

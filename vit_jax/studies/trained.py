@@ -13,7 +13,7 @@ from vit_jax.models.functional import split
 from vit_jax.training import freeze, start
 from vit_jax.training.metrics_file import all_values
 
-_OF_TIME = ("train/images_per_second", "train/mfu")  # differ from time to time
+_OF_TIME = ("train/images_per_second", "train/mfu", "train/data_wait")  # differ from time to time
 
 
 def result(folder: epath.Path) -> dict[str, Any]:

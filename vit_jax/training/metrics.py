@@ -23,6 +23,7 @@ from vit_jax.training.metrics_tensorboard import TensorBoard
 __all__ = ["FILE", "MetricsFile", "Progress", "Writer", "check", "values_of"]
 
 _LOG = logging.getLogger(__name__)
+_WAITS = 0.05  # a smaller share of the time is not shown
 
 
 class Destination(Protocol):
@@ -113,6 +114,7 @@ class Progress:
         # Pairs of a step and the time of its end: before the first step, of the first step, of the last `resume`.
         self._start = self._since = (start, time.monotonic())
         self._first: tuple[int, float] | None = None
+        self._waited = 0.0  # seconds of waiting for data since `_since`
         self._bar = None
         if first_process and (in_notebook() or sys.stderr.isatty()):
             from tqdm.auto import tqdm  # a widget in a notebook
@@ -123,21 +125,30 @@ class Progress:
         """Counts a step. The speed is measured from the end of the first step, so that compilation does not count."""
         if self._first is None:
             self._first = self._since = (step, time.monotonic())
+            self._waited = 0.0
         if self._bar is not None:
             self._bar.update()
 
     def resume(self, step: int) -> None:
         """Starts to measure again after `step`, so that the time of evaluations does not count."""
         self._since = (step, time.monotonic())
+        self._waited = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Counts time in which the next batch was not ready."""
+        self._waited += seconds
 
     def speed(self, step: int) -> dict[str, float]:
-        """Returns the images per second since the last `resume`, and their share of the peak.
+        """Returns the speed since the last `resume`: images per second, their share of the peak, and that of waiting.
 
-        After the first step, the time includes compilation.
+        `train/data_wait` is the share of the time in which the next batch was not ready. After the first step, the time
+        includes compilation.
         """
         since = self._since if self._since[0] < step else self._start
-        speed = (step - since[0]) * self._batch_size / (time.monotonic() - since[1])
-        return {"train/images_per_second": speed} | ({"train/mfu": speed / self._peak} if self._peak else {})
+        seconds = time.monotonic() - since[1]
+        speed = (step - since[0]) * self._batch_size / seconds
+        values = {"train/images_per_second": speed, "train/data_wait": min(1.0, self._waited / seconds)}
+        return values | ({"train/mfu": speed / self._peak} if self._peak else {})
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """Shows the loss, the speed and the time that is left."""
@@ -145,6 +156,8 @@ class Progress:
             "loss": f"{values['train/loss']:.4g}",
             "images/s": f"{values['train/images_per_second']:,.0f}",
         }
+        if values["train/data_wait"] >= _WAITS:
+            shown["waiting for data"] = f"{values['train/data_wait']:.0%}"
         if self._bar is not None:
             self._bar.set_postfix(shown)
             return

@@ -105,7 +105,11 @@ class Run:
         rows = sharding.local_rows(self._mesh, size)
         made = self._dataset.batches(size, start_step=start, rows=rows)
         with contextlib.closing(made):
-            for batch in made:
+            while True:
+                self._keep_pace()
+                begin = time.monotonic()
+                batch = next(made)
+                self._progress.waited(time.monotonic() - begin)
                 yield sharding.to_devices(batch, self._mesh, size)
 
     def first_step(self, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
@@ -203,6 +207,14 @@ class Run:
                 model_file.write(path, names.Published(params), self._description())
             _LOG.info("wrote %s", path)
         return dict(self._values)
+
+    def _keep_pace(self) -> None:
+        """Waits for the step before the last, so that few batches are on the devices at a time.
+
+        The last step runs while the next batch is moved to the devices.
+        """
+        if len(self._pending) > 1:
+            jax.block_until_ready(self._pending[-2][1])
 
     def _images_at_peak(self) -> float | None:
         """Returns the images a second of all devices at their published peak; None for CPUs and unknown devices."""
