@@ -17,6 +17,7 @@ numbers, and a new stream changes none of the others. The streams are
 This file does not import JAX, because worker processes of the data pipeline read it.
 """
 
+import functools
 import zlib
 
 import numpy as np
@@ -30,3 +31,13 @@ def number(name: str) -> int:
 def generator(seed: int, stream: str, *position: int) -> np.random.Generator:
     """Returns NumPy's generator of a stream at a position, for draws on the host."""
     return np.random.default_rng((seed, number(stream), *position))
+
+
+def counted(seed: int, stream: str, position: int) -> np.random.Generator:
+    """Returns a generator of a stream at one of many positions. It is made in a fraction of the time of `generator`."""
+    return np.random.Generator(np.random.Philox(key=_key(seed, stream), counter=(0, position, 0, 0)))
+
+
+@functools.lru_cache
+def _key(seed: int, stream: str) -> np.ndarray:
+    return np.random.SeedSequence((seed, number(stream))).generate_state(2, np.uint64)

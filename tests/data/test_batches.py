@@ -96,7 +96,7 @@ def test_preprocessing_of_the_config(folder, tmp_path, monkeypatch):
     """The preprocessing and `data.exif` apply to all images, but an evaluation may have its own shorter_side."""
     seen = []
 
-    def record(image, size, *rest, **options):
+    def record(image, size, *rest, out=None, **options):
         seen.append((size, *rest[:1], options))
         return np.zeros((*size, 3), np.uint8)
 

@@ -238,11 +238,20 @@ def test_centre_crops_and_random_crops_without_antialias(monkeypatch):
     np.testing.assert_array_equal(crop, decode.for_evaluation(part, (16, 16), antialias=False))
 
 
+def whole(file, exif="ignore"):
+    """Returns the pixels that random crops are taken from."""
+    picture = Image.open(io.BytesIO(file))
+    size = (picture.height, picture.width)
+    size = size[::-1] if exif == "apply" and picture.getexif().get(0x0112) == 6 else size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "_random_box", lambda width_px, height, *_: (0, 0, width_px, height))
+        return decode.random_crop(file, size, 1.0, np.random.default_rng(0), exif=exif)
+
+
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-def test_jpegs_are_decoded_fast_and_nearly_as_by_pillow(subsampling):
+def test_random_crops_have_the_pixels_of_pillow(subsampling):
     file = encoded(smooth(75, 101), "JPEG", quality=90, subsampling=subsampling)
-    difference = np.abs(decode.to_pixels(file).astype(int) - np.asarray(decode.to_rgb(file)))
-    assert difference.max() <= 8 and difference.mean() < 0.5
+    np.testing.assert_array_equal(whole(file), np.asarray(decode.to_rgb(file)))
 
 
 def test_what_libjpeg_turbo_alone_would_read_otherwise(monkeypatch):
@@ -250,16 +259,26 @@ def test_what_libjpeg_turbo_alone_would_read_otherwise(monkeypatch):
     exif = Image.Exif()
     exif[0x0112] = 6
     wide = smooth(8, 16)
-    turned = encoded(wide, "JPEG", exif=exif, quality=95)
-    assert decode.to_pixels(turned).shape == (8, 16, 3)
-    assert decode.to_pixels(turned, "apply").shape == (16, 8, 3)
-    for picture in (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), Image.fromarray(wide).convert("L")):
-        file = encoded(picture, "JPEG", quality=100)
-        np.testing.assert_array_equal(decode.to_pixels(file), np.asarray(decode.to_rgb(file)))
-    whole = encoded(wide, "JPEG")
-    for broken in (whole[:-30], whole[:2], whole[:4] + b"\0" * 100):
+    for picture in (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), Image.fromarray(wide).convert("L"), wide):
+        for how in ("ignore", "apply"):
+            file = encoded(picture, "JPEG", quality=100, exif=exif)
+            np.testing.assert_array_equal(whole(file, how), np.asarray(decode.to_rgb(file, how)))
+    plain = encoded(wide, "JPEG")
+    padded = plain[:-2] + b"\0" * 9 + plain[-2:]  # Pillow reads it
+    np.testing.assert_array_equal(whole(padded), whole(plain))
+    for broken in (plain[:-30], plain[:2], plain[:4] + b"\0" * 100):
         with pytest.raises((OSError, ValueError)):
-            decode.to_pixels(broken)
+            decode.random_crop(broken, (8, 8), 1.0, np.random.default_rng(0))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(Image.DecompressionBombError):
-        decode.to_pixels(whole)
+        decode.random_crop(plain, (8, 8), 1.0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("side", "scale"), [(60, 1), (130, 2), (600, 8)])
+def test_large_jpegs_are_reduced_while_they_are_decoded(side, scale):
+    image = np.array(Image.fromarray(smooth(60, 60)).resize((side, side), Image.Resampling.BICUBIC))
+    assert decode._reduction((side, side), (64, 64)) == scale
+    crop = decode.random_crop(encoded(image, "JPEG", quality=95), (64, 64), 1.0, np.random.default_rng(0))
+    expected = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(crop - expected).mean() < 2.5
+    assert decode._reduction((130, 127), (64, 64)) == 1

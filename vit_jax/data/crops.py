@@ -17,20 +17,20 @@ class Crop(NamedTuple):
     """One kind of crop.
 
     Attributes:
-        apply: returns uint8 (height, width_px, 3) from an encoded file or an array, the spec, and the position in the
-            data.
+        apply: returns uint8 (height, width_px, 3) from an encoded file or an array, the spec, the position in the data,
+            and an array that may receive the result.
         random: whether the result depends on the position, so that it is never kept in memory.
     """
 
-    apply: Callable[[bytes | np.ndarray, Spec, int], np.ndarray]
+    apply: Callable[[bytes | np.ndarray, Spec, int, np.ndarray], np.ndarray]
     random: bool
 
 
-def _resize(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
+def _resize(image: bytes | np.ndarray, spec: Spec, position: int, out: np.ndarray) -> np.ndarray:
     return decode.for_evaluation(image, spec.size, **_options(spec))
 
 
-def _centre(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
+def _centre(image: bytes | np.ndarray, spec: Spec, position: int, out: np.ndarray) -> np.ndarray:
     return decode.for_evaluation(
         image,
         spec.size,
@@ -40,9 +40,9 @@ def _centre(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
     )
 
 
-def _inception(image: bytes | np.ndarray, spec: Spec, position: int) -> np.ndarray:
-    drawn = streams.generator(spec.seed, "crop", position)
-    return decode.random_crop(image, spec.size, spec.crop_area_min, drawn, **_options(spec))
+def _inception(image: bytes | np.ndarray, spec: Spec, position: int, out: np.ndarray) -> np.ndarray:
+    drawn = streams.counted(spec.seed, "crop", position)
+    return decode.random_crop(image, spec.size, spec.crop_area_min, drawn, **_options(spec), out=out)
 
 
 def _options(spec: Spec) -> dict[str, Any]:

@@ -52,23 +52,17 @@ def to_rgb(image: bytes | np.ndarray, exif: str = "ignore") -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def to_pixels(image: bytes | np.ndarray, exif: str = "ignore") -> np.ndarray:
-    """Returns an image as uint8 pixels (height, width_px, 3), with a fast inverse DCT where it is a JPEG.
-
-    Grey values differ from those of `to_rgb` by a few levels at most. JPEGs that libjpeg-turbo decodes without a
-    warning are decoded by it alone; all other files are read by `to_rgb`, which decides whether they can be.
-
-    Arguments and errors are those of `to_rgb`.
-    """
-    if isinstance(image, bytes) and image.startswith(_JPEG) and not (exif == "apply" and _EXIF in image):
-        try:
-            height, width_px, colours, _ = simplejpeg.decode_jpeg_header(image)
-            # Pillow refuses images that are too large, and converts those of printers.
-            if colours in _SCREEN_COLOURS and height * width_px <= (Image.MAX_IMAGE_PIXELS or math.inf):
-                return simplejpeg.decode_jpeg(image, "RGB", fastdct=True)
-        except ValueError:
-            pass
-    return np.asarray(to_rgb(image, exif))
+def _plain_jpeg(image: bytes | np.ndarray, exif: str) -> Size | None:
+    """Returns the size of a JPEG that libjpeg-turbo alone can decode as `to_rgb` would; None for all else."""
+    if not isinstance(image, bytes) or not image.startswith(_JPEG) or (exif == "apply" and _EXIF in image):
+        return None
+    try:
+        height, width_px, colours, _ = simplejpeg.decode_jpeg_header(image)
+    except ValueError:
+        return None
+    # Pillow converts the colours of printers, and refuses images that are too large.
+    plain = colours in _SCREEN_COLOURS and height * width_px <= (Image.MAX_IMAGE_PIXELS or math.inf)
+    return (height, width_px) if plain else None
 
 
 def _turned(picture: Image.Image) -> Image.Image:
@@ -164,11 +158,12 @@ def random_crop(
     interpolation: str = "bilinear",
     antialias: bool = True,
     exif: str = "ignore",
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns a random box of an image, resized to `size` (Szegedy et al., arXiv:1409.4842, section 6).
 
     The area of the box, as a share of the image, is drawn uniformly from [area_min, 1], and its aspect ratio
-    log-uniformly from [3/4, 4/3].
+    log-uniformly from [3/4, 4/3]. JPEGs with a box of twice the size or more are reduced while they are decoded.
 
     Args:
         image: as in `to_rgb`.
@@ -178,6 +173,7 @@ def random_crop(
         interpolation: the name of a PIL resampling filter.
         antialias: as in `resize.resized`.
         exif: as in `to_rgb`.
+        out: receives the result, if it is given.
 
     Returns:
         uint8 (height, width_px, 3).
@@ -185,9 +181,26 @@ def random_crop(
     Raises:
         OSError, ValueError or another error of PIL: `image` can't be read as an image.
     """
-    pixels = to_pixels(image, exif)
-    left, upper, right, lower = _random_box(pixels.shape[1], pixels.shape[0], area_min, rng)
-    return resize.resized(pixels[upper:lower, left:right], size, interpolation, antialias)
+    given = _plain_jpeg(image, exif)
+    picture = None if given else to_rgb(image, exif)
+    height, width_px = given or (picture.height, picture.width)  # type: ignore[union-attr]
+    box, scale = _random_box(width_px, height, area_min, rng), 1
+    if given:
+        scale = _reduction((box[3] - box[1], box[2] - box[0]), size)
+        least = {"min_height": height // scale, "min_width": width_px // scale, "min_factor": scale}
+        try:
+            pixels = simplejpeg.decode_jpeg(image, "RGB", **(least if scale > 1 else {}))
+        except ValueError:  # damaged, perhaps so little that Pillow reads it
+            scale, picture = 1, to_rgb(image, exif)
+    if picture is not None:
+        pixels = np.asarray(picture)
+    left, upper, right, lower = (edge // scale for edge in box)
+    return resize.resized(pixels[upper:lower, left:right], size, interpolation, antialias, out=out)
+
+
+def _reduction(box: Size, size: Size) -> int:
+    """Returns by how much a JPEG is reduced when it is decoded: 1, 2, 4 or 8, such that `box` stays above `size`."""
+    return max(scale for scale in (1, 2, 4, 8) if scale == 1 or min(box[0] / size[0], box[1] / size[1]) >= scale)
 
 
 def _random_box(width_px: int, height: int, area_min: float, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -15,7 +15,7 @@ from vit_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 Made = tuple[Batch, list[tuple[int, str]]]  # a batch, and (index, reason) of each example that can't be read
-Row = tuple[int, np.ndarray, tuple[int, ...] | None]  # index, image, labels; None masks the row
+Row = tuple[int, tuple[int, ...] | None]  # index, labels; None masks the row
 _REMEMBER_BYTES = 64 * 2**20
 _REPLACEMENTS = 1000  # so many unreadable images in a row are no accident
 
@@ -35,26 +35,29 @@ class Reader:
             {} if fits and not self._crop.random else None
         )
 
-    def __call__(self, index: int, position: int) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Returns the image, uint8 (height, width_px, 3), and the labels.
+    def __call__(self, index: int, position: int, out: np.ndarray) -> tuple[int, ...]:
+        """Writes the image to `out`, uint8 (height, width_px, 3), and returns its labels.
 
         Raises:
             Unreadable: the example is corrupt.
         """
         found = self._memory.get(index) if self._memory is not None else None
         if found is None:
-            found = self._read(index, position)
+            found = self._read(index, position, out)
             if self._memory is not None:
                 self._memory[index] = found
         if isinstance(found, str):
             raise Unreadable(found)
-        return found
+        image, labels = found
+        if image is not out:
+            out[...] = image
+        return labels
 
-    def _read(self, index: int, position: int) -> tuple[np.ndarray, tuple[int, ...]] | str:
+    def _read(self, index: int, position: int, out: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | str:
         """Returns the image and the labels, or the reason why the example can't be read."""
         try:
             example = self.source[index]
-            image = self._crop.apply(example["image"], self.spec, position)
+            image = self._crop.apply(example["image"], self.spec, position, out)
         except UserError:
             raise
         except Exception as error:  # decoders raise all kinds
@@ -87,21 +90,22 @@ class TrainingBatch:
     def __call__(self, step: int) -> Made:
         rows: list[Row] = []
         corrupt: list[tuple[int, str]] = []
-        for global_row in self._rows:
+        images = _empty(self._rows, self._reader.spec)
+        for global_row, image in zip(self._rows, images, strict=True):
             position = step * self._batch_size + global_row
-            row, unreadable = self._readable(self._order[position], position)
+            row, unreadable = self._readable(self._order[position], position, image)
             rows.append(row)
             corrupt.extend(unreadable)
-        return _collated(rows, self._reader.spec.max_labels), corrupt
+        return _collated(rows, images, self._reader.spec.max_labels), corrupt
 
-    def _readable(self, index: int, position: int) -> tuple[Row, list[tuple[int, str]]]:
-        """Returns the example `index`, or else the next one in the source that can be read."""
+    def _readable(self, index: int, position: int, out: np.ndarray) -> tuple[Row, list[tuple[int, str]]]:
+        """Writes the example `index` to `out`, or else the next one in the source that can be read."""
         length = len(self._reader.source)
         unreadable: list[tuple[int, str]] = []
         for offset in range(min(length, _REPLACEMENTS)):
             candidate = (index + offset) % length
             try:
-                return (candidate, *self._reader(candidate, position)), unreadable
+                return (candidate, self._reader(candidate, position, out)), unreadable
             except Unreadable as error:
                 if self._reader.spec.corrupt == "fail":
                     raise self._reader.unreadable(candidate, str(error)) from error
@@ -123,20 +127,22 @@ class ExamplesBatch:
     def __call__(self, number: int) -> Made:
         rows: list[Row] = []
         corrupt: list[tuple[int, str]] = []
-        nothing = np.zeros((*self._reader.spec.size, 3), np.uint8)
-        for global_row in self._rows:
+        images = _empty(self._rows, self._reader.spec)
+        for global_row, image in zip(self._rows, images, strict=True):
             index = number * self._batch_size + global_row
             if index >= len(self._reader.source):
-                rows.append((-1, nothing, None))
+                image[...] = 0
+                rows.append((-1, None))
                 continue
             try:
-                rows.append((index, *self._reader(index, index)))
+                rows.append((index, self._reader(index, index, image)))
             except Unreadable as error:
                 if self._reader.spec.corrupt == "fail":
                     raise self._reader.unreadable(index, str(error)) from error
-                rows.append((index, nothing, None))
+                image[...] = 0
+                rows.append((index, None))
                 corrupt.append((index, str(error)))
-        return _collated(rows, self._reader.spec.max_labels), corrupt
+        return _collated(rows, images, self._reader.spec.max_labels), corrupt
 
 
 def label_shapes(max_labels: int, batch_size: int) -> dict[str, tuple[int, ...]]:
@@ -146,10 +152,14 @@ def label_shapes(max_labels: int, batch_size: int) -> dict[str, tuple[int, ...]]
     return {"label": (batch_size,)} if max_labels == 1 else {"labels": (batch_size, max_labels)}
 
 
-def _collated(rows: Sequence[Row], max_labels: int) -> Batch:
-    indices, images, labels = zip(*rows, strict=True)
+def _empty(rows: Sequence[int], spec: Spec) -> np.ndarray:
+    return np.empty((len(rows), *spec.size, 3), np.uint8)
+
+
+def _collated(rows: Sequence[Row], images: np.ndarray, max_labels: int) -> Batch:
+    indices, labels = zip(*rows, strict=True)
     batch: dict[str, Any] = {
-        "image": np.stack(images),
+        "image": images,
         "mask": np.array([row is not None for row in labels], np.float32),
         "index": np.array(indices, np.int64),
     }

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from vit_jax.data import messages, shared
 from vit_jax.errors import UserError
 
+_IN_USE = 3  # items that whoever asked for them may keep, before further ones come through a pipe, which is slower
+
 
 class Pool:
     """Threads or worker processes that call `make(number)`.
@@ -33,7 +35,7 @@ class Pool:
             formatter = messages.formatter()
             self._executor = futures.ProcessPoolExecutor(workers, context, _start_worker, (make, formatter))
             self.ahead = 2 * workers  # one is made while the one before it travels
-            self._slots = shared.Slots(self.ahead)
+            self._slots = shared.Slots(self.ahead + _IN_USE)
         else:
             self._executor = futures.ThreadPoolExecutor(threads, "data")
             self.ahead = threads
@@ -62,9 +64,7 @@ class Pool:
             raise _died() from error
         if self._slots is None:
             return made
-        item = self._slots.unpacked(made, pending.slot)
-        self._slots.give_back(pending.slot)
-        return item
+        return self._slots.unpacked(made, pending.slot)
 
     def forget(self, pending: "Pending") -> None:
         """Cancels an item, if it is not begun."""

@@ -17,7 +17,12 @@ Box = tuple[float, float, float, float]  # (left, upper, right, lower) in pixels
 
 
 def resized(
-    image: Image.Image | np.ndarray, size: Size, interpolation: str, antialias: bool, box: Box | None = None
+    image: Image.Image | np.ndarray,
+    size: Size,
+    interpolation: str,
+    antialias: bool,
+    box: Box | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns an image, or the part of it in `box`, at another size.
 
@@ -28,28 +33,38 @@ def resized(
         antialias: whether making the image smaller reduces aliasing. Only "bilinear" can do without, and "nearest"
             never does.
         box: the part to resize; by default all of the image.
+        out: receives the result, if it is given.
 
     Returns:
         uint8 (height, width_px, 3).
     """
     if interpolation == "bilinear" and not antialias:
-        return _between_neighbours(image, size, box)
+        return _between_neighbours(image, size, box, out)
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     if box is not None or picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling[interpolation.upper()], box=box)
-    return np.array(picture, dtype=np.uint8)
+    return _filled(out, picture)
 
 
-def _between_neighbours(image: Image.Image | np.ndarray, size: Size, box: Box | None) -> np.ndarray:
+def _filled(out: np.ndarray | None, pixels: Image.Image | np.ndarray) -> np.ndarray:
+    if out is None:
+        return np.array(pixels, dtype=np.uint8)
+    out[...] = np.asarray(pixels)
+    return out
+
+
+def _between_neighbours(
+    image: Image.Image | np.ndarray, size: Size, box: Box | None, out: np.ndarray | None
+) -> np.ndarray:
     if box is not None:  # of parts of pixels, which OpenCV does not have
         picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         part = picture.transform(size[::-1], Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
-        return np.array(part, dtype=np.uint8)
+        return _filled(out, part)
     pixels = np.asarray(image)
     if pixels.shape[:2] == size:
-        return np.array(pixels)
+        return _filled(out, pixels)
     cv2 = _opencv()
-    return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(pixels, size[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
 
 
 @functools.cache

@@ -7,13 +7,12 @@ if all are killed. Where a system has no such memory (macOS), everything goes th
 import collections
 import contextlib
 import functools
+import itertools
 import mmap
 import os
 import pickle
 import weakref
 from typing import Any, NamedTuple
-
-import numpy as np
 
 
 class Address(NamedTuple):
@@ -37,30 +36,33 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._count, self._made = count, False
-        self._free: collections.deque[_Slot] = collections.deque()  # also other threads append to it
+        self._free: collections.deque[_Slot] = collections.deque()  # other threads append to it, too
 
     def take(self) -> "_Slot | None":
         """Returns a slot that is free, or None."""
-        return self._free.popleft() if self._free else None
+        with contextlib.suppress(IndexError):
+            return self._free.popleft()
+        return None
 
     def give_back(self, slot: "_Slot | None") -> None:
         if slot is not None:
             self._free.append(slot)
 
     def unpacked(self, packed: Packed, slot: "_Slot | None") -> Any:
-        """Returns the object that a worker packed. Its arrays are copies, so that the slot can be used again."""
+        """Returns the object that a worker packed. Its arrays lie in the slot, which is free when the last is gone."""
         if not self._made:
             self._made = True
             if hasattr(os, "memfd_create"):
                 self._free.extend(_Slot(sum(packed.sizes)) for _ in range(self._count))
-        arrays: list[Any] = list(packed.sent)
-        if not arrays:
-            assert slot is not None or not packed.sizes
-            begin = 0
-            for size in packed.sizes:
-                arrays.append(np.array(slot.content[begin : begin + size]))  # type: ignore[union-attr]
-                begin += size
-        return pickle.loads(packed.pickled, buffers=arrays)
+        if packed.sent or slot is None:
+            self.give_back(slot)
+            return pickle.loads(packed.pickled, buffers=packed.sent)
+        # A mapping of its own, which all the arrays refer to, also those that are views of others.
+        content = mmap.mmap(slot.address.descriptor, slot.address.size)
+        weakref.finalize(content, self._free.append, slot)
+        ends = list(itertools.accumulate(packed.sizes))
+        parts = [memoryview(content)[end - size : end] for end, size in zip(ends, packed.sizes, strict=True)]
+        return pickle.loads(packed.pickled, buffers=parts)
 
 
 class _Slot:
@@ -70,7 +72,6 @@ class _Slot:
         descriptor = os.memfd_create("batch")
         weakref.finalize(self, os.close, descriptor)
         os.ftruncate(descriptor, size)
-        self.content = np.frombuffer(mmap.mmap(descriptor, size), np.uint8)
         self.address = Address(os.getpid(), descriptor, size)
 
 
