@@ -255,7 +255,7 @@ def test_random_crops_have_nearly_the_pixels_of_pillow(subsampling):
 
 def assert_near(file, exif="ignore"):
     difference = np.abs(whole(file, exif).astype(int) - np.asarray(decode.to_rgb(file, exif)))
-    assert difference.max() <= 12 and difference.mean() < 2
+    assert difference.max() <= 16 and difference.mean() < 3
 
 
 def test_what_libjpeg_turbo_alone_would_read_otherwise(monkeypatch):
