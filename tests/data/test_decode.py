@@ -269,7 +269,7 @@ def test_what_libjpeg_turbo_alone_would_read_otherwise(monkeypatch):
             assert_near(file, how)
     plain = encoded(wide, "JPEG")
     padded = plain[:-2] + b"\0" * 9 + plain[-2:]  # Pillow reads it
-    np.testing.assert_array_equal(whole(padded), whole(plain))
+    np.testing.assert_array_equal(whole(padded), np.asarray(decode.to_rgb(plain)))
     for broken in (plain[:-30], plain[:2], plain[:4] + b"\0" * 100):
         with pytest.raises((OSError, ValueError)):
             decode.random_crop(broken, (8, 8), 1.0, np.random.default_rng(0))
