@@ -30,11 +30,13 @@ REQUIREMENTS = [
     "matplotlib>=3.9",  # figures
     "ml-collections>=1.1",
     "numpy>=2.0",
+    "opencv-python-headless>=4.10",  # resizes without a filter against aliasing
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11.30",
     "pillow>=11",
     "scikit-learn>=1.6",  # the digits, and the principal components of filters
     "scipy>=1.14",
+    "simplejpeg>=1.8",  # libjpeg-turbo
     "tensorboard>=2.19",  # clu's writer imports it and asks for it nowhere
     # TFDS's writers and clu's need TensorFlow and pull it in for nobody. tensorflow-cpu has wheels for x86 only, and
     # elsewhere the full package is the one for CPUs.

@@ -38,6 +38,7 @@ class Dataset:
         self._reader = pipeline.Reader(self._source, spec)
         self._pools: dict[tuple, tuple[Any, prefetch.Pool]] = {}
         self._corrupt: set[int] = set()  # examples that were reported
+        self._told = False  # whether the memory of the batches was reported
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -135,12 +136,17 @@ class Dataset:
             workers = min(self.spec.workers, len(numbers))
             self._pools[key] = maker, prefetch.Pool(maker, self.spec.threads, workers)
         maker, pool = self._pools[key]
-        return self._reported(pool.map(numbers), maker.fate)
+        return self._reported(pool.map(numbers), maker.fate, pool)
 
-    def _reported(self, made: prefetch.Prefetched, fate: str) -> Generator[Batch]:
-        """Yields the batches, and reports each corrupt example once."""
+    def _reported(self, made: prefetch.Prefetched, fate: str, pool: prefetch.Pool) -> Generator[Batch]:
+        """Yields the batches, and reports their memory once and each corrupt example once."""
         try:
             for batch, corrupt in made:
+                if self.spec.section == "data" and not self._told:
+                    self._told = True
+                    size = sum(array.nbytes for array in batch.values()) / 1e6
+                    who = f"{pool.workers} worker processes" if pool.workers else f"{self.spec.threads} threads"
+                    _LOG.info("%s make the batches; up to %d wait in memory, %.1f MB each", who, pool.ahead, size)
                 for index, reason in corrupt:
                     if index not in self._corrupt:
                         self._corrupt.add(index)

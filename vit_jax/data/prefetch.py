@@ -29,7 +29,7 @@ class Pool:
     def __init__(self, make: Callable[[int], Any], threads: int, workers: int) -> None:
         self._executor: futures.Executor
         self._slots: shared.Slots | None = None
-        self._make = make
+        self._make, self.workers = make, workers
         if workers:
             context = multiprocessing.get_context("spawn")
             formatter = messages.formatter()
@@ -52,7 +52,8 @@ class Pool:
             if self._slots is None:
                 return Pending(self._executor.submit(self._make, number), None)
             slot = self._slots.take()
-            return Pending(self._executor.submit(_make_in_worker, number, slot and slot.address), slot)
+            address = slot.address if slot else None
+            return Pending(self._executor.submit(_make_in_worker, number, address), slot)
         except BrokenProcessPool as error:
             raise _died() from error
 
