@@ -286,3 +286,15 @@ def test_large_jpegs_are_reduced_while_they_are_decoded(side, scale):
     expected = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(crop - expected).mean() < 2.5
     assert decode._reduction((130, 127), (64, 64)) == 1
+
+
+def test_a_cut_at_a_random_position():
+    image = smooth(40, 60)
+    whole = np.asarray(Image.fromarray(image).resize((45, 30), Image.Resampling.BILINEAR))
+    found = set()
+    for seed in range(40):
+        cut = decode.for_evaluation(image, (28, 30), 30, rng=np.random.default_rng(seed))
+        places = [(y, x) for y in range(3) for x in range(16) if np.array_equal(whole[y : y + 28, x : x + 30], cut)]
+        found.update(places)
+        assert len(places) == 1
+    assert {y for y, _ in found} == set(range(3)) and len({x for _, x in found}) > 10

@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_jax import streams
 from vit_jax.data import decode
+from vit_jax.data.resize import Size
 from vit_jax.data.spec import Spec
 
 
@@ -45,6 +46,16 @@ def _inception(image: bytes | np.ndarray, spec: Spec, position: int, out: np.nda
     return decode.random_crop(image, spec.size, spec.crop_area_min, drawn, **_options(spec), out=out)
 
 
+def _random(image: bytes | np.ndarray, spec: Spec, position: int, out: np.ndarray) -> np.ndarray:
+    drawn, shorter_side = streams.counted(spec.seed, "crop", position), spec.shorter_side or default_side(spec.size)
+    return decode.for_evaluation(image, spec.size, shorter_side, **_options(spec), rng=drawn)
+
+
+def default_side(size: Size) -> int:
+    """Returns the length of the shorter side that random crops are cut from by default: 8/7 of the crop's, as 256/224."""
+    return round(min(size) * 8 / 7)
+
+
 def _options(spec: Spec) -> dict[str, Any]:
     return {"interpolation": spec.interpolation, "antialias": spec.antialias, "exif": spec.exif}
 
@@ -53,4 +64,5 @@ CROPS: dict[str, Crop] = {
     "resize": Crop(_resize, random=False),
     "centre": Crop(_centre, random=False),
     "inception": Crop(_inception, random=True),
+    "random": Crop(_random, random=True),
 }

@@ -31,7 +31,7 @@ class Dataset:
         Raises:
             UserError: the data set, the split or its examples are missing, or the crop does not fit the size.
         """
-        if spec.crop == "centre":
+        if spec.crop in ("centre", "random"):
             decode.check_shorter_side(spec.size, spec.shorter_side)
         self.spec = spec
         self._source = sources.select(spec) if source is None else source

@@ -92,6 +92,7 @@ def for_evaluation(
     antialias: bool = True,
     keep_aspect: bool = True,
     exif: str = "ignore",
+    rng: np.random.Generator | None = None,
 ) -> np.ndarray:
     """Returns an image as an evaluation sees it: resized to `size`, or resized to be larger and cropped at the centre.
 
@@ -104,6 +105,7 @@ def for_evaluation(
         antialias: as in `resize.resized`.
         keep_aspect: whether the resized image keeps its aspect ratio; if false, it is stretched to exactly that box.
         exif: as in `to_rgb`.
+        rng: if it is given, it draws the position of the crop, uniformly.
 
     Returns:
         uint8 (height, width_px, 3). Sides and centre are rounded as by torchvision's Resize and CenterCrop and timm's
@@ -118,7 +120,10 @@ def for_evaluation(
     if shorter_side is None:
         return resize.resized(picture, size, interpolation, antialias)
     height, width_px = _covering((picture.height, picture.width), size, shorter_side, keep_aspect)
-    upper, left = round((height - size[0]) / 2), round((width_px - size[1]) / 2)
+    if rng is None:
+        upper, left = round((height - size[0]) / 2), round((width_px - size[1]) / 2)
+    else:
+        upper, left = int(rng.integers(height - size[0] + 1)), int(rng.integers(width_px - size[1] + 1))
     if height * width_px <= _WHOLE_PIXELS:
         whole = resize.resized(picture, (height, width_px), interpolation, antialias)
         return np.ascontiguousarray(whole[upper : upper + size[0], left : left + size[1]])

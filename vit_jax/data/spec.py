@@ -33,7 +33,7 @@ class Spec:
     size: Size = (224, 224)  # (height, width) in pixels
     crop: str = "resize"  # a name in `crops.CROPS`
     crop_area_min: float = 0.05
-    shorter_side: int | None = None  # read by the crop "centre"; None resizes the whole image
+    shorter_side: int | None = None  # read by the crops "centre", where None resizes the whole image, and "random"
     keep_aspect: bool = True
     interpolation: str = "bilinear"
     antialias: bool = True
@@ -62,6 +62,7 @@ def training_spec(config: config_lib.Config) -> Spec:
         size=pair(config.model.image_size),
         crop=data.crop,
         crop_area_min=data.crop_area_min,
+        shorter_side=data.shorter_side,
         interpolation=preprocessing.interpolation or "bilinear",
         antialias=preprocessing.antialias is not False,
         exif=data.exif,

@@ -33,8 +33,16 @@ class Data:
     )
     crop: str = key(
         "resize",
-        "resize the whole image, or a box of random position, area and aspect ratio (1409.4842)",
-        choices=("resize", "inception"),
+        "resize: the whole image is resized; inception: a box of random position, area and aspect ratio (1409.4842) is; "
+        "random: the image is resized to `shorter_side`, and cut at a random position",
+        choices=("resize", "inception", "random"),
+    )
+    shorter_side: int | None = key(
+        None,
+        "length of the shorter side before the cut; by default 8/7 of the model's image size",
+        above=0,
+        only=("crop", "random"),
+        unit="pixels",
     )
     crop_area_min: float = key(
         0.05, "smallest area of that box, as a share of the image", above=0, most=1, only=("crop", "inception")
