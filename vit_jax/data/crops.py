@@ -52,7 +52,7 @@ def _random(image: bytes | np.ndarray, spec: Spec, position: int, out: np.ndarra
 
 
 def default_side(size: Size) -> int:
-    """Returns the length of the shorter side that random crops are cut from by default: 8/7 of the crop's, as 256/224."""
+    """Returns the shorter side that random crops are cut from by default: 8/7 of the crop's, as 256/224."""
     return round(min(size) * 8 / 7)
 
 

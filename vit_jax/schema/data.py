@@ -33,8 +33,8 @@ class Data:
     )
     crop: str = key(
         "resize",
-        "resize: the whole image is resized; inception: a box of random position, area and aspect ratio (1409.4842) is; "
-        "random: the image is resized to `shorter_side`, and cut at a random position",
+        "resize: the whole image is resized; inception: a box of random position, area and aspect ratio is (1409.4842);"
+        " random: the image is resized to `shorter_side`, and cut at a random position",
         choices=("resize", "inception", "random"),
     )
     shorter_side: int | None = key(
