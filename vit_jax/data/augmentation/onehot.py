@@ -56,9 +56,7 @@ def histogram_by_scatter(planes: jax.Array) -> jax.Array:
 def histogram_by_product(planes: jax.Array) -> jax.Array:
     """Returns what `histogram` does."""
     high, low = _split(planes)
-    counts = jnp.einsum(
-        "bchwk,bchwl->bckl", high.astype(planes.dtype), low.astype(planes.dtype), preferred_element_type=jnp.float32
-    )
+    counts = jnp.einsum("bchwk,bchwl->bckl", high.astype(jnp.float32), low.astype(jnp.float32), precision="default")
     return counts.astype(jnp.int32).reshape(*planes.shape[:2], 256)
 
 
@@ -66,7 +64,7 @@ def looked_up(tables: jax.Array, planes: jax.Array) -> jax.Array:
     """Returns the planes with each value v of a channel replaced by entry v of the channel's table.
 
     Args:
-        tables: whole numbers from 0 to 255 in the type of the planes, (batch, channels, 256).
+        tables: float32 (batch, channels, 256), whole numbers from 0 to 255.
         planes: as above.
     """
     return jax.lax.platform_dependent(tables, planes, tpu=looked_up_by_product, default=looked_up_by_gather)
@@ -75,7 +73,7 @@ def looked_up(tables: jax.Array, planes: jax.Array) -> jax.Array:
 def looked_up_by_gather(tables: jax.Array, planes: jax.Array) -> jax.Array:
     """Returns what `looked_up` does."""
     values = planes.astype(jnp.int32).reshape(*planes.shape[:2], -1)
-    return jnp.take_along_axis(tables, values, axis=-1).reshape(planes.shape)
+    return jnp.take_along_axis(tables, values, axis=-1).reshape(planes.shape).astype(planes.dtype)
 
 
 def looked_up_by_product(tables: jax.Array, planes: jax.Array) -> jax.Array:
@@ -83,7 +81,7 @@ def looked_up_by_product(tables: jax.Array, planes: jax.Array) -> jax.Array:
     high, low = _split(planes)
     tables = tables.reshape(*tables.shape[:2], -1, _LOW)
     # The eight entries for the pixel's `low`, and of these the one for its `high`.
-    entries = jnp.einsum("bchwl,bckl->bchwk", low.astype(planes.dtype), tables, preferred_element_type=jnp.float32)
+    entries = jnp.einsum("bchwl,bckl->bchwk", low.astype(jnp.float32), tables, precision="default")
     return jnp.where(high, entries, 0).sum(-1).astype(planes.dtype)
 
 

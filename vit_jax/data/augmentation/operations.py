@@ -53,7 +53,7 @@ def applied(planes: jax.Array, operation: Operation) -> jax.Array:
     planes = affine.warped(planes, _matrices(operation, size), _holes(operation, size), FILL)
     grey = _grey(planes)
     blended = _blended(planes, grey, operation)
-    return onehot.looked_up(_tables(blended, grey, operation).astype(planes.dtype), blended)
+    return onehot.looked_up(_tables(blended, grey, operation), blended)
 
 
 def _matrices(operation: Operation, size: tuple[int, int]) -> jax.Array:
@@ -101,25 +101,22 @@ def _smooth(planes: jax.Array) -> jax.Array:
 
     The sums of three neighbours are matrix products, because moving pixels by one is slow on a TPU.
     """
-    height, width_px = planes.shape[2:]
-    in_row = jnp.einsum("bchw,wv->bchv", planes, _band(width_px, planes.dtype), preferred_element_type=jnp.float32)
-    high = jnp.floor(in_row / 4)  # bfloat16 does not hold sums up to 765, so they are split in two parts
-
-    def in_column(part: jax.Array) -> jax.Array:
-        part, band = part.astype(planes.dtype), _band(height, planes.dtype)
-        return jnp.einsum("bchv,hg->bcgv", part, band, preferred_element_type=jnp.float32)
-
     images = planes.astype(jnp.float32)
-    smooth = jnp.floor((4 * (in_column(high) + images) + in_column(in_row - 4 * high) + 6.5) * (1 / 13))
+    height, width_px = images.shape[2:]
+    in_row = jnp.einsum("bchw,wv->bchv", images, _band(width_px), precision="default")
+    # A TPU rounds what it multiplies to 8 bits, so the sums, up to 765, are split in two parts.
+    high = jnp.floor(in_row / 4)
+    high, low = (jnp.einsum("bchv,hg->bcgv", x, _band(height), precision="default") for x in (high, in_row - 4 * high))
+    smooth = jnp.floor((4 * (high + images) + low + 6.5) * (1 / 13))
     row, column = jnp.arange(height)[:, None], jnp.arange(width_px)
     inner = (row > 0) & (row < height - 1) & (column > 0) & (column < width_px - 1)
     return jnp.where(inner, smooth, images)
 
 
-def _band(size: int, dtype: jnp.dtype) -> jax.Array:
+def _band(size: int) -> jax.Array:
     """Returns the matrix whose product with a vector has the sums of each entry and its two neighbours."""
     place = jnp.arange(size)
-    return (abs(place[:, None] - place) <= 1).astype(dtype)
+    return (abs(place[:, None] - place) <= 1).astype(jnp.float32)
 
 
 def _tables(planes: jax.Array, grey: jax.Array, operation: Operation) -> jax.Array:
