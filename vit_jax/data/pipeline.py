@@ -76,7 +76,10 @@ class Reader:
 
 
 class TrainingBatch:
-    """Makes the training batch of a step: row r of batch k is position k * batch_size + r of the shuffled order."""
+    """Makes the training batch of a step: row r of batch k is position k * batch_size + r of the data.
+
+    Position p has example p // repeats of the shuffled order. Its crop depends on p, so that repeats differ.
+    """
 
     fate = "replaced by another"  # of an example that can't be read
 
@@ -89,7 +92,7 @@ class TrainingBatch:
         corrupt: list[tuple[int, str]] = []
         for global_row in self._rows:
             position = step * self._batch_size + global_row
-            row, unreadable = self._readable(self._order[position], position)
+            row, unreadable = self._readable(self._order[position // self._reader.spec.repeats], position)
             rows.append(row)
             corrupt.extend(unreadable)
         return _collated(rows, self._reader.spec.max_labels), corrupt

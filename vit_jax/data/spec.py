@@ -37,6 +37,7 @@ class Spec:
     keep_aspect: bool = True
     interpolation: str = "bilinear"
     exif: str = "ignore"
+    repeats: int = 1
     corrupt: str = "replace"  # what becomes of unreadable images; `Dataset.examples` masks them instead
     threads: int = 4
     workers: int = 0
@@ -63,6 +64,7 @@ def training_spec(config: config_lib.Config) -> Spec:
         crop_area_min=data.crop_area_min,
         interpolation=preprocessing.interpolation or "bilinear",
         exif=data.exif,
+        repeats=data.repeats,
         corrupt=data.corrupt,
         threads=data.threads,
         workers=data.workers,

@@ -12,6 +12,8 @@ Planes are those of the package's docstring.
 import jax
 import jax.numpy as jnp
 
+from vit_jax import sharding
+
 _LOW = 32  # value = 32 * high + low: one-hot vectors of 8 and 32 entries, not 256; the cheapest such pair on v5e
 
 
@@ -23,7 +25,7 @@ def taken(planes: jax.Array, source: jax.Array) -> jax.Array:
         source: int32 (batch, height, width_px), the column that each pixel comes from. Where there is no such column,
             the result is 0.
     """
-    return jax.lax.platform_dependent(planes, source, tpu=taken_by_product, default=taken_by_gather)
+    return (taken_by_product if sharding.platform() == "tpu" else taken_by_gather)(planes, source)
 
 
 def taken_by_gather(planes: jax.Array, source: jax.Array) -> jax.Array:
@@ -42,7 +44,7 @@ def taken_by_product(planes: jax.Array, source: jax.Array) -> jax.Array:
 
 def histogram(planes: jax.Array) -> jax.Array:
     """Returns how many pixels of each channel have each value, int32 (batch, channels, 256)."""
-    return jax.lax.platform_dependent(planes, tpu=histogram_by_product, default=histogram_by_scatter)
+    return (histogram_by_product if sharding.platform() == "tpu" else histogram_by_scatter)(planes)
 
 
 def histogram_by_scatter(planes: jax.Array) -> jax.Array:
@@ -67,7 +69,7 @@ def looked_up(tables: jax.Array, planes: jax.Array) -> jax.Array:
         tables: float32 (batch, channels, 256), whole numbers from 0 to 255.
         planes: as above.
     """
-    return jax.lax.platform_dependent(tables, planes, tpu=looked_up_by_product, default=looked_up_by_gather)
+    return (looked_up_by_product if sharding.platform() == "tpu" else looked_up_by_gather)(tables, planes)
 
 
 def looked_up_by_gather(tables: jax.Array, planes: jax.Array) -> jax.Array:

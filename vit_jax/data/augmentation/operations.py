@@ -49,18 +49,18 @@ class Operation:
 
 def applied(planes: jax.Array, operation: Operation) -> jax.Array:
     """Returns planes, as the package's docstring describes them, after the operation of each row."""
-    size = planes.shape[2:]
-    planes = affine.warped(planes, _matrices(operation, size), _holes(operation, size), FILL)
+    _, _, height, width_px = planes.shape
+    matrices, holes = _matrices(operation, height, width_px), _holes(operation, height, width_px)
+    planes = affine.warped(planes, matrices, holes, FILL)
     grey = _grey(planes)
     blended = _blended(planes, grey, operation)
     return onehot.looked_up(_tables(blended, grey, operation), blended)
 
 
-def _matrices(operation: Operation, size: tuple[int, int]) -> jax.Array:
+def _matrices(operation: Operation, height: int, width_px: int) -> jax.Array:
     """Returns the matrices of `affine.warped`; that of the identity for rows without a geometric operation."""
     angle = jnp.deg2rad(operation.amount_of("rotate", 0))
     sin, cos = jnp.sin(angle), jnp.cos(angle)
-    height, width_px = size
     y, x = height / 2, width_px / 2  # the centre, which rotations keep
     return jnp.stack(
         [
@@ -75,10 +75,10 @@ def _matrices(operation: Operation, size: tuple[int, int]) -> jax.Array:
     )
 
 
-def _holes(operation: Operation, size: tuple[int, int]) -> jax.Array:
+def _holes(operation: Operation, height: int, width_px: int) -> jax.Array:
     """Returns the holes of `affine.warped`; empty ones for rows without cutout."""
-    half = jnp.round(operation.amount_of("cutout", 0) * min(size))[:, None]
-    centre = jnp.floor(operation.centre * jnp.array(size, jnp.float32))  # (batch, 2)
+    half = jnp.round(operation.amount_of("cutout", 0) * min(height, width_px))[:, None]
+    centre = jnp.floor(operation.centre * jnp.array([height, width_px], jnp.float32))  # (batch, 2)
     return jnp.stack([centre - half, centre + half], axis=-1).reshape(-1, 4).astype(jnp.int32)
 
 
