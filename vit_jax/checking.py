@@ -23,6 +23,7 @@ class Key(NamedTuple):
     doc: str
     unit: str
     only: tuple[str, ...]
+    needs: tuple[str, ...]
     limits: Limits
 
 
@@ -175,6 +176,11 @@ def _check(section: Any, prefix: str, name: str) -> None:
         wrong += f"; {hint}" if hint else _nearest(value, known.limits.choices)
     if wrong:
         raise UserError(f"config.{key} is {value!r}; {wrong}")
+    for other in known.needs if value != known.default else ():
+        if not getattr(section, other):
+            raise UserError(
+                f"nothing reads config.{key}={value!r}: it needs config.{prefix}{other}; set that or leave it out"
+            )
     if known.only and value != known.default:
         other, allowed = known.only[0], known.only[1:]
         found = getattr(section, other)
@@ -201,13 +207,6 @@ def _check_together(config: schema.Config) -> None:
     """Raises UserError if values in different sections contradict each other."""
     if config.init_head == "keep" and config.init_from is None:
         raise UserError("nothing reads config.init_head='keep': it needs config.init_from; set that or leave it out")
-    if config.optimizer.average_warmup and not config.optimizer.average:
-        raise UserError("nothing reads config.optimizer.average_warmup=True: it needs config.optimizer.average above 0")
-    for name, value in vars(config.wandb).items():
-        if not config.wandb.project and value and value != getattr(schema.Wandb(), name):
-            raise UserError(
-                f"nothing reads config.wandb.{name}={value!r}: it needs config.wandb.project; set that or leave it out"
-            )
     if config.data.subset is not None and config.data.labels_per_class is not None:
         raise UserError(
             f"config.data.subset={config.data.subset} and config.data.labels_per_class={config.data.labels_per_class} "
@@ -219,6 +218,17 @@ def _check_together(config: schema.Config) -> None:
         raise UserError(
             f"config.global_batch_size={config.global_batch_size} can't be split into "
             f"config.accumulation_steps={config.accumulation_steps} equal micro-batches"
+        )
+    if config.global_batch_size % config.data.repeats:
+        raise UserError(
+            f"config.global_batch_size={config.global_batch_size} is no multiple of "
+            f"config.data.repeats={config.data.repeats}, so that an image would be repeated in two batches"
+        )
+    erasing = config.augmentation
+    if erasing.erasing_area_min > erasing.erasing_area_max:
+        raise UserError(
+            f"config.augmentation.erasing_area_min={erasing.erasing_area_min} is above "
+            f"config.augmentation.erasing_area_max={erasing.erasing_area_max}; change one of the two"
         )
 
 

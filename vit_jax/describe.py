@@ -81,7 +81,9 @@ def _takes(key: Key) -> str:
 
 def _meaning(key: Key) -> str:
     """Returns what a key means, and under which condition it is read."""
-    return key.doc + (f"; read where {key.only[0]} is {either(key.only[1:])}" if key.only else "")
+    conditions = [f"{key.only[0]} is {either(key.only[1:])}"] if key.only else []
+    conditions += [f"{other} is set" for other in key.needs]
+    return key.doc + (f"; read where {' and '.join(conditions)}" if conditions else "")
 
 
 def _text(value: Any) -> str:

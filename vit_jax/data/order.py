@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def shuffled(num_examples: int, seed: int) -> "grain.MapDataset[int]":
     """Returns an endless random-access sequence of example numbers. Each epoch is a permutation of all of them.
 
-    Item i is the number of the example at position i. Row r of global batch k has position k * global_batch_size + r.
+    Row r of global batch k has position k * global_batch_size + r, and item position // repeats, where `repeats` is the
+    key `data.repeats`.
     """
     import grain
 

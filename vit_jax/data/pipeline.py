@@ -79,7 +79,10 @@ class Reader:
 
 
 class TrainingBatch:
-    """Makes the training batch of a step: row r of batch k is position k * batch_size + r of the shuffled order."""
+    """Makes the training batch of a step: row r of batch k is position k * batch_size + r of the data.
+
+    Position p has example p // repeats of the shuffled order. Its crop depends on p, so that repeats differ.
+    """
 
     fate = "replaced by another"  # of an example that can't be read
 
@@ -93,7 +96,8 @@ class TrainingBatch:
         images = _empty(self._rows, self._reader.spec)
         for global_row, image in zip(self._rows, images, strict=True):
             position = step * self._batch_size + global_row
-            row, unreadable = self._readable(self._order[position], position, image)
+            index = self._order[position // self._reader.spec.repeats]
+            row, unreadable = self._readable(index, position, image)
             rows.append(row)
             corrupt.extend(unreadable)
         return _collated(rows, images, self._reader.spec.max_labels), corrupt

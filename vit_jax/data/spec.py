@@ -38,6 +38,7 @@ class Spec:
     interpolation: str = "bilinear"
     antialias: bool = True
     exif: str = "ignore"
+    repeats: int = 1
     corrupt: str = "replace"  # what becomes of unreadable images; `Dataset.examples` masks them instead
     threads: int = 4
     workers: int = 0
@@ -66,6 +67,7 @@ def training_spec(config: config_lib.Config) -> Spec:
         interpolation=preprocessing.interpolation or "bilinear",
         antialias=preprocessing.antialias is not False,
         exif=data.exif,
+        repeats=data.repeats,
         corrupt=data.corrupt,
         threads=data.threads,
         workers=data.workers,

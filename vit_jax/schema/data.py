@@ -47,6 +47,12 @@ class Data:
     crop_area_min: float = key(
         0.05, "smallest area of that box, as a share of the image", above=0, most=1, only=("crop", "inception")
     )
+    repeats: int = key(
+        1,
+        "number of successive rows that are made of the same image, each with its own crop and augmentation (repeated "
+        "augmentation, 1902.05509); the number of images in an epoch stays the same, so it has fewer different ones",
+        above=0,
+    )
     corrupt: str = key(
         "replace",
         "what to do if an image can't be read: replace it by another in training and leave it out of evaluations, or "
@@ -67,7 +73,57 @@ class Augmentation:
     flip: bool = key(False, "flip each image left to right with probability 1/2")
     rotate_degrees: float = key(0.0, "largest angle of a random rotation, in either direction", least=0, unit="degrees")
     shift_pixels: float = key(0.0, "largest random shift along each side, in either direction", least=0, unit="pixels")
+    brightness: float = key(
+        0.0,
+        "largest relative change of the brightness, in either direction; 0.4 draws factors from 0.6 to 1.4",
+        least=0,
+    )
+    contrast: float = key(0.0, "like `brightness`, of the distance to the image's mean grey", least=0)
+    saturation: float = key(0.0, "like `brightness`, of the distance to the image in grey", least=0)
+    hue: float = key(
+        0.0, "largest change of the hue in either direction, as a share of the colour circle", least=0, most=0.5
+    )
+    autoaugment: bool = key(False, "apply AutoAugment's policy for ImageNet (1805.09501)")
+    randaugment_layers: int = key(
+        0,
+        "number of operations that RandAugment (1909.13719) applies to each image; 0 for no RandAugment",
+        least=0,
+        most=10,
+    )
+    randaugment_magnitude: float = key(
+        10.0, "how far RandAugment's operations go, as in 2106.10270", least=0, most=20, needs=("randaugment_layers",)
+    )
+    erasing: float = key(
+        0.0, "probability that a box of the image is erased (random erasing, 1708.04896)", least=0, most=1
+    )
+    erasing_area_min: float = key(
+        0.02, "smallest area of that box, as a share of the image", above=0, most=1, needs=("erasing",)
+    )
+    erasing_area_max: float = key(
+        1 / 3, "largest area of that box, as a share of the image", above=0, most=1, needs=("erasing",)
+    )
+    erasing_aspect_min: float = key(
+        0.3,
+        "smallest ratio of that box's height and width; the largest is its inverse",
+        above=0,
+        most=1,
+        needs=("erasing",),
+    )
+    erasing_fill: str = key(
+        "noise",
+        "what fills that box: normal noise with the mean and the deviation of ImageNet, or the mean",
+        choices=("noise", "mean"),
+        needs=("erasing",),
+    )
     mixup: float = key(0.0, "alpha of mixup's Beta distribution (1710.09412); 0 for no mixup", least=0)
+    cutmix: float = key(0.0, "alpha of CutMix's Beta distribution (1905.04899); 0 for no CutMix", least=0)
+    cutmix_share: float = key(
+        0.5,
+        "probability that an image goes through CutMix and not through mixup",
+        least=0,
+        most=1,
+        needs=("mixup", "cutmix"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,9 @@ from vit_jax.values import Limits
 UNITS = ("steps", "epochs", "examples", "percent")
 
 
-def key(default: Any, doc: str, *, unit: str = "", only: tuple[str, ...] = (), **limits: Any) -> Any:
+def key(
+    default: Any, doc: str, *, unit: str = "", only: tuple[str, ...] = (), needs: tuple[str, ...] = (), **limits: Any
+) -> Any:
     """Returns the dataclass field of a key.
 
     Args:
@@ -16,11 +18,14 @@ def key(default: Any, doc: str, *, unit: str = "", only: tuple[str, ...] = (), *
         doc: the meaning of the key, in one phrase without a full stop.
         unit: the unit of the value, such as "pixels".
         only: the name of another key in the same section, followed by those of its values with which this key has an
-            effect. If empty, this key always has an effect.
+            effect.
+        needs: names of other keys in the same section that must be set, to anything but 0, False or None, for this key
+            to have an effect. Without this and `only`, the key always has an effect.
         limits: the limits of the value; keywords of `Limits`.
     """
     return dataclasses.field(
-        default=default, metadata={"doc": doc, "unit": unit, "only": only, "limits": Limits(**limits)}
+        default=default,
+        metadata={"doc": doc, "unit": unit, "only": only, "needs": needs, "limits": Limits(**limits)},
     )
 
 

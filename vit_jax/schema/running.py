@@ -45,10 +45,13 @@ class Wandb:
     """Logging to Weights & Biases (W&B), in addition to other logs; needs `pip install 'vit_jax[wandb]'`."""
 
     project: str | None = key(None, "W&B project that receives the metrics and the config; None to not use W&B")
-    entity: str | None = key(None, "user or team that owns the project; by default W&B's own default")
-    name: str | None = key(None, "name of the run in W&B; by default the last part of the workdir")
+    entity: str | None = key(
+        None, "user or team that owns the project; by default W&B's own default", needs=("project",)
+    )
+    name: str | None = key(None, "name of the run in W&B; by default the last part of the workdir", needs=("project",))
     mode: str = key(
         "online",
         "online sends data during the run; offline keeps them in WORKDIR/wandb for `wandb sync`",
         choices=("online", "offline"),
+        needs=("project",),
     )

@@ -83,7 +83,7 @@ class Optimizer:
         least=0,
         below=1,
     )
-    average_warmup: bool = key(False, "limit the decay of the average to (1 + step) / (10 + step)")
+    average_warmup: bool = key(False, "limit the decay of the average to (1 + step) / (10 + step)", needs=("average",))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,7 +70,7 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
             images = preprocessing.normalize(batch["image"])
         batch = {**batch, "mask": mask}
         batch = {**batch, **task.targets(batch, model.arch.num_classes), "image": images}
-        batch = augment.mix(batch, drawn, settings)
+        batch = augment.mix(batch, drawn, settings, config.data.repeats)
         return jax.lax.with_sharding_constraint({**batch, "key": keys("loss", number, size)}, rows)
 
     def loss_and_gradients(params, batch: Batch):

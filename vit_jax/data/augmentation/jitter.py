@@ -1,0 +1,66 @@
+"""Colour jitter: random changes of brightness, contrast, saturation and hue."""
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax.randomness import Keys
+
+_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue in grey, ITU-R 601-2, as Pillow and torchvision have them
+
+
+def jittered(
+    images: jax.Array, keys: Keys, brightness: float, contrast: float, saturation: float, hue: float
+) -> jax.Array:
+    """Returns the images after the four changes, in this order; values are clipped to 0 to 255 after each.
+
+    The first three are those of `ImageEnhance` of Pillow (Brightness, Contrast, Color), without rounding. Their factors
+    are drawn from 1 - x to 1 + x, but not below 0, where x is the argument.
+
+    Args:
+        images: float32 (batch, height, width_px, 3), 0 to 255.
+        keys: typed PRNG keys (batch,).
+        brightness: at least 0, as the next two.
+        contrast: of the distance to the mean of the image in grey.
+        saturation: of the distance to the image in grey.
+        hue: the largest turn of the colour circle, in turns.
+    """
+    drawn = jax.vmap(lambda key: jax.random.uniform(key, (4,), jnp.float32, -1, 1))(keys)
+    factors = (_factors(drawn[:, place], most) for place, most in enumerate((brightness, contrast, saturation)))
+    return adjusted(images, *factors, drawn[:, 3] * hue if hue else None)
+
+
+def adjusted(
+    images: jax.Array, brightness: jax.Array, contrast: jax.Array, saturation: jax.Array, turn: jax.Array | None
+) -> jax.Array:
+    """Returns the images after changes of given size, each (batch,); see `jittered`.
+
+    Args:
+        images: float32 (batch, height, width_px, 3), 0 to 255.
+        brightness: factors, as the next two.
+        contrast: see `jittered`.
+        saturation: see `jittered`.
+        turn: of the hue; None for none.
+    """
+    images = _blend(images, 0.0, brightness)
+    images = _blend(images, _grey(images).mean((1, 2, 3), keepdims=True), contrast)
+    images = _blend(images, _grey(images), saturation)
+    if turn is None:
+        return images
+    import dm_pix  # only needed here
+
+    return jnp.clip(jax.vmap(dm_pix.adjust_hue)(images / 255, turn) * 255, 0, 255)
+
+
+def _factors(drawn: jax.Array, most: float) -> jax.Array:
+    """Returns factors from uniform draws in -1 to 1."""
+    least = max(1 - most, 0)
+    return least + (drawn + 1) / 2 * (1 + most - least)
+
+
+def _blend(images: jax.Array, other: jax.Array | float, factor: jax.Array) -> jax.Array:
+    return jnp.clip(other + factor[:, None, None, None] * (images - other), 0, 255)
+
+
+def _grey(images: jax.Array) -> jax.Array:
+    """Returns the images in grey, (batch, height, width_px, 1)."""
+    return (images * jnp.array(_WEIGHTS)).sum(-1, keepdims=True)
