@@ -6,7 +6,7 @@ from typing import Any
 
 from vit_jax import config as config_lib
 from vit_jax import durations
-from vit_jax.data import catalog, sources, splits
+from vit_jax.data import catalog, sources
 from vit_jax.data.spec import training_spec
 
 
@@ -80,7 +80,8 @@ def from_catalog(config: config_lib.Config) -> Info | None:
     entry = catalog.find(config.data.name)
     if entry is None or config.data.classes or not config.data.max_labels:
         return None
-    parts = splits.resolve(config.data.split, lambda split: entry.count(config.data.name, split))
+    name = config.data.name
+    parts = catalog.resolve(name, config.data.split, lambda split: entry.count(name, split))
     num_examples = sum(len(positions) for _, positions in parts)
     if config.data.labels_per_class is not None:
         num_examples = config.data.labels_per_class * entry.num_classes

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vit_jax import streams
-from vit_jax.data import splits
+from vit_jax.data import catalog
 from vit_jax.data.folder import FolderSource
 from vit_jax.data.once import once
 from vit_jax.data.spec import Spec
@@ -146,7 +146,7 @@ def class_names(spec: Spec) -> tuple[str, ...]:
 
 def all_class_names(spec: Spec) -> tuple[str, ...]:
     """Returns all classes of the data set; of its splits only the first is opened."""
-    return _base(spec, splits.parse(spec.split)[0].name).class_names
+    return _base(spec, catalog.first_split(spec.name, spec.split)).class_names
 
 
 def _key(spec: Spec) -> tuple:
@@ -178,7 +178,10 @@ def _opened(spec: Spec, split: str) -> Source:
         return SyntheticSource(split, spec.size, spec.num_examples, spec.num_classes)
     if spec.name == "folder":
         return FolderSource(spec.data_dir, split, spec.section, spec.asked, max_labels=spec.max_labels)
-    return TfdsSource(spec.name, spec.data_dir, split, labelled=spec.max_labels > 0)
+    entry = catalog.find(spec.name)
+    label, factor = (entry.label, entry.factor) if entry else (None, 1)
+    name = catalog.dataset_of(spec.name)
+    return TfdsSource(name, spec.data_dir, split, labelled=spec.max_labels > 0, label=label, factor=factor)
 
 
 def _resolved(spec: Spec) -> Selection:
@@ -190,7 +193,7 @@ def _resolved(spec: Spec) -> Selection:
             parts[split] = _base(spec, split)
         return len(parts[split])
 
-    resolved = splits.resolve(spec.split, length_of)
+    resolved = catalog.resolve(spec.name, spec.split, length_of)
     names = parts[resolved[0][0]].class_names if spec.class_names is None else spec.class_names
     known = set(names)
     for split, part in parts.items():
