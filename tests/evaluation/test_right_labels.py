@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from flax import nnx
 
 import vit_jax
 from helpers.tfds import write
@@ -51,10 +52,12 @@ def of_transfer(imagenet, loss):
 
 
 def evaluated(config, *names):
-    """Returns, for some evaluations of an untrained model, its measures, logits and the labels of each image."""
-    model = vit_jax.create("Ti/4", num_classes=4, image_size=8, width=16, depth=1, mlp_dim=32, num_heads=2)
-    bind, params = split(model)
-    params["head"]["kernel"] = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
+    """Yields, for some evaluations of a model with random parameters, the measures, the logits and the labels."""
+    size = {"image_size": 8, "width": 16, "depth": 1, "mlp_dim": 32, "num_heads": 2}
+    model = nnx.eval_shape(lambda: vit_jax.create("Ti/4", num_classes=4, **size))  # initial values take seconds
+    bind, shapes = split(model)
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
     typed, apply = config_lib.typed(config), jax.jit(lambda images: bind(params)(images))
     with contextlib.ExitStack() as closing:
         made = make_evaluations(typed, model, sharding.make_mesh(typed.mesh, jax.devices()[:1]), closing)
