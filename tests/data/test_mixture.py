@@ -181,7 +181,9 @@ def test_some_images_of_all_data_sets_together(mixed):
 
 def test_no_images_of_a_data_set_are_left(mixed):
     mixed.data.classes = (1, 2)
-    with pytest.raises(UserError, match="of the split train of fish no images are left to mix; take it out"):
+    with pytest.raises(
+        UserError, match="no images of fish, split train, are left to mix by config.data.mixture; leave it out"
+    ):
         data.open_training(mixed)
 
 

@@ -21,9 +21,9 @@ def naming(number: int, member: Spec) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise (
-            UserError(f"config.data.mixture[{number - 1}] is {member.name}: {error}") if number else error
-        ) from error
+        if not number:
+            raise
+        raise UserError(f"config.data.mixture[{number - 1}] is {member.name}: {error}") from error
 
 
 def joined_names(titles: Sequence[str], names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -56,17 +56,18 @@ def join(selections: Sequence[Selection], weights: Sequence[float]) -> Selection
         weights: of each.
     """
     parts = tuple(part for selection in selections for part in selection.parts)
-    before = np.cumsum([0, *(len(selection.parts) for selection in selections)])
     kind = np.min_scalar_type(len(parts))
+    which, before = [], 0
+    for selection in selections:
+        which.append(selection.which.astype(kind) + kind.type(before))
+        before += len(selection.parts)
     return Selection(
-        parts,
-        np.concatenate(
-            [selection.which.astype(kind) + kind.type(n) for selection, n in zip(selections, before, strict=False)]
-        ),
-        np.concatenate([selection.indices for selection in selections]),
-        selections[0].class_names,
-        tuple(number for number, selection in enumerate(selections) for _ in selection.parts),
-        tuple(weights),
+        parts=parts,
+        which=np.concatenate(which),
+        indices=np.concatenate([selection.indices for selection in selections]),
+        class_names=selections[0].class_names,
+        members=tuple(number for number, selection in enumerate(selections) for _ in selection.parts),
+        weights=tuple(weights),
     )
 
 
@@ -75,7 +76,7 @@ def check(selection: Selection, spec: Spec) -> Selection:
     for member, (count, _) in zip(members(spec), selection.shares(), strict=True):
         if not count and spec.mixed:
             raise UserError(
-                f"of the split {member.split} of {member.name} no images are left to mix; take it out of the mixture "
-                "or choose more images by config.data"
+                f"no images of {member.name}, split {member.split}, are left to mix by config.data.mixture; leave it "
+                "out, or choose more images or classes"
             )
     return selection

@@ -44,7 +44,7 @@ class Selection:
     """Some examples of some base splits, itself a source; example i is number `indices[i]` of `parts[which[i]]`."""
 
     parts: tuple[Source, ...]
-    which: np.ndarray  # uint8 (examples,)
+    which: np.ndarray  # unsigned (examples,)
     indices: np.ndarray  # int32 (examples,)
     class_names: tuple[str, ...]
     members: tuple[int, ...] = ()  # of a mixture: for each part, the number of the data set that it is a part of
