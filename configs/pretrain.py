@@ -8,7 +8,8 @@ multiplied by the learning rate, as in the paper.
 
 imagenet2012: 300 epochs. Published for B/16: 77.91 % on ImageNet, after fine-tuning at 384 px (Table 5). We have not
     measured it. Hardware and time: 3 to 4 hours on a TPU v3-128. This is an estimate: the run has 41 exaFLOPs, and the
-    paper's Tables 2 and 6 imply 27 TFLOP/s per core for L/16.
+    paper's Tables 2 and 6 imply 27 TFLOP/s per core for L/16. `pretrain.py:B/16,imagenet2012,real,v2` also evaluates on
+    ImageNet ReaL and ImageNet-v2, which `transfer.py` describes.
 imagenet21k: sigmoid loss, 90 epochs. The paper also trained L models for 30 epochs, `--config.total_epochs=30`.
     Published: B/16 84.53 % and L/16 84.47 % on ImageNet after fine-tuning with `transfer.py`; L/16 took 230 TPU v3
     core-days. We have not measured it. TFDS does not contain this data set: prepare your own under this name, with one
@@ -47,17 +48,26 @@ SPLITS = {
     "oxford_flowers102": ("train", "test"),
 }
 
+# Name of the data set, split, and the largest number of labels of an image. The labels of ReaL are nine at most.
+IMAGENET = {"real": ("imagenet2012_real", "validation", 9), "v2": ("imagenet_v2/matched-frequency", "test", 1)}
+
 # Variants whose blocks are unrolled. Larger ones take too long to compile: H/14 two to four minutes. BiT and hybrids
 # were not tried.
 UNROLLED = ("Ti", "S", "B", "L", "Mixer-S", "Mixer-B", "Mixer-L", "DINOv3-S", "DINOv3-S+", "DINOv3-B", "DINOv3-L")
 
 
 def get_config(arguments: str = "") -> config_lib.Section:
-    variant, _, dataset = (part.strip() for part in arguments.partition(","))
+    variant, *others = (part.strip() for part in arguments.split(","))
+    dataset, *options = others or [""]
     if not variant or dataset not in SPLITS:
         raise UserError(
             f"pretrain.py takes a model and a data set, such as pretrain.py:B/16,imagenet2012, and got {arguments!r}; "
             f"the data sets are {', '.join(SPLITS)}"
+        )
+    if wrong := [o for o in options if o not in IMAGENET or dataset != "imagenet2012" or options.count(o) > 1]:
+        raise UserError(
+            f"pretrain.py can't read the option {wrong[0]!r} of {arguments!r}; imagenet2012 takes each of "
+            f"{', '.join(IMAGENET)} once at most, and other data sets none"
         )
     if variant.startswith("BiT") and dataset != "jft300m":
         raise UserError(f"BiT is trained in another way; take bit.py:{variant.removeprefix('BiT-')},{dataset}")
@@ -92,6 +102,9 @@ def get_config(arguments: str = "") -> config_lib.Section:
     if held_out:
         name = "test" if held_out == "test" else "validation"
         config.evaluations[name] = config_lib.evaluation(split=held_out, every_percent=5.0)
+    for option in options:
+        name, split, labels = IMAGENET[option]
+        config.evaluations[option] = config_lib.evaluation(name=name, split=split, max_labels=labels, every_percent=5.0)
     return config
 
 

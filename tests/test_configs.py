@@ -14,6 +14,7 @@ from etils import epath
 import vit_jax
 from vit_jax import command_line, durations
 from vit_jax import config as config_lib
+from vit_jax.data.catalog import vtab
 from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.functional import split
@@ -34,6 +35,7 @@ EXAMPLES = {
     "cifar100": 50_000,
     "oxford_iiit_pet": 3_680,
     "oxford_flowers102": 1_020,
+    "vtab/dtd": 1_000,
 }
 TRANSFER = ["imagenet2012", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102"]
 PRETRAIN = [*TRANSFER, "imagenet21k"]
@@ -213,6 +215,69 @@ def test_transfer_is_table_4(dataset, steps, warmup_steps, learning_rate, evalua
     assert config.init_from is None
     name, _, folder = dataset.partition(":")
     assert (config.data.name, config.data.data_dir) == (name, folder or None)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "train", "held_out"),
+    [
+        ("imagenet2012", "train[:99%]", "train[99%:]"),
+        ("cifar10", "train[:98%]", "train[98%:]"),
+        ("cifar100", "train[:98%]", "train[98%:]"),
+        ("oxford_iiit_pet", "train[:90%]", "train[90%:]"),
+        ("oxford_flowers102", "train[:90%]", "train[90%:]"),
+        ("vtab/svhn", "train800", "val200"),
+    ],
+)
+def test_transfer_holds_out_what_table_4_says(dataset, train, held_out):
+    config = vit_jax.load_config(f"configs/transfer.py:B/16,{dataset},held_out")
+    assert config.data.split == train
+    assert {name: section.split for name, section in config.evaluations.items()} == {"held_out": held_out}
+    whole = vit_jax.load_config(f"configs/transfer.py:B/16,{dataset}")
+    assert whole.data.split == ("train800val200" if dataset.startswith("vtab") else "train")
+
+
+def test_transfer_to_vtab():
+    """The settings of the 19 tasks; what would change their labels is left out."""
+    flipped = set()
+    for name, task in vtab.TASKS.items():
+        config = load(f"transfer.py:L/16,vtab/{name}", num_examples=1000)
+        assert (config.total_steps, config.optimizer.learning_rate, config.schedule.warmup_steps) == (2500, 0.01, 200)
+        assert (config.data.name, config.data.split) == (f"vtab/{name}", "train800val200")
+        assert {key: section.split for key, section in config.evaluations.items()} == {"test": "test"}
+        assert (config.data.crop == "resize") == (task.group == "structured")
+        assert vit_jax.data.info(config).num_examples == 1000
+        flipped |= {name} if config.augmentation.flip else set()
+    groups = {name: task.group for name, task in vtab.TASKS.items()}
+    assert flipped == {name for name, group in groups.items() if group != "structured"} - {"svhn"}
+
+
+@pytest.mark.parametrize("recipe", ["transfer", "pretrain"])
+def test_imagenet_real_and_v2(recipe):
+    config = vit_jax.load_config(f"configs/{recipe}.py:B/16,imagenet2012,real,v2")
+    of = {key: (section.name, section.split, section.max_labels) for key, section in config.evaluations.items()}
+    assert of == {
+        "validation": (None, "validation", None),
+        "real": ("imagenet2012_real", "validation", 9),
+        "v2": ("imagenet_v2/matched-frequency", "test", 1),
+    }
+    assert vit_jax.load_config(f"configs/{recipe}.py:B/16,imagenet2012,v2").evaluations.keys() == {"validation", "v2"}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("transfer.py:B/16,cifar10,real", "can't read the option 'real' .*cifar10 takes each of held_out once"),
+        ("transfer.py:B/16,imagenet2012,v3", "'v3' .*takes each of held_out, real, v2 once"),
+        ("transfer.py:B/16,imagenet2012,v2,v2", "the option 'v2' of"),
+        ("transfer.py:B/16,vtab/clevr", "the data sets are .*vtab/clevr_count, vtab/clevr_distance"),
+        ("pretrain.py:B/16,cifar10,real", "can't read the option 'real' .*other data sets none"),
+        ("pretrain.py:B/16,imagenet2012,held_out", "'held_out' .*takes each of real, v2 once"),
+    ],
+)
+def test_options_that_a_recipe_does_not_have(path, said):
+    with pytest.raises(UserError, match=said) as error:
+        vit_jax.load_config(f"configs/{path}")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("path", ["transfer.py:B/16,folder:/own, images", "folder.py:/own, images"])

@@ -6,9 +6,11 @@ import threading
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 import vit_jax
+from helpers.tfds import write as write_tfds
 from vit_jax import config as config_lib
 from vit_jax import data
 from vit_jax.data import label_file, tfds_source
@@ -229,33 +231,15 @@ def test_a_run_goes_on_with_the_same_labels_only(several, tmp_path):
 
 @pytest.mark.parametrize(("key", "expected"), [("labels", [(0, 2), (), (1,)]), ("label", [(0,), (1,), (2,)])])
 def test_labels_of_tfds(tmp_path, key, expected):
-    tfds = pytest.importorskip("tensorflow_datasets")
-    from tensorflow_datasets.core import registered
-
-    with registered.skip_registration():
-
-        class Tiny(tfds.core.GeneratorBasedBuilder):
-            VERSION = tfds.core.Version("1.0.0")
-            code_path = None
-
-            def _info(self):
-                one = tfds.features.ClassLabel(names=["a", "b", "c"])
-                feature = tfds.features.Sequence(one) if key == "labels" else one
-                features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(4, 4, 3)), key: feature})
-                return tfds.core.DatasetInfo(builder=self, features=features)
-
-            def _split_generators(self, dl_manager):
-                return {"train": self._generate_examples()}
-
-            def _generate_examples(self):
-                for i, row in enumerate(expected):
-                    label = list(row) if key == "labels" else row[0]
-                    path = tmp_path / f"{i}.png"
-                    Image.fromarray(np.full((4, 4, 3), 60 * i, np.uint8)).save(path)
-                    yield i, {"image": str(path), key: label}
-
-    Tiny.name = "tiny"
-    Tiny(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    one = tfds.features.ClassLabel(names=["a", "b", "c"])
+    features = {
+        "image": tfds.features.Image(shape=(4, 4, 3)),
+        key: tfds.features.Sequence(one) if key == "labels" else one,
+    }
+    rows = [list(row) if key == "labels" else row[0] for row in expected]
+    images = [np.full((4, 4, 3), 60 * number, np.uint8) for number in range(3)]
+    examples = [{"image": image, key: row} for image, row in zip(images, rows, strict=True)]
+    write_tfds(tmp_path, "tiny", features, {"train": examples})
     source = tfds_source.TfdsSource("tiny", str(tmp_path), "train")
     assert source.class_names == ("a", "b", "c")
     assert sorted(source.labels(i) for i in range(3)) == sorted(expected)

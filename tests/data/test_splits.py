@@ -30,6 +30,21 @@ def test_joined():
     assert resolved("train[:2]+test[1:]", train=9, test=3) == [("train", [0, 1]), ("test", [1, 2])]
 
 
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("few", [("train", [0, 1, 2]), ("test", [4])]),
+        ("few[1:]", [("train", [1, 2]), ("test", [4])]),
+        ("few[-1:]+train[8:]", [("train", []), ("test", [4]), ("train", [8])]),
+        ("few[:50%]", [("train", [0, 1]), ("test", [])]),
+    ],
+)
+def test_splits_that_are_made_of_others(split, expected):
+    lengths = {"train": 9, "test": 5}
+    found = splits.resolve(split, lengths.__getitem__, {"few": "train[:3]+test[4:]"})
+    assert [(name, list(positions)) for name, positions in found] == expected
+
+
 def test_percentages_cover_everything_once():
     length = 1281167
     parts = [splits.parse(f"train[{p}%:{p + 1}%]")[0].positions(length) for p in range(100)]

@@ -1,18 +1,19 @@
 """The number of examples and the classes of a training set."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from vit_jax import config as config_lib
 from vit_jax import durations
-from vit_jax.data import catalog, sources, splits
+from vit_jax.data import catalog, mixture, sources
 from vit_jax.data.spec import training_spec
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """The training set after slicing, `labels_per_class` and `subset`.
+    """The training set after slicing, `labels_per_class` and `subset`; of a mixture, all data sets together.
 
     `class_names` is None if only a download would tell.
     """
@@ -75,16 +76,40 @@ def from_catalog(config: config_lib.Config) -> Info | None:
     """Returns what the catalog tells of the training set of a config, or None.
 
     It is None if the catalog does not have the data set, if the config chooses some of its classes (the catalog does
-    not have their numbers of examples), or if no labels are read.
+    not have their numbers of examples), if no labels are read, or if a mixture has data sets of different classes whose
+    names the catalog does not have (then `config.model.num_classes` tells their number, if it is set).
     """
-    entry = catalog.find(config.data.name)
-    if entry is None or config.data.classes or not config.data.max_labels:
+    spec = training_spec(config)
+    members = mixture.members(spec)
+    entries = [catalog.find(member.name) for member in members]
+    if config.data.classes or not config.data.max_labels or not all(entries):
         return None
-    parts = splits.resolve(config.data.split, lambda split: entry.count(config.data.name, split))
-    num_examples = sum(len(positions) for _, positions in parts)
+    num_examples = 0
+    for number, (member, entry) in enumerate(zip(members, entries, strict=True)):
+        assert entry is not None
+        with mixture.naming(number, member):
+            parts = catalog.resolve(member.name, member.split, functools.partial(entry.count, member.name))
+        num_examples += sum(len(positions) for _, positions in parts)
+    classes = _joined([member.name for member in members], [entry for entry in entries if entry])
+    if classes is None and config.model.num_classes and not config.data.labels_per_class:
+        classes = config.model.num_classes, None
+    if classes is None:
+        return None
+    num_classes, names = classes
     if config.data.labels_per_class is not None:
-        num_examples = config.data.labels_per_class * entry.num_classes
+        num_examples = config.data.labels_per_class * num_classes
     if config.data.subset is not None:
-        sources.check_subset(config.data.subset, num_examples, config.data.split)
+        sources.check_subset(config.data.subset, num_examples, spec.images)
         num_examples = config.data.subset
-    return Info(num_examples, entry.num_classes, entry.class_names)
+    return Info(num_examples, num_classes, names)
+
+
+def _joined(titles: list[str], entries: list[catalog.Entry]) -> tuple[int, tuple[str, ...] | None] | None:
+    """Returns the number of the classes of some data sets together and their names; None if the names decide them."""
+    if all(entry is entries[0] for entry in entries):
+        return entries[0].num_classes, entries[0].class_names
+    known = [entry.class_names for entry in entries if entry.class_names is not None]
+    if len(known) < len(entries):
+        return None
+    names = mixture.joined_names(titles, known)
+    return len(names), names

@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_jax.data import decode, draw, pipeline, prefetch, sources
 from vit_jax.data.pipeline import Batch
+from vit_jax.data.selection import Selection
 from vit_jax.data.spec import Spec
 from vit_jax.errors import UserError
 
@@ -23,7 +24,7 @@ class Dataset:
     evaluation that runs many times starts them once.
     """
 
-    def __init__(self, spec: Spec, source: sources.Selection | None = None) -> None:
+    def __init__(self, spec: Spec, source: Selection | None = None) -> None:
         """Opens the data set; images are read when batches are asked for.
 
         `source` has the examples; by default they are those that the spec takes.

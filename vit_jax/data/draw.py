@@ -5,7 +5,8 @@ from collections.abc import Collection
 import numpy as np
 
 from vit_jax import streams
-from vit_jax.data.sources import Selection, first_of_classes, one_label
+from vit_jax.data.selection import Selection
+from vit_jax.data.sources import first_of_classes, one_label
 from vit_jax.data.spec import Spec
 from vit_jax.errors import UserError
 

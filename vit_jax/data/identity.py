@@ -22,6 +22,8 @@ def describe(config: Any) -> Identity:
             split) and, for some kinds of data, more, such as a digest of all file names and labels. Together with the
             config, the parts determine which examples are trained on.
 
+        `mixture`: of a mixture, the number of examples and the weight of each data set.
+
     Raises:
         UserError: the data set, the split or enough examples of a class are missing.
     """
@@ -55,6 +57,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             found.append(f"the data set was {old.get('dataset')} and is {new['dataset']}")
         if old.get("held_out") != new.get("held_out"):
             found.append(f"{old.get('held_out')} images held out for testing before, {new.get('held_out')} now")
+    if before.get("mixture") != now.get("mixture"):
+        found.append("the data sets of the mixture had other numbers of images or weights")
     if not found and before["parts"] != now["parts"]:
         found.append("as many images of the same classes, but other files or labels")
     return found

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.data import crops, messages, order, sources
+from vit_jax.data import crops, messages, order
+from vit_jax.data.selection import Selection
 from vit_jax.data.spec import Spec
 from vit_jax.errors import UserError
 
@@ -27,7 +28,7 @@ class Unreadable(Exception):
 class Reader:
     """Cropped images of a source. Small sets, whose crop is not random, are kept in memory once they are made."""
 
-    def __init__(self, source: sources.Source, spec: Spec) -> None:
+    def __init__(self, source: Selection, spec: Spec) -> None:
         self.source, self.spec = source, spec
         self._crop = crops.CROPS[spec.crop]
         fits = len(source) * spec.size[0] * spec.size[1] * 3 <= _REMEMBER_BYTES
@@ -88,7 +89,7 @@ class TrainingBatch:
 
     def __init__(self, reader: Reader, rows: Sequence[int], batch_size: int) -> None:
         self._reader, self._rows, self._batch_size = reader, rows, batch_size
-        self._order = order.shuffled(len(reader.source), reader.spec.seed)
+        self._order = order.mixed(reader.source.shares(), reader.spec.seed)
 
     def __call__(self, step: int) -> Made:
         rows: list[Row] = []

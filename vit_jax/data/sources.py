@@ -1,115 +1,20 @@
-"""Examples by number: one protocol for all kinds of data sets, and which examples of them a spec takes."""
+"""Which examples of which data sets a spec takes."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
 
 import numpy as np
 
 from vit_jax import streams
-from vit_jax.data import splits
+from vit_jax.data import catalog, mixture
 from vit_jax.data.folder import FolderSource
 from vit_jax.data.once import once
+from vit_jax.data.selection import Selection, Source
 from vit_jax.data.spec import Spec
 from vit_jax.data.synthetic import SyntheticSource
 from vit_jax.data.tfds_source import TfdsSource
 from vit_jax.errors import UserError
-
-
-class Source(Protocol):
-    """A base split. Sources are sent to worker processes, so they can be pickled."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-
-    @property
-    def identity(self) -> str:
-        """Equal for two sources of the same examples."""
-        ...
-
-    def record(self) -> dict[str, Any]:
-        """Returns what tells its examples from any others, as JSON values, without reading images."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns `image`, a file's bytes or an array uint8 (height, width_px, channels), and `labels` as below."""
-        ...
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        """Returns the numbers of the example's classes."""
-        ...
-
-    def describe(self, index: int) -> str:
-        """Returns the name of the example for messages: a path, or `split[index]`."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """Some examples of some base splits, itself a source; example i is number `indices[i]` of `parts[which[i]]`."""
-
-    parts: tuple[Source, ...]
-    which: np.ndarray  # uint8 (examples,)
-    indices: np.ndarray  # int32 (examples,)
-    class_names: tuple[str, ...]
-
-    @property
-    def identity(self) -> str:
-        return "+".join(part.identity for part in self.parts)
-
-    def record(self) -> dict[str, Any]:
-        parts = [part.record() for part in self.parts]
-        return {"num_examples": len(self), "class_names": list(self.class_names), "parts": parts}
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self._part(index)[int(self.indices[index])]
-        return {"image": example["image"], "labels": self._numbered(index, example["labels"])}
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return self._numbered(index, self._part(index).labels(int(self.indices[index])))
-
-    def describe(self, index: int) -> str:
-        return self._part(index).describe(int(self.indices[index]))
-
-    def take(self, chosen: np.ndarray) -> "Selection":
-        """Returns the examples of some numbers, or those where a mask is true."""
-        return dataclasses.replace(self, which=self.which[chosen], indices=self.indices[chosen])
-
-    def without(self, other: "Selection") -> "Selection":
-        """Returns the examples that are not in another selection."""
-        kept = np.ones(len(self), bool)
-        for mine, part in enumerate(self.parts):
-            for theirs, part_of_other in enumerate(other.parts):
-                if part.identity == part_of_other.identity:
-                    taken = other.indices[other.which == theirs]
-                    kept &= (self.which != mine) | ~np.isin(self.indices, taken)
-        return self.take(kept)
-
-    def _part(self, index: int) -> Source:
-        return self.parts[self.which[index]]
-
-    def _numbered(self, index: int, labels: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns a part's labels as numbers in `class_names`, without those of classes that are not taken."""
-        table = self._tables[self.which[index]]
-        for label in labels:
-            if not 0 <= label < len(table):
-                raise UserError(
-                    f"{self.describe(index)} has the label {label}, which is none of the data set's {len(table)} "
-                    "classes; choose a split with labels"
-                )
-        return tuple(table[label] for label in labels if table[label] >= 0)
-
-    @functools.cached_property
-    def _tables(self) -> list[list[int]]:
-        """For each part, its labels as numbers in `class_names`; -1 for a class that is not taken."""
-        numbers = {name: number for number, name in enumerate(self.class_names)}
-        return [[numbers.get(name, -1) for name in part.class_names] for part in self.parts]
 
 
 def select(spec: Spec) -> Selection:
@@ -128,6 +33,7 @@ def _select(spec: Spec) -> Selection:
         selection = selection.take(_draw(selection, spec))
     if spec.subset is not None:
         selection = selection.take(_subset(len(selection), spec.subset, spec))
+    selection = mixture.check(selection, spec)
     if spec.exclude is not None:
         selection = selection.without(select(spec.exclude))
         if not len(selection):
@@ -145,8 +51,12 @@ def class_names(spec: Spec) -> tuple[str, ...]:
 
 
 def all_class_names(spec: Spec) -> tuple[str, ...]:
-    """Returns all classes of the data set; of its splits only the first is opened."""
-    return _base(spec, splits.parse(spec.split)[0].name).class_names
+    """Returns all classes of the data set, or of a mixture; of the splits of a data set only the first is opened."""
+    names = []
+    for number, member in enumerate(members := mixture.members(spec)):
+        with mixture.naming(number, member):
+            names.append(_base(member, catalog.first_split(member.name, member.split)).class_names)
+    return mixture.joined_names([member.name for member in members], names)
 
 
 def _key(spec: Spec) -> tuple:
@@ -159,6 +69,8 @@ def _key(spec: Spec) -> tuple:
         spec.max_labels,
         _synthetic(spec),
         spec.exclude and _key(spec.exclude),
+        spec.weight,
+        tuple(map(_key, spec.mixed)),
     )
 
 
@@ -178,11 +90,26 @@ def _opened(spec: Spec, split: str) -> Source:
         return SyntheticSource(split, spec.size, spec.num_examples, spec.num_classes)
     if spec.name == "folder":
         return FolderSource(spec.data_dir, split, spec.section, spec.asked, max_labels=spec.max_labels)
-    return TfdsSource(spec.name, spec.data_dir, split, labelled=spec.max_labels > 0)
+    entry = catalog.find(spec.name)
+    label, factor = (entry.label, entry.factor) if entry else (None, 1)
+    name = catalog.dataset_of(spec.name)
+    return TfdsSource(name, spec.data_dir, split, labelled=spec.max_labels > 0, label=label, factor=factor)
 
 
 def _resolved(spec: Spec) -> Selection:
-    """Returns all examples of `spec.split`, with the labels as numbers in `spec.class_names`."""
+    """Returns all examples of `spec.split`, or of a mixture, with the labels as numbers in `spec.class_names`."""
+    if not spec.mixed:
+        return _of_one(spec)
+    names = all_class_names(spec) if spec.class_names is None else spec.class_names
+    selections = []
+    for number, member in enumerate(members := mixture.members(spec)):
+        with mixture.naming(number, member):
+            selections.append(_of_one(dataclasses.replace(member, class_names=names)))
+    return mixture.join(selections, [member.weight for member in members])
+
+
+def _of_one(spec: Spec) -> Selection:
+    """Returns all examples of the split of one data set."""
     parts: dict[str, Source] = {}
 
     def length_of(split: str) -> int:
@@ -190,7 +117,7 @@ def _resolved(spec: Spec) -> Selection:
             parts[split] = _base(spec, split)
         return len(parts[split])
 
-    resolved = splits.resolve(spec.split, length_of)
+    resolved = catalog.resolve(spec.name, spec.split, length_of)
     names = parts[resolved[0][0]].class_names if spec.class_names is None else spec.class_names
     known = set(names)
     for split, part in parts.items():
@@ -223,12 +150,12 @@ def _of_classes(selection: Selection, classes: tuple[int, ...]) -> Selection:
     return dataclasses.replace(selection.take(np.array(kept, np.int64)), class_names=names)
 
 
-def check_subset(subset: int, available: int, split: str) -> None:
-    """Raises UserError if `config.data.subset` asks for more images than a split has."""
+def check_subset(subset: int, available: int, images: str) -> None:
+    """Raises UserError if `config.data.subset` asks for more images than there are; `images` says of what."""
     if subset > available:
         raise UserError(
-            f"config.data.subset is {subset}, and {split} has {available} images to draw from; ask for fewer or choose "
-            "a larger split"
+            f"config.data.subset is {subset}, and {images} has {available} images to draw from; ask for fewer or "
+            "choose a larger split"
         )
 
 
@@ -238,7 +165,7 @@ def _subset(available: int, subset: int, spec: Spec) -> np.ndarray:
     They are the first of a permutation that depends only on the seed and on `available`, so a smaller subset is a part
     of every larger one of the same seed.
     """
-    check_subset(subset, available, spec.split)
+    check_subset(subset, available, spec.images)
     return np.sort(streams.generator(spec.seed, "subset").permutation(available)[:subset])
 
 
@@ -252,7 +179,7 @@ def _draw(selection: Selection, spec: Spec) -> np.ndarray:
     for name, found in zip(selection.class_names, drawn, strict=True):
         if len(found) < per_class:
             raise UserError(
-                f"config.data.labels_per_class is {per_class}, and {spec.split} has {len(found)} images of the class "
+                f"config.data.labels_per_class is {per_class}, and {spec.images} has {len(found)} images of the class "
                 f"{name!r}; ask for fewer or choose a larger split"
             )
     return np.sort(np.concatenate(drawn))

@@ -11,6 +11,8 @@ from vit_jax.data.resize import Size
 from vit_jax.errors import UserError
 from vit_jax.values import pair
 
+_OWN = {"folder", "synthetic"}  # kinds of data sets that do not lie in the folder of TensorFlow Datasets
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -44,14 +46,29 @@ class Spec:
     workers: int = 0
     num_examples: int = 1024
     num_classes: int = 10
+    mixed: tuple["Spec", ...] = ()  # further data sets; the keys that choose examples choose among all together
+    weight: float = 1.0  # of this data set, `mixed` not counted, in a mixture
     section: str = "data"  # of the config, for messages; with "data" every class of a folder must have images
     asked: Asked = NOTHING  # the splits that the whole config asks of the same image folder
 
+    @property
+    def images(self) -> str:
+        """What examples are chosen from, in words for messages."""
+        return "the mixture" if self.mixed else self.split
+
+    def alone(self) -> "Spec":
+        """Returns all examples of the data set, without those that are mixed with it."""
+        return dataclasses.replace(self, mixed=(), classes=(), labels_per_class=None, subset=None, exclude=None)
+
 
 def training_spec(config: config_lib.Config) -> Spec:
-    """Returns the images that a config trains on."""
+    """Returns the images that a config trains on.
+
+    Raises:
+        UserError: `config.data.mixture` has a folder without a path.
+    """
     data, preprocessing = config.data, config.preprocessing
-    return Spec(
+    own = Spec(
         name=data.name,
         split=data.split,
         data_dir=data.data_dir,
@@ -75,6 +92,13 @@ def training_spec(config: config_lib.Config) -> Spec:
         num_classes=data.num_classes,
         asked=_asked(config, data.data_dir),
     )
+    mixed = [
+        dataclasses.replace(
+            own.alone(), name=name, split=split, data_dir=data_dir, weight=weight, asked=_asked(config, data_dir)
+        )
+        for name, split, data_dir, weight in _mixed(data)
+    ]
+    return dataclasses.replace(own, mixed=tuple(mixed))
 
 
 def evaluation_spec(config: config_lib.Config, name: str) -> Spec:
@@ -97,6 +121,7 @@ def evaluation_spec(config: config_lib.Config, name: str) -> Spec:
         classes=(),
         labels_per_class=None,
         subset=None,
+        mixed=(),
         max_labels=training.max_labels if section.max_labels is None else section.max_labels,
         exclude=training if section.exclude_train else None,
         crop="centre",
@@ -113,20 +138,39 @@ def shots_spec(config: config_lib.Config, name: str) -> Spec:
     return dataclasses.replace(spec, split=config.evaluations[name].shots_split, exclude=None)
 
 
-def _place(config: config_lib.Config, section: config_lib.Data | config_lib.Evaluation) -> tuple[str, str | None]:
+def _place(config: config_lib.Config, section: config_lib.Evaluation) -> tuple[str, str | None]:
     """Returns the name and the folder of a section's data set: the training set's unless the section says another."""
     data = config.data
-    same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint({"folder", "synthetic"})
+    same_kind = section.name in (None, data.name) or _OWN.isdisjoint({section.name, data.name})
     return section.name or data.name, section.data_dir or (data.data_dir if same_kind else None)
+
+
+def _mixed(data: config_lib.Data) -> list[tuple[str, str, str | None, float]]:
+    """Returns the name, the split, the folder and the weight of each data set in `config.data.mixture`."""
+    found: list[tuple[str, str, str | None, float]] = []
+    for number, (title, split, weight) in enumerate(data.mixture):
+        name, _, place = title.partition(":")
+        if name == "folder" and not place:
+            raise UserError(
+                f"config.data.mixture[{number}] is {title!r}, and does not say where the images are; write folder:DIR"
+            )
+        if name == "folder":
+            found.append((name, split, place, weight))
+        else:
+            found.append((title, split, None if data.name in _OWN else data.data_dir, weight))
+    return found
 
 
 def _asked(config: config_lib.Config, data_dir: str | None) -> Asked:
     """Returns the base splits that a config asks of the image folder `data_dir`."""
+    here = epath.Path(data_dir or "")
 
-    def asked_by(*asking: config_lib.Data | config_lib.Evaluation) -> frozenset[str]:
-        here = ("folder", epath.Path(data_dir or ""))
-        found = [(section.split, *_place(config, section)) for section in asking]
-        chosen = [split for split, name, other in found if (name, epath.Path(other or "")) == here]
+    def asked_by(*asking: tuple[str, str, str | None]) -> frozenset[str]:
+        chosen = [split for name, split, other in asking if name == "folder" and epath.Path(other or "") == here]
         return frozenset(piece.name for split in chosen for piece in splits.parse(split))
 
-    return Asked(asked_by(config.data), asked_by(*config.evaluations.values()))
+    data = config.data
+    mixed = [(name, split, other) for name, split, other, _ in _mixed(data)]
+    places = [(section.split, _place(config, section)) for section in config.evaluations.values()]
+    tests = [(name, split, other) for split, (name, other) in places]
+    return Asked(asked_by((data.name, data.split, data.data_dir), *mixed), asked_by(*tests))

@@ -7,7 +7,7 @@ splits can be compared example by example.
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vit_jax.errors import UserError
 
@@ -65,17 +65,36 @@ def parse(split: str) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def resolve(split: str, length_of: Callable[[str], int]) -> list[tuple[str, range]]:
-    """Returns the pairs (name of the base split, positions in it), one for each piece of `split`.
+def resolve(
+    split: str, length_of: Callable[[str], int], made: Mapping[str, str] | None = None
+) -> list[tuple[str, range]]:
+    """Returns pairs (name of a base split, positions in it), one for each piece of `split` and what it is made of.
 
     Args:
         split: such as `train[:90%]+test`.
         length_of: returns the number of examples in the base split of a given name.
+        made: splits by name that are made of base splits; others are base splits themselves.
 
     Raises:
-        UserError: `split` does not follow the syntax, a bound lies outside its base split, or there are no examples.
+        UserError: `split` does not follow the syntax, a bound lies outside its split, or there are no examples.
     """
-    resolved = [(piece.name, piece.positions(length_of(piece.name))) for piece in parse(split)]
+    resolved: list[tuple[str, range]] = []
+    for piece in parse(split):
+        if made and piece.name in made:
+            parts = resolve(made[piece.name], length_of)
+        else:
+            parts = [(piece.name, range(length_of(piece.name)))]
+        resolved += _cut(parts, piece.positions(sum(len(positions) for _, positions in parts)))
     if not any(positions for _, positions in resolved):
         raise UserError(f"the split {split!r} holds no example; choose wider bounds")
     return resolved
+
+
+def _cut(parts: list[tuple[str, range]], wanted: range) -> list[tuple[str, range]]:
+    """Returns of some parts, one after another, those positions whose numbers are `wanted`."""
+    found, before = [], 0
+    for name, positions in parts:
+        start, stop = (min(max(bound - before, 0), len(positions)) for bound in (wanted.start, wanted.stop))
+        found.append((name, positions[start:stop]))
+        before += len(positions)
+    return found

@@ -3,11 +3,13 @@
 import difflib
 import functools
 import hashlib
+import io
 import json
 from typing import Any
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
 from vit_jax.data import catalog, embedded
 from vit_jax.errors import UserError
@@ -17,6 +19,10 @@ _LABELS = ("label", "labels", "real_label")
 _DEFAULT_DIR = "~/tensorflow_datasets"
 _BY_HAND = {
     "imagenet2012": "; ImageNet's tar files must be downloaded by hand first, to {dir}/downloads/manual",
+    **dict.fromkeys(
+        ("imagenet2012_real", "diabetic_retinopathy_detection", "resisc45"),
+        "; its images must be downloaded by hand first, to {dir}/downloads/manual",
+    ),
 }
 _IMAGENET21K = (
     "there is no imagenet21k in {dir}, and TFDS has no builder for it: write one yourself, a TFDS data set of the name "
@@ -27,11 +33,20 @@ _IMAGENET21K = (
 class TfdsSource:
     """One base split of a prepared data set. Images are returned as the bytes of their files.
 
-    The data set needs the feature `image` and, for labels, one of `_LABELS`. If the object is pickled, the folder is
-    sent, and the worker process opens it again.
+    The data set needs the feature `image` and, for labels, one of `_LABELS` or the feature that they are computed from.
+    If the object is pickled, the folder is sent, and the worker process opens it again.
     """
 
-    def __init__(self, name: str, data_dir: str | None, split: str, *, labelled: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        data_dir: str | None,
+        split: str,
+        *,
+        labelled: bool = True,
+        label: catalog.Label | None = None,
+        factor: int = 1,
+    ) -> None:
         """Opens the split.
 
         Args:
@@ -39,6 +54,8 @@ class TfdsSource:
             data_dir: the folder in which TFDS prepares data sets; None for its default.
             split: a base split.
             labelled: whether labels are read.
+            label: how labels are computed; None if they are a feature.
+            factor: with any but 1, images are decoded and multiplied by it.
 
         Raises:
             UserError: there is no such data set or split, or it isn't prepared as array_record in `data_dir`.
@@ -52,7 +69,12 @@ class TfdsSource:
         if "image" not in features:
             raise UserError(f"the data set {name} has no feature image; it has {', '.join(features)}")
         self.class_names: tuple[str, ...] = ()
-        if labelled:
+        self._computed, self._factor = label, factor
+        if labelled and label:
+            if label.feature not in features:
+                raise UserError(f"the data set {name} has no feature {label.feature}; it has {', '.join(features)}")
+            self._label, self.class_names = label.feature, label.names
+        elif labelled:
             self._label, of_classes = _label_feature(name, features)
             # A ClassLabel may have a number of classes and no names.
             self.class_names = tuple(of_classes.names or map(str, range(of_classes.num_classes)))
@@ -65,9 +87,10 @@ class TfdsSource:
         import tensorflow_datasets as tfds
 
         builder = _builder(self._folder)
-        encoded = isinstance(builder.info.features["image"], tfds.features.Image)
+        # Further images, such as masks, are not decoded either.
+        encoded = [key for key, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)]
         try:
-            decoders = {"image": tfds.decode.SkipDecoding()} if encoded else None
+            decoders = {key: tfds.decode.SkipDecoding() for key in encoded} or None
             return builder.as_data_source(self._split, decoders=decoders)
         except NotImplementedError as error:
             raise UserError(
@@ -101,11 +124,19 @@ class TfdsSource:
 
     def __getitem__(self, index: int) -> dict:
         example = self._records[index]
-        labels = np.atleast_1d(example[self._label]).tolist() if self._labelled else ()
-        return {"image": example["image"], "labels": tuple(labels)}
+        image = example["image"]
+        if self._factor != 1:
+            image = np.asarray(Image.open(io.BytesIO(image)), np.uint8) * np.uint8(self._factor)
+        return {"image": image, "labels": self._labels_of(example)}
 
     def labels(self, index: int) -> tuple[int, ...]:
-        return self[index]["labels"]
+        return self._labels_of(self._records[index])
+
+    def _labels_of(self, example: dict) -> tuple[int, ...]:
+        if not self._labelled:
+            return ()
+        value = example[self._label]
+        return (self._computed.of(value),) if self._computed else tuple(np.atleast_1d(value).tolist())
 
     def describe(self, index: int) -> str:
         return f"{self._name} {self._split}[{index}]"
@@ -118,9 +149,11 @@ def _label_feature(name: str, features: Any) -> tuple[str, Any]:
             of_classes = getattr(features[key], "feature", features[key])  # a Sequence has the feature of its elements
             if hasattr(of_classes, "num_classes"):
                 return key, of_classes
+    base = name.partition(":")[0]
+    tasks = [f"{catalog.vtab.PREFIX}{task}" for task, it in catalog.vtab.TASKS.items() if it.dataset == base]
     raise UserError(
         f"the data set {name} can't be classified: it needs the features image and label (of classes), and has "
-        f"{', '.join(features)}"
+        f"{', '.join(features)}" + (f"; its tasks have the names {' and '.join(tasks)}" if tasks else "")
     )
 
 

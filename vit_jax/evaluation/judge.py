@@ -28,7 +28,8 @@ _LOG = logging.getLogger(__name__)
 def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple[str, Measures]]:
     """Yields the name of each model and its measures by evaluation, such as `{"test": {"accuracy": 0.9, …}}`.
 
-    Among the measures is `examples`, the number of examples that they are means over, as an integer.
+    Among the measures is `examples`, the number of examples that they are means over, as an integer. The accuracy
+    leaves out those of them that have no label.
 
     Args:
         models: what `vit_jax.load` takes.

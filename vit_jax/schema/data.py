@@ -21,6 +21,13 @@ class Data:
         "with folder, the folder DIR of DIR/{train,test}/CLASS/* or DIR/CLASS/*, or with a labels.csv; otherwise the "
         "folder in which TensorFlow Datasets keeps its data sets",
     )
+    mixture: tuple[tuple[str, str, float], ...] = key(
+        (),
+        "further data sets to train on, as triples (name or folder:DIR, split, weight); the weight of `name` is 1, and "
+        "images are taken in proportion to the weights; classes of the same name are one, and an epoch is as many "
+        "images as all data sets have together",
+        above=0,
+    )
     classes: tuple[int, ...] = key(
         (), "train and evaluate on these classes only, renumbered from 0 in this order; () for all classes", least=0
     )

@@ -9,7 +9,7 @@ from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 from vit_jax.models.model import Model
 from vit_jax.randomness import Keys
-from vit_jax.tasks.task import Batch, Task, masked_mean
+from vit_jax.tasks.task import Batch, Measure, Task, masked_mean
 
 
 class Classification(Task):
@@ -77,14 +77,16 @@ class Classification(Task):
         losses = self._losses(model(batch["image"], key=key), batch["label"], smoothing=self.settings.label_smoothing)
         return masked_mean(losses, batch["mask"]), {}
 
-    def measures(self, model: Model, own: None, batch: Batch, key: Keys) -> dict[str, Array]:
+    def measures(self, model: Model, own: None, batch: Batch, key: Keys) -> dict[str, Measure]:
         """Returns each row's `accuracy` and its `loss` without label smoothing.
 
-        A row is right if the class with the highest logit is among its labels.
+        A row is right if the class with the highest logit is among its labels, as in ImageNet ReaL (2006.07159). A row
+        without a label has no right class, and does not count for the accuracy.
         """
         logits, labels = model(batch["image"]), batch["label"]
         right = jnp.take_along_axis(labels, logits.argmax(axis=-1)[:, None], axis=-1)[:, 0] > 0
-        return {"accuracy": right.astype(jnp.float32), "loss": self._losses(logits, labels)}
+        labelled = (labels != 0).any(axis=-1)
+        return {"accuracy": (right.astype(jnp.float32), labelled), "loss": self._losses(logits, labels)}
 
     def _losses(
         self, logits: Float[Array, "batch classes"], labels: Float[Array, "batch classes"], smoothing: float = 0.0

@@ -12,6 +12,7 @@ from vit_jax.models.model import Model
 from vit_jax.randomness import Keys
 
 Batch = dict[str, Any]
+Measure = Array | tuple[Array, Array]  # of each row (batch,); and which rows count for it, if not all do
 
 
 class Task:
@@ -60,8 +61,10 @@ class Task:
         """
         raise NotImplementedError
 
-    def measures(self, model: Model, own: Any, batch: Batch, key: Keys) -> dict[str, Array]:
+    def measures(self, model: Model, own: Any, batch: Batch, key: Keys) -> dict[str, Measure]:
         """Returns measures of each row by name, each (batch,); an evaluation takes their means.
+
+        Rows whose `mask` is 0 never count. A pair says of further rows that they do not count for this measure alone.
 
         The arguments are those of `loss`, without augmentation; the key depends on the example alone.
         """
