@@ -156,9 +156,15 @@ def _missing(root: epath.Path, split: str, section: str) -> UserError:
     holds = listing.shortened(sorted(path.name for path in listing.visible(root))) or "nothing"
     whole = f"; to test on all of its images, set config.{section}.split to {TRAIN}" if section != "data" else ""
     return UserError(
-        f"there is no folder {root / split} for the split {split!r} of config.{section}.split; {root} holds {holds}, "
-        f"and {LAYOUT} is expected{whole}"
+        f"there is no folder {root / split} for the split {split!r} of config.{section}.split; "
+        f"{instead(str(root), holds)}{whole}"
     )
+
+
+def instead(folder: str, holds: str) -> str:
+    """Returns the end of a message about a folder that holds something else than is expected."""
+    tars = "; a folder of tars is read with the name tars" if ".tar" in holds else ""
+    return f"{folder} holds {holds}, and {LAYOUT} is expected{tars}"
 
 
 def _say(sentence: str) -> None:

@@ -164,7 +164,7 @@ def _missing(name: str, data_dir: str) -> str:
     base = name.partition(":")[0].partition("/")[0]
     if base == "imagenet21k":
         return _IMAGENET21K.format(dir=data_dir)
-    known = ["folder", "synthetic", *catalog.ENTRIES, *tfds.list_builders(with_community_datasets=False)]
+    known = ["folder", "tars", "synthetic", *catalog.ENTRIES, *tfds.list_builders(with_community_datasets=False)]
     if base not in known:
         near = difflib.get_close_matches(base, known, 3, 0.5)
         return (
