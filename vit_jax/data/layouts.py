@@ -23,6 +23,7 @@ from vit_jax.errors import UserError
 LAYOUT = "DIR/{train,test}/CLASS/*, or DIR/CLASS/*"
 TRAIN = "train"
 _FOR_TESTING = ("test", "val", "valid", "validation")
+SPLITS = (TRAIN, *_FOR_TESTING)  # the names of splits that are recognised without being asked for
 _HELD_OUT = 0.1  # the share of the training images that serves as the test split
 _LOG = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def _check_unmixed(root: epath.Path, names: tuple[str, ...]) -> None:
 
     `names` are the names of the folders in `root`.
     """
-    splits = [name for name in names if name in (TRAIN, *_FOR_TESTING)]
+    splits = [name for name in names if name in SPLITS]
     classes = [name for name in names if name not in splits and listing.has_image(root / name)] if splits else []
     if classes:
         raise UserError(

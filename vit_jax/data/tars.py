@@ -113,6 +113,11 @@ def find(root: epath.Path, split: str) -> epath.Path:
     raise UserError(f"{root} has no tars of the split {split!r}; it holds {holds}, and {LAYOUT} is expected{slices}")
 
 
+def has_tars(folder: epath.Path) -> bool:
+    """Returns whether a folder has tars. Raises UserError if some are compressed."""
+    return bool(_tars(folder))
+
+
 def _tars(folder: epath.Path) -> list[epath.Path]:
     """Returns the tars in a folder, sorted. Raises UserError if some are compressed."""
     paths = sorted(listing.visible(folder))
