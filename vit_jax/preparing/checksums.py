@@ -1,6 +1,7 @@
 """The SHA-256 of the files of a data set, in a file beside them, as the program `sha256sum` writes and checks it."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 
 from etils import epath
@@ -34,7 +35,7 @@ def verify(place: epath.Path) -> dict[str, int]:
     Raises:
         UserError: there is none, or a file is missing or has another content than was written.
     """
-    found = sorted(place.rglob(FILE)) if place.is_dir() else []
+    found = sorted(epath.Path(folder) / FILE for folder, _, names in os.walk(place) if FILE in names)
     if not found:
         raise UserError(f"there is no {FILE} in {place} or below; name the folder of a data set that prepare has made")
     checked, wrong = {}, []

@@ -107,7 +107,7 @@ class Records:
 def _check_image(name: str, features: Any) -> None:
     import tensorflow_datasets as tfds
 
-    image = features.get(_IMAGE)
+    image = features[_IMAGE] if _IMAGE in features else None
     if not isinstance(image, tfds.features.Image) or image.np_dtype not in (np.uint8, np.uint16):
         holds = ", ".join(features) if image is None else f"{_IMAGE} as {type(image).__name__} of {image.np_dtype}"
         raise UserError(
@@ -126,6 +126,8 @@ def _read(file_format: Any, part: Any) -> Iterator[bytes]:
         records = array_record_data_source.ArrayRecordDataSource([part])
         yield from (records[index] for index in range(len(records)))
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow, which reads the other formats, is talkative
+    # Otherwise TensorFlow, which reads the other formats, prints messages to stderr.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     adapter = file_adapters.ADAPTER_FOR_FORMAT[file_format]
     yield from adapter.make_tf_data(part.filename).skip(part.skip).take(part.take).as_numpy_iterator()
