@@ -40,7 +40,7 @@ _NAME = flags.DEFINE_string("name", None, "The name of the result; by default th
 _SPLITS = flags.DEFINE_list("splits", [], "The splits to prepare, with commas between them; by default all.")
 _SIDE = flags.DEFINE_integer("shorter_side", None, "The most pixels of an image's shorter side.", lower_bound=1)
 _QUALITY = flags.DEFINE_integer("quality", 90, "The quality of the JPEG files.", lower_bound=1, upper_bound=100)
-_LABELS = flags.DEFINE_bool("labels", True, "Keep labels; without, images of a folder lie anywhere below their split's.")
+_LABELS = flags.DEFINE_bool("labels", True, "Keep labels; without, images lie anywhere below their split's folder.")
 _CORRUPT = flags.DEFINE_enum("corrupt", "fail", ["fail", "skip"], "What to do if images can't be read.")
 _SHARDS = flags.DEFINE_integer(
     "shards", None, "The number of files of each split; by default so many that they have about 192 MB.", lower_bound=1
@@ -72,6 +72,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
 
 
 def _prepare() -> None:
+    assert _DATASET.value
     if not _OUT.value:
         raise UserError("where to? add --out=DIR")
     if "://" in _OUT.value:

@@ -85,7 +85,9 @@ def test_reduced_by_pillows_bicubic_filter():
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_orientation_stays_a_tag(orientation):
     for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
-        original = images.turned(kind, photograph(60, 40), orientation, **({"lossless": True} if kind == "WEBP" else {}))
+        original = images.turned(
+            kind, photograph(60, 40), orientation, **({"lossless": True} if kind == "WEBP" else {})
+        )
         made = reencoded(original, Encoding(20, 100))
         for exif in ("ignore", "apply"):
             expected, found = (decode.for_evaluation(file, (8, 8), exif=exif).astype(int) for file in (original, made))

@@ -7,13 +7,15 @@ what is compressed can't be read from the middle.
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import io
+import itertools
 import logging
 import posixpath
 import tarfile
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
@@ -56,7 +58,7 @@ def read(tars: Sequence[epath.Path]) -> Index:
     """
     classes = [found for number, path in enumerate(tars) for found in _classes(number, path)]
     classes.sort(key=lambda found: found.name)
-    for before, after in zip(classes, classes[1:], strict=False):
+    for before, after in itertools.pairwise(classes):
         if before.name == after.name:
             raise UserError(
                 f"{tars[before.tar]} and {tars[after.tar]} both have the class {after.name}; move one of them elsewhere"
@@ -114,10 +116,10 @@ def _indexed(tars: Sequence[epath.Path], classes: Sequence[_Class]) -> Index:
         images = []
         with _opened(path) as file:
             where = f"{path}: {of_class.name}{SUFFIX}" if of_class.inside else str(path)
-            inner = _Window(file, of_class.start, of_class.size) if of_class.inside else file
+            inner = _window(file, of_class.start, of_class.size) if of_class.inside else file
             for member in _members(inner, where):
                 start = of_class.start + member.offset_data
-                if not listing.is_image(member.name, lambda s=start, m=member, f=file: _Window(f, s, m.size)):
+                if not listing.is_image(member.name, functools.partial(_window, file, start, member.size)):
                     left_out[posixpath.splitext(member.name)[1].lower() or "without a suffix"] += 1
                     continue
                 images.append((start, member.size, member.offset_data - member.offset, of_class.tar, label))
@@ -165,7 +167,7 @@ def _members(file: IO[bytes], where: str) -> Iterator[tarfile.TarInfo]:
                     yield member
                 elif not member.isdir() and not hidden:
                     _LOG.warning("%s: %s is a link or a special file, and is left out", where, member.name)
-            file.seek(tar.offset)  # type: ignore[attr-defined]
+            file.seek(tar.offset)
             if file.read(_BLOCK) != bytes(_BLOCK):
                 raise tarfile.ReadError("the mark of its end is missing")
     except tarfile.TarError as error:
@@ -175,9 +177,12 @@ def _members(file: IO[bytes], where: str) -> Iterator[tarfile.TarInfo]:
         ) from error
 
 
-class _Window(io.RawIOBase):
-    """A part of a file, as a file: `size` bytes from `start` on."""
+def _window(file: IO[bytes], start: int, size: int) -> IO[bytes]:
+    """Returns a part of a file, `size` bytes from `start` on, as a file."""
+    return io.BufferedReader(_Window(file, start, size))
 
+
+class _Window(io.RawIOBase):
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = file, start, size, 0
 
@@ -194,9 +199,9 @@ class _Window(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._size - self._at)
+    def readinto(self, into: Any) -> int:
         self._file.seek(self._start + self._at)
-        found = self._file.read(left if size is None or size < 0 else min(size, left))
+        found = self._file.read(max(0, min(len(into), self._size - self._at)))
+        into[: len(found)] = found
         self._at += len(found)
-        return found
+        return len(found)

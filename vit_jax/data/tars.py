@@ -101,8 +101,8 @@ def find(root: epath.Path, split: str) -> epath.Path:
     here, below = _tars(root), _tars(root / split) if (root / split).is_dir() else []
     if here and below:
         raise UserError(
-            f"{root} has both tars, such as {here[0].name}, and a folder {split} with tars, so it isn't clear which are "
-            f"the images of the split {split!r}; move the former below {root / layouts.TRAIN}, or elsewhere"
+            f"{root} has both tars, such as {here[0].name}, and a folder {split} with tars, so it isn't clear which "
+            f"are the images of the split {split!r}; move the former below {root / layouts.TRAIN}, or elsewhere"
         )
     if below:
         return root / split

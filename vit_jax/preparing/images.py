@@ -45,7 +45,13 @@ class Images:
             raise UserError(f"--data_dir is {root}, and there is no such folder; name the folder of the images")
         self.folder = str(root)
         with listing.looking_at(str(root)):
-            splits = splits or tuple(n for n in layouts.SPLITS if _has(root / n, kind)) or (layouts.TRAIN,)
+            found = tuple(name for name in layouts.SPLITS if _has(root / name, kind))
+            # A folder for testing must not take the place of another one, as it may in an evaluation.
+            if missing := [name for name in splits if name != layouts.TRAIN and not _has(root / name, kind)]:
+                raise UserError(
+                    f"there is no split {missing[0]} in {root}; it has {listing.shortened(found) or layouts.TRAIN}"
+                )
+            splits = splits or found or (layouts.TRAIN,)
             if unfit := [split for split in splits if not re.fullmatch(r"\w+", split)]:
                 raise UserError(f"a split of TFDS can't be named {unfit[0]!r}; rename its folder to letters, digits, _")
             several = labelled and kind == "folder" and any(map(_has_label_file, (root, *(root / s for s in splits))))
@@ -62,8 +68,8 @@ class Images:
         if unknown := [name for name in names if name not in numbers]:
             raise UserError(
                 f"the split {split} of {self.folder} has the class {unknown[0]!r}, which is none of the "
-                f"{len(numbers)} classes of the split {next(iter(self.splits))}; remove it there, or prepare the splits "
-                "one by one, each with a --name of its own"
+                f"{len(numbers)} classes of the split {next(iter(self.splits))}; remove it there, or prepare the "
+                "splits one by one, each with a --name of its own"
             )
         return [numbers[name] for name in names]
 

@@ -72,9 +72,10 @@ def prepare(settings: Settings) -> Prepared:
         made = _made(unfinished, settings, origin, shards)
         skipped = _unreadable(made)
         if skipped and settings.corrupt == "fail":
+            number = sum(origin.splits.values())
             raise UserError(
-                f"{len(skipped):,} of {sum(origin.splits.values()):,} images can't be read: {listing.shortened(skipped)}"
-                "; mend or remove them, or leave them out with --corrupt=skip, and start the command again"
+                f"{len(skipped):,} of {number:,} images can't be read: {listing.shortened(skipped)}; mend or "
+                "remove them, or leave them out with --corrupt=skip, and start the command again"
             )
         with _writing(unfinished):
             examples = finish.write(unfinished, origin, info, wanted, made)
@@ -89,7 +90,7 @@ def _opened(settings: Settings) -> Origin:
             raise UserError("where are the images? add --data_dir=DIR")
         origin = Images(settings.dataset, settings.data_dir, settings.splits, settings.labelled)
         if settings.out.resolve().is_relative_to(epath.Path(origin.folder).resolve()):
-            raise UserError(f"--out={settings.out} lies in the folder of the images, {origin.folder}; choose another one")
+            raise UserError(f"--out={settings.out} lies in the folder of the images, {origin.folder}; choose another")
         return origin
     if not settings.labelled:
         raise UserError(f"{settings.dataset} keeps all its features; --nolabels is for {' and '.join(KINDS)}")
@@ -130,8 +131,8 @@ def _planned(
         begun = files.read_json(path)
         if other := plan.differences(begun["settings"], wanted):
             raise UserError(
-                f"{folder} was begun otherwise ({other}); start it with the same flags, choose another --out or --name, "
-                "or remove that folder"
+                f"{folder} was begun otherwise ({other}); start it with the same flags, choose another --out or "
+                "--name, or remove that folder"
             )
         counts = begun["shards"]
     else:

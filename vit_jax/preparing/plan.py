@@ -8,9 +8,8 @@ from typing import Any
 from vit_jax.data import messages
 from vit_jax.errors import UserError
 from vit_jax.preparing.example import Origin
-from vit_jax.preparing.reencode import reencoded
 from vit_jax.preparing.settings import Encoding, Settings
-from vit_jax.preparing.shard import Shard
+from vit_jax.preparing.shard import Shard, records
 
 _SHARD_BYTES = 192 * 2**20
 _FEW_SHARDS, _SHARD_EXAMPLES = 16, 1000  # a small data set, too, is made and read by several processes
@@ -69,26 +68,21 @@ def shard_counts(settings: Settings, origin: Origin) -> dict[str, int]:
             counts[split] = settings.shards
             continue
         size = length * _example_bytes(settings.encoding, origin, split)
-        counts[split] = max(
-            1, min(length, math.ceil(size / _SHARD_BYTES)), min(_FEW_SHARDS, length // _SHARD_EXAMPLES)
-        )
+        counts[split] = max(1, min(length, math.ceil(size / _SHARD_BYTES)), min(_FEW_SHARDS, length // _SHARD_EXAMPLES))
     return counts
 
 
 def _example_bytes(encoding: Encoding, origin: Origin, split: str) -> float:
     """Returns the mean size of a prepared example, from examples at places that are spread evenly over a split."""
     length = origin.splits[split]
+    starts = range(0, length, max(_EACH, length // _PLACES))
     sizes, failed = [], []
-    for place in sorted({length * n // _PLACES for n in range(_PLACES)}):
-        stop = min(place + _EACH, length)
-        for index, example in zip(range(place, stop), origin.examples(split, place, stop), strict=True):
-            try:
-                if isinstance(example.image, Exception):
-                    raise example.image
-                image = reencoded(example.image, encoding) if origin.reencodes else example.image
-                sizes.append(len(example.record(image)))
-            except Exception as error:  # decoders raise all kinds
-                failed.append((index, error))
+    for start in starts:
+        for index, record in records(origin, encoding, split, start, min(start + _EACH, length)):
+            if isinstance(record, Exception):
+                failed.append((index, record))
+            else:
+                sizes.append(len(record))
     if not sizes:
         index, error = failed[0]
         raise UserError(

@@ -3,6 +3,7 @@
 Only the image in a record is replaced, and only if images are re-encoded; all other features are kept byte for byte.
 """
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -58,7 +59,7 @@ class Records:
         copy = type(proto).FromString(proto.SerializeToString())
         copy.name = name or proto.name
         if copy.name in embedded.NAMES:
-            raise UserError(f"vit_jax makes {copy.name} itself wherever it is asked for; add --name=NAME of another name")
+            raise UserError(f"vit_jax makes {copy.name} itself where it is needed; add --name=NAME of another name")
         return copy
 
     def features(self) -> Any:
@@ -75,7 +76,7 @@ class Records:
 
         for record in self._records(split, start, stop):
             if not self.reencodes:
-                yield Example(b"", lambda _, whole=record: whole)
+                yield Example(b"", functools.partial(_unchanged, record))
                 continue
             example = tf_example_pb2.Example.FromString(record)
             images = example.features.feature[_IMAGE].bytes_list.value
@@ -98,16 +99,22 @@ class Records:
                 f"{self.describe(split, found)} can't be read ({files.line(error)}); restore the files of {self.folder}"
             ) from error
         if found < stop:
-            raise UserError(f"{self.folder} has fewer records of {split} than its dataset_info.json says; prepare it anew")
+            raise UserError(
+                f"{self.folder} lacks records of {split} that its dataset_info.json counts; prepare it anew"
+            )
 
     def describe(self, split: str, index: int) -> str:
         return f"{self._name} {split}[{index}]"
 
 
+def _unchanged(record: bytes, _: bytes) -> bytes:
+    return record
+
+
 def _check_image(name: str, features: Any) -> None:
     import tensorflow_datasets as tfds
 
-    image = features[_IMAGE] if _IMAGE in features else None
+    image = dict(features).get(_IMAGE)
     if not isinstance(image, tfds.features.Image) or image.np_dtype not in (np.uint8, np.uint16):
         holds = ", ".join(features) if image is None else f"{_IMAGE} as {type(image).__name__} of {image.np_dtype}"
         raise UserError(

@@ -47,9 +47,7 @@ class Made:
     unreadable: tuple[tuple[int, str, str], ...]
 
 
-def make(
-    origin: Origin, encoding: Encoding, shard: Shard, folder: epath.Path, count: Callable[[int], object]
-) -> Made:
+def make(origin: Origin, encoding: Encoding, shard: Shard, folder: epath.Path, count: Callable[[int], object]) -> Made:
     """Writes a shard to `folder` and returns what is recorded of it; calls `count(1)` after each example.
 
     The file has its name only once it is whole and on the disk.
@@ -65,7 +63,7 @@ def make(
     with files.replacing(path) as temporary:
         with _writing(path):
             writer = array_record_module.ArrayRecordWriter(str(temporary), _LIKE_TFDS)
-        for index, record in _records(origin, encoding, shard):
+        for index, record in records(origin, encoding, shard.split, shard.start, shard.stop):
             if isinstance(record, Exception):
                 name = origin.describe(shard.split, index)
                 unreadable.append((index, name, messages.in_words(record)))
@@ -84,10 +82,15 @@ def make(
     return Made(examples, record_bytes, file_bytes, sha256, tuple(unreadable))
 
 
-def _records(origin: Origin, encoding: Encoding, shard: Shard) -> Iterator[tuple[int, bytes | Exception]]:
-    """Yields the number of each example of a shard, and its serialized form or why its image can't be read."""
-    examples = origin.examples(shard.split, shard.start, shard.stop)
-    for index, example in zip(range(shard.start, shard.stop), examples, strict=True):
+def records(
+    origin: Origin, encoding: Encoding, split: str, start: int, stop: int
+) -> Iterator[tuple[int, bytes | Exception]]:
+    """Yields the number of each example of a range, and its serialized form or why its image can't be read.
+
+    Raises:
+        UserError: the data set can't be read.
+    """
+    for index, example in zip(range(start, stop), origin.examples(split, start, stop), strict=True):
         if isinstance(example.image, Exception):
             yield index, example.image
             continue

@@ -20,7 +20,7 @@ class Data:
     data_dir: str | None = key(
         None,
         "with folder, the folder DIR of DIR/{train,test}/CLASS/* or DIR/CLASS/*, or with a labels.csv; with tars, that "
-        "of DIR/CLASS.tar or DIR/SPLIT/CLASS.tar; otherwise the folder in which TensorFlow Datasets keeps its data sets",
+        "of DIR/CLASS.tar or DIR/SPLIT/CLASS.tar; otherwise the one in which TensorFlow Datasets keeps its data sets",
     )
     classes: tuple[int, ...] = key(
         (), "train and evaluate on these classes only, renumbered from 0 in this order; () for all classes", least=0
