@@ -17,6 +17,7 @@ VERBS = (
     "plan",
     "analyze",
     "study",
+    "prepare",
     "describe",
     "command_line",
 )  # the commands, and the module that they share
@@ -25,7 +26,7 @@ LAYERS = (
     ("studies",),
     ("planning",),
     ("training",),
-    ("evaluation", "analysis"),
+    ("evaluation", "analysis", "preparing"),
     ("tasks", "figures"),
     ("checkpoints",),
     ("models", "data"),

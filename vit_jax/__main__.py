@@ -13,6 +13,7 @@ VERBS = (
     ("convert", "convert", "convert a checkpoint from one format to another"),
     ("analyze", "analyze", "draw what a model has learned, as the figures of the paper"),
     ("study", "study", "make many runs, and draw figures and a table of their results"),
+    ("prepare", "prepare", "write a data set so that training reads it fast"),
     ("plan", "plan", "compile a job for a TPU slice, on a machine that has none"),
 )
 

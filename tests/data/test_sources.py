@@ -173,7 +173,7 @@ def test_prepared_as_tfrecord(digits, tmp_path):
     info = tmp_path / "digits" / "1.0.0" / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     digits.data.data_dir = str(tmp_path)
-    with pytest.raises(UserError, match=r"in the format tfrecord.*tfds build digits --file_format=array_record"):
+    with pytest.raises(UserError, match=r"in the format tfrecord.*vit_jax.prepare --dataset=digits --data_dir="):
         data.batches(digits)
 
 

@@ -23,18 +23,18 @@ _SCREEN_COLOURS = ("Gray", "YCbCr", "RGB")  # not CMYK and YCCK
 _WHOLE_PIXELS = 2**25  # the largest image, in pixels, that is resized as a whole before its centre is cropped
 
 
-def to_rgb(image: bytes | np.ndarray, exif: str = "ignore") -> Image.Image:
+def to_rgb(image: bytes | np.ndarray | Image.Image, exif: str = "ignore") -> Image.Image:
     """Returns an image as a PIL image in RGB.
 
     Args:
         image: the bytes of an image file, or an array (height, width_px) or (height, width_px, channels) of uint8 or
-            uint16 with 1 to 4 channels.
+            uint16 with 1 to 4 channels; or a PIL image.
         exif: "apply" turns a photograph as its EXIF orientation says, if the file has readable EXIF; "ignore" does not.
 
     Raises:
         OSError, ValueError or another error of PIL: `image` can't be read as an image.
     """
-    picture = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else _from_array(image)
+    picture = image if isinstance(image, Image.Image) else _opened(image)
     if exif == "apply":
         picture = _turned(picture)
     if picture.mode.startswith("I"):  # 16-bit grey, which PIL's own conversion would clip at 255
@@ -71,6 +71,10 @@ def _turned(picture: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(picture)
     except Exception:  # Pillow raises many kinds of errors for damaged EXIF
         return picture
+
+
+def _opened(image: bytes | np.ndarray) -> Image.Image:
+    return Image.open(io.BytesIO(image)) if isinstance(image, bytes) else _from_array(image)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

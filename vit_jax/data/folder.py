@@ -83,9 +83,7 @@ class FolderSource:
             self.class_names = listing.folders(self._folder)
         if not self.class_names and self._labelled:
             holds = listing.shortened(sorted(path.name for path in listing.visible(self._folder))) or "nothing"
-            raise UserError(
-                f"{self._folder} has no folders of classes; it holds {holds}, and {layouts.LAYOUT} is expected"
-            )
+            raise UserError(f"{self._folder} has no folders of classes; {layouts.instead('it', holds)}")
         self.identity = str(self._folder) + ("" if self._place.share == "all" else f" ({self._place.share})")
 
     @functools.cached_property

@@ -23,6 +23,7 @@ from vit_jax.errors import UserError
 LAYOUT = "DIR/{train,test}/CLASS/*, or DIR/CLASS/*"
 TRAIN = "train"
 _FOR_TESTING = ("test", "val", "valid", "validation")
+SPLITS = (TRAIN, *_FOR_TESTING)  # the names of splits that are recognised without being asked for
 _HELD_OUT = 0.1  # the share of the training images that serves as the test split
 _LOG = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def _check_unmixed(root: epath.Path, names: tuple[str, ...]) -> None:
 
     `names` are the names of the folders in `root`.
     """
-    splits = [name for name in names if name in (TRAIN, *_FOR_TESTING)]
+    splits = [name for name in names if name in SPLITS]
     classes = [name for name in names if name not in splits and listing.has_image(root / name)] if splits else []
     if classes:
         raise UserError(
@@ -156,9 +157,15 @@ def _missing(root: epath.Path, split: str, section: str) -> UserError:
     holds = listing.shortened(sorted(path.name for path in listing.visible(root))) or "nothing"
     whole = f"; to test on all of its images, set config.{section}.split to {TRAIN}" if section != "data" else ""
     return UserError(
-        f"there is no folder {root / split} for the split {split!r} of config.{section}.split; {root} holds {holds}, "
-        f"and {LAYOUT} is expected{whole}"
+        f"there is no folder {root / split} for the split {split!r} of config.{section}.split; "
+        f"{instead(str(root), holds)}{whole}"
     )
+
+
+def instead(folder: str, holds: str) -> str:
+    """Returns the end of a message about a folder that holds something else than is expected."""
+    tars = "; a folder of tars is read with the name tars" if ".tar" in holds else ""
+    return f"{folder} holds {holds}, and {LAYOUT} is expected{tars}"
 
 
 def _say(sentence: str) -> None:

@@ -15,7 +15,7 @@ import stat
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from etils import epath
 from PIL import Image
@@ -91,6 +91,19 @@ def has_image(folder: epath.Path) -> bool:
     return any(not e.is_folder and not e.name.startswith(".") and e.is_image() for e in _entries(str(folder)))
 
 
+def counts(kinds: collections.Counter[str]) -> str:
+    """Returns in words how many there are of each kind, the most frequent first."""
+    return shortened([f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda kind: (-kind[1], kind))])
+
+
+def is_image(name: str, opened: Callable[[], IO[bytes]]) -> bool:
+    """Returns whether a file is an image, by its name, or else by its first bytes, for which it is opened."""
+    if _has_suffix(name):
+        return True
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix not in _other_suffixes() and _begins_like_an_image(opened)
+
+
 def shortened(names: tuple[str, ...] | list[str], most: int = 8) -> str:
     """Returns the first `most` names joined by commas, followed by "and N more" if there are more."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
@@ -114,7 +127,7 @@ def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
         files.extend((label, path) for path in sorted(found))
         everything.update(left_out)
         if not found:
-            without_images[name] = _counts(left_out) or "nothing"
+            without_images[name] = counts(left_out) or "nothing"
     loose = (e.name for e in _entries(str(folder)) if not e.is_folder and e.name[0] != "." and e.is_image())
     if class_names != ANYWHERE and (outside := list(loose)):
         outside.sort()
@@ -123,7 +136,7 @@ def _read(folder: epath.Path, class_names: tuple[str, ...]) -> Listing:
     if number := everything.total():
         files_are = f"{number:,} files, which are no images" if number > 1 else "1 file, which is no image"
         examples = ", ".join(walk.examples)
-        _LOG.warning("%s: left out %s (%s), such as %s", folder, files_are, _counts(everything), examples)
+        _LOG.warning("%s: left out %s (%s), such as %s", folder, files_are, counts(everything), examples)
     return Listing(tuple(files), without_images)
 
 
@@ -185,7 +198,8 @@ def _entries(folder: str) -> Iterator[_Entry]:
 def _local_entries(folder: str) -> Iterator[_Entry]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            yield _Entry(entry.name, entry.path, entry.is_dir(), functools.partial(_is_image, entry.name, entry.path))
+            looks = functools.partial(is_image, entry.name, functools.partial(_opened, entry.path))
+            yield _Entry(entry.name, entry.path, entry.is_dir(), looks)
 
 
 def _remote_entries(folder: str) -> Iterator[_Entry]:
@@ -196,18 +210,18 @@ def _remote_entries(folder: str) -> Iterator[_Entry]:
     """
     for path in epath.Path(folder).iterdir():
         is_folder = not _has_suffix(path.name) and path.is_dir()
-        yield _Entry(path.name, str(path), is_folder, functools.partial(_is_image, path.name, str(path)))
+        looks = functools.partial(is_image, path.name, functools.partial(_opened, str(path)))
+        yield _Entry(path.name, str(path), is_folder, looks)
 
 
 def _has_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in suffixes()
 
 
-def _is_image(name: str, path: str) -> bool:
-    if _has_suffix(name):
-        return True
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix not in _other_suffixes() and _begins_like_an_image(path)
+def _opened(path: str) -> IO[bytes]:
+    if "://" not in path and not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("no regular file")  # reading from a named pipe would never end
+    return epath.Path(path).open("rb")
 
 
 @functools.cache
@@ -222,11 +236,9 @@ def _other_suffixes() -> frozenset[str]:
     return frozenset(other | not_decoded) - suffixes()
 
 
-def _begins_like_an_image(path: str) -> bool:
+def _begins_like_an_image(opened: Callable[[], IO[bytes]]) -> bool:
     try:
-        if "://" not in path and not stat.S_ISREG(os.stat(path).st_mode):
-            return False  # reading from a named pipe would never end
-        with epath.Path(path).open("rb") as file, warnings.catch_warnings():
+        with opened() as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of a very large image when it is read
             Image.open(file, formats=[format for format in _TOLD_BY_CONTENT if format in Image.OPEN])
     except Image.DecompressionBombError:
@@ -242,7 +254,3 @@ def _identity(folder: str) -> tuple[int, int] | None:
         return None
     found = os.stat(folder)
     return found.st_dev, found.st_ino
-
-
-def _counts(kinds: collections.Counter[str]) -> str:
-    return shortened([f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda kind: (-kind[1], kind))])

@@ -13,6 +13,7 @@ from vit_jax.data.once import once
 from vit_jax.data.selection import Selection, Source
 from vit_jax.data.spec import Spec
 from vit_jax.data.synthetic import SyntheticSource
+from vit_jax.data.tars import TarsSource
 from vit_jax.data.tfds_source import TfdsSource
 from vit_jax.errors import UserError
 
@@ -90,6 +91,8 @@ def _opened(spec: Spec, split: str) -> Source:
         return SyntheticSource(split, spec.size, spec.num_examples, spec.num_classes)
     if spec.name == "folder":
         return FolderSource(spec.data_dir, split, spec.section, spec.asked, max_labels=spec.max_labels)
+    if spec.name == "tars":
+        return TarsSource(spec.data_dir, split, spec.section, labelled=spec.max_labels > 0)
     entry = catalog.find(spec.name)
     label, factor = (entry.label, entry.factor) if entry else (None, 1)
     name = catalog.dataset_of(spec.name)

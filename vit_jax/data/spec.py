@@ -11,7 +11,7 @@ from vit_jax.data.resize import Size
 from vit_jax.errors import UserError
 from vit_jax.values import pair
 
-_OWN = {"folder", "synthetic"}  # kinds of data sets that do not lie in the folder of TensorFlow Datasets
+_OWN = {"folder", "tars", "synthetic"}  # kinds of data sets that do not lie in the folder of TensorFlow Datasets
 
 
 @dataclasses.dataclass(frozen=True)

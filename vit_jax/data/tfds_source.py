@@ -60,8 +60,8 @@ class TfdsSource:
         Raises:
             UserError: there is no such data set or split, or it isn't prepared as array_record in `data_dir`.
         """
-        self._name, self._split = name, split
-        self._folder = _find(name, data_dir)
+        self._name, self._split, self._data_dir = name, split, data_dir or _default_dir()
+        self._folder = find(name, data_dir)
         builder = _builder(self._folder)
         if split not in builder.info.splits:
             raise UserError(f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
@@ -95,7 +95,8 @@ class TfdsSource:
         except NotImplementedError as error:
             raise UserError(
                 f"{self._name} was prepared in {self._folder} in the format {builder.info.file_format.value}, which "
-                f"has no random access; {_recipe(self._name, self._folder, ' --overwrite')}"
+                f"has no random access; convert it with: {_conversion(self._name, self._data_dir)}, and set data_dir "
+                f"to that folder"
             ) from error
 
     def record(self) -> dict[str, Any]:
@@ -105,16 +106,9 @@ class TfdsSource:
         have no digest. They are prepared on each machine, and the bytes of their files depend on the library that
         writes PNG, although the pixels are the same.
         """
-        info = _builder(self._folder).info
-        split = info.splits[self._split]
-        files = json.dumps([list(split.shard_lengths), int(split.num_bytes)])
+        found = record(_builder(self._folder).info, self._split)
         prepared_anew = self._name.partition(":")[0] in embedded.NAMES
-        return {
-            "dataset": info.full_name,
-            "split": self._split,
-            "num_examples": split.num_examples,
-            "digest": None if prepared_anew else hashlib.sha256(files.encode()).hexdigest(),
-        }
+        return {**found, "digest": None} if prepared_anew else found
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_records"}
@@ -142,6 +136,18 @@ class TfdsSource:
         return f"{self._name} {self._split}[{index}]"
 
 
+def record(info: Any, split: str) -> dict[str, Any]:
+    """Returns what tells the examples of a split from others, as JSON values; `info` is the `DatasetInfo`."""
+    found = info.splits[split]
+    files = json.dumps([list(found.shard_lengths), int(found.num_bytes)])
+    return {
+        "dataset": info.full_name,
+        "split": split,
+        "num_examples": found.num_examples,
+        "digest": hashlib.sha256(files.encode()).hexdigest(),
+    }
+
+
 def _label_feature(name: str, features: Any) -> tuple[str, Any]:
     """Returns the name of the feature of the labels, and its ClassLabel. Raises UserError if there is none."""
     for key in _LABELS:
@@ -164,8 +170,11 @@ def _builder(folder: str) -> Any:
     return tfds.builder_from_directory(folder)
 
 
-def _find(name: str, data_dir: str | None) -> str:
-    """Returns the folder of the prepared data set. Raises UserError if there is none."""
+def find(name: str, data_dir: str | None) -> str:
+    """Returns the folder of a prepared data set; arguments are those of `TfdsSource`.
+
+    The embedded data sets are prepared if they are not yet. Raises UserError if there is none.
+    """
     folder = _prepared(name, data_dir)
     if folder is None and name in embedded.NAMES:
         embedded.prepare(name, data_dir or _default_dir())
@@ -197,7 +206,7 @@ def _missing(name: str, data_dir: str) -> str:
     base = name.partition(":")[0].partition("/")[0]
     if base == "imagenet21k":
         return _IMAGENET21K.format(dir=data_dir)
-    known = ["folder", "synthetic", *catalog.ENTRIES, *tfds.list_builders(with_community_datasets=False)]
+    known = ["folder", "tars", "synthetic", *catalog.ENTRIES, *tfds.list_builders(with_community_datasets=False)]
     if base not in known:
         near = difflib.get_close_matches(base, known, 3, 0.5)
         return (
@@ -210,5 +219,9 @@ def _missing(name: str, data_dir: str) -> str:
     ).format(dir=data_dir)
 
 
-def _recipe(name: str, data_dir: str, more: str = "") -> str:
-    return f"prepare it with: tfds build {name} --file_format=array_record --data_dir={data_dir}{more}"
+def _recipe(name: str, data_dir: str) -> str:
+    return f"prepare it with: tfds build {name} --file_format=array_record --data_dir={data_dir}"
+
+
+def _conversion(name: str, data_dir: str) -> str:
+    return f"python -m vit_jax.prepare --dataset={name} --data_dir={data_dir} --out={data_dir}/array_record"

@@ -13,13 +13,14 @@ class Data:
 
     name: str = key(
         "digits",
-        "digits, mnist5k, folder (your own images), synthetic, or the name of a data set in TensorFlow Datasets",
+        "digits, mnist5k, folder (your own images), tars (of images, one for each class), synthetic, or the name of a "
+        "data set in TensorFlow Datasets",
     )
     split: str = key("train", "split to train on, such as train[:90%]")
     data_dir: str | None = key(
         None,
-        "with folder, the folder DIR of DIR/{train,test}/CLASS/* or DIR/CLASS/*, or with a labels.csv; otherwise the "
-        "folder in which TensorFlow Datasets keeps its data sets",
+        "with folder, the folder DIR of DIR/{train,test}/CLASS/* or DIR/CLASS/*, or with a labels.csv; with tars, that "
+        "of DIR/CLASS.tar or DIR/SPLIT/CLASS.tar; otherwise the one in which TensorFlow Datasets keeps its data sets",
     )
     mixture: tuple[tuple[str, str, float], ...] = key(
         (),
