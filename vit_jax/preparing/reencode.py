@@ -20,7 +20,8 @@ def reencoded(image: bytes, encoding: Encoding) -> bytes:
 
     A file that is a JPEG of RGB already, not progressive, and small enough, is returned as it is. Others are resized by
     Pillow's bicubic filter, which smooths as it reduces, keep their aspect ratio to the pixel, and are written with
-    chroma at half the resolution (4:2:0), as most photographs are, because that is the fastest to decode. An EXIF
+    chroma at half the resolution (4:2:0), as most photographs are, because that is the fastest to decode, and with a
+    restart marker after each row of blocks, with which a random crop decodes its rows only (data/jpeg_rows.py). An EXIF
     orientation is kept as a tag and not applied, so that `config.data.exif` has the same effect as on the original; of
     all else that a file holds beside its pixels nothing is kept.
 
@@ -74,5 +75,6 @@ def _jpeg(rgb: Image.Image, quality: int, orientation: int | None) -> bytes:
         exif[ExifTags.Base.Orientation] = orientation
     file = io.BytesIO()
     rgb.info.clear()  # Pillow would copy some of it into the new file
-    rgb.save(file, "JPEG", quality=quality, subsampling="4:2:0", exif=exif if orientation else b"")
+    exif_bytes = exif if orientation else b""
+    rgb.save(file, "JPEG", quality=quality, subsampling="4:2:0", restart_marker_rows=1, exif=exif_bytes)
     return file.getvalue()
