@@ -11,7 +11,7 @@ from vit_jax.data.layouts import NOTHING, Asked
 from vit_jax.errors import UserError
 from vit_jax.values import pair
 
-_OWN_FOLDERS = ("folder", "tars", "synthetic")  # names of data that no folder of TensorFlow Datasets holds
+OWN_FOLDERS = ("folder", "tars", "synthetic")  # names of data that no folder of TensorFlow Datasets holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def shots_spec(config: config_lib.Config, name: str) -> Spec:
 def _place(config: config_lib.Config, section: config_lib.Data | config_lib.Evaluation) -> tuple[str, str | None]:
     """Returns the name and the folder of a section's data set: the training set's unless the section says another."""
     data = config.data
-    same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint(_OWN_FOLDERS)
+    same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint(OWN_FOLDERS)
     return section.name or data.name, section.data_dir or (data.data_dir if same_kind else None)
 
 
