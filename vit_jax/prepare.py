@@ -45,7 +45,7 @@ _CORRUPT = flags.DEFINE_enum("corrupt", "fail", ["fail", "skip"], "What to do if
 _SHARDS = flags.DEFINE_integer(
     "shards", None, "The number of files of each split; by default so many that they have about 192 MB.", lower_bound=1
 )
-_WORKERS = flags.DEFINE_integer("workers", None, "Number of processes; by default one for each core.", lower_bound=1)
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes; at most, and by default, one a core.", lower_bound=1)
 _VERIFY = flags.DEFINE_string("verify", None, "Check the files of the prepared data sets in this folder and below.")
 _PREVIEW = flags.DEFINE_string("preview", None, "Draw augmented training images of --config to this file.")
 _CONFIG = flags.DEFINE_string("config", None, "The config file of --preview, FILE.py or FILE.py:ARGUMENTS.")

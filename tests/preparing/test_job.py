@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import resource
+import tarfile
 
 import numpy as np
 import pytest
@@ -285,12 +286,32 @@ def test_several_labels_an_image_and_none(tmp_path, prepare):
     assert len(source("none", tmp_path / "out", max_labels=0)) == 3
 
 
-def test_names_and_splits_that_cannot_be(photos, prepare):
+def test_tars_become_what_their_folders_become(photos, prepare, tmp_path):
+    for place in sorted(photos.glob("*/*")):
+        path = tmp_path / "tars" / place.parent.name / f"{place.name}.tar"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for file in sorted(place.iterdir()):
+                tar.add(file, file.name)
+    ones, others = prepare("folder", photos, name="pets"), prepare("tars", tmp_path / "tars", name="pets", out="other")
+    assert (ones.folder / "SHA256SUMS").read_text() == (others.folder / "SHA256SUMS").read_text()
+    assert (ones.folder / "label.labels.txt").read_text() == (others.folder / "label.labels.txt").read_text()
+
+
+def test_names_and_splits_that_cannot_be(photos, prepare, caplog):
+    (photos / "extra").mkdir()
+    with pytest.raises(UserError, match="config.data.name=folder means something else"):
+        prepare("folder", photos, name="folder")
+    assert f"{photos}: extra not prepared; if those are splits, too, name all in --splits" in caplog.text
     with pytest.raises(UserError, match=r"can't be named 'My-Photos'; add --name=NAME"):
         prepare("folder", photos.rename(photos.parent / "My-Photos"))
     photos = photos.parent / "My-Photos"
     with pytest.raises(UserError, match=r"there is no split val in .*My-Photos; it has train, test"):
         prepare("folder", photos, name="pets", splits=("train", "val"))
+    (photos / "train" / "eel").rename(photos / "train" / "eel ")
+    with pytest.raises(UserError, match="the class 'eel ' of .* can't be written as a line"):
+        prepare("folder", photos, name="pets")
+    (photos / "train" / "eel ").rename(photos / "train" / "eel")
     (photos / "test" / "cat").rename(photos / "test" / "fox")
     with pytest.raises(UserError, match="the split test of .* has the class 'fox', which is none of the 3 classes"):
         prepare("folder", photos, name="pets")

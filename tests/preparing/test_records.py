@@ -107,7 +107,7 @@ def test_what_is_refused(toys, prepare):
         prepare("toy", toys, splits=("val",))
     with pytest.raises(UserError, match="toy keeps all its features; --nolabels is for folder and tars"):
         prepare("toy", toys, labelled=False)
-    with pytest.raises(UserError, match="vit_jax makes digits itself .*; add --name"):
+    with pytest.raises(UserError, match="config.data.name=digits means something else; add --name"):
         prepare("toy", toys, name="digits")
 
 

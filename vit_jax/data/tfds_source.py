@@ -25,8 +25,8 @@ _BY_HAND = {
     ),
 }
 _IMAGENET21K = (
-    "there is no imagenet21k in {dir}, and TFDS has no builder for it: write one yourself, a TFDS data set of the name "
-    "imagenet21k with the features image (Image) and label (ClassLabel), and prepare it there as array_record"
+    "there is no imagenet21k in {dir}, and TFDS has no builder for it; make it of its tars, one for each class, with: "
+    "python -m vit_jax.prepare --dataset=tars --data_dir=FOLDER_OF_TARS --name=imagenet21k --out={dir}"
 )
 
 

@@ -57,7 +57,8 @@ def write(
 
     info.description = " ".join(filter(None, [info.description, _sentence(settings, origin, len(skipped))]))
     info.file_format = file_adapters.FileFormat.ARRAY_RECORD.value
-    del info.splits[:]
+    info.ClearField("alternative_file_formats")
+    info.ClearField("splits")
     for split, each in lengths.items():
         record_bytes = sum(one.record_bytes for shard, one in made.items() if shard.split == split)
         info.splits.append(splits.SplitInfo(name=split, shard_lengths=each, num_bytes=record_bytes).to_proto())

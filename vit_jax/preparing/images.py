@@ -1,6 +1,7 @@
 """The images of a folder, or of tars, as a data set to prepare."""
 
 import functools
+import logging
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from vit_jax.preparing.example import Example
 
 KINDS = ("folder", "tars")
 _VERSION = "1.0.0"
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_LOG = logging.getLogger(__name__)
 
 
 class Images:
@@ -51,6 +52,12 @@ class Images:
                 raise UserError(
                     f"there is no split {missing[0]} in {root}; it has {listing.shortened(found) or layouts.TRAIN}"
                 )
+            if not splits and found and (others := [n for n in listing.folders(root) if n not in found]):
+                _LOG.warning(
+                    "%s: %s not prepared; if those are splits, too, name all in --splits",
+                    root,
+                    listing.shortened(others),
+                )
             splits = splits or found or (layouts.TRAIN,)
             if unfit := [split for split in splits if not re.fullmatch(r"\w+", split)]:
                 raise UserError(f"a split of TFDS can't be named {unfit[0]!r}; rename its folder to letters, digits, _")
@@ -59,6 +66,10 @@ class Images:
         self.splits = {split: len(source) for split, source in self._sources.items()}
         self._label = None if not labelled else "labels" if several else "label"
         self.class_names = self._sources[layouts.TRAIN if layouts.TRAIN in splits else splits[0]].class_names
+        if unfit := [name for name in self.class_names if name != name.strip() or not name.isprintable()]:
+            raise UserError(
+                f"the class {unfit[0]!r} of {self.folder} can't be written as a line of text; give it another name"
+            )
         self._numbers = {split: self._numbered(split) for split in splits}
 
     def _numbered(self, split: str) -> list[int]:
@@ -79,12 +90,7 @@ class Images:
     def info(self, name: str | None) -> Any:
         from tensorflow_datasets.core import dataset_info, utils
 
-        name = name or epath.Path(self.folder).name
-        if not _NAME.fullmatch(name):
-            raise UserError(
-                f"a data set can't be named {name!r}; add --name=NAME of small letters, digits and _, such as "
-                "--name=my_images"
-            )
+        name = name or epath.Path(self.folder).resolve().name
         identity = dataset_info.DatasetIdentity(
             name=name, version=utils.Version(_VERSION), data_dir=self.folder, module_name=""
         )

@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 from etils import epath
 
 from vit_jax.checkpoints import files
-from vit_jax.data import listing
+from vit_jax.data import embedded, listing
+from vit_jax.data.spec import OWN_FOLDERS
 from vit_jax.errors import UserError
 from vit_jax.preparing import finish, plan, work
 from vit_jax.preparing.example import Origin
@@ -59,6 +61,7 @@ def prepare(settings: Settings) -> Prepared:
     files.check_folder(settings.out, "--out")
     origin = _opened(settings)
     info = origin.info(settings.name)
+    _check_name(info.name)
     name = "/".join(filter(None, (info.name, info.config_name)))
     folder = settings.out / name / info.version
     wanted = plan.wanted(settings, origin, name)
@@ -96,6 +99,17 @@ def _opened(settings: Settings) -> Origin:
         raise UserError(f"{settings.dataset} keeps all its features; --nolabels is for {' and '.join(KINDS)}")
     reencodes = settings.encoding.shorter_side is not None
     return Records(settings.dataset, settings.data_dir, settings.splits, reencodes)
+
+
+def _check_name(name: str) -> None:
+    """Raises UserError if TFDS takes no data set of this name, or if the name has another meaning in a config."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(
+            f"a data set can't be named {name!r}; add --name=NAME of small letters, digits and _, such as "
+            "--name=my_images"
+        )
+    if name in (*OWN_FOLDERS, *embedded.NAMES):
+        raise UserError(f"config.data.name={name} means something else; add --name=NAME of another name")
 
 
 def _found(folder: epath.Path, name: str, wanted: Mapping[str, Any]) -> Prepared:

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import files
-from vit_jax.data import embedded, tfds_source
+from vit_jax.data import tfds_source
 from vit_jax.errors import UserError
 from vit_jax.preparing.example import Example
 
@@ -58,8 +58,6 @@ class Records:
         proto = self._info().as_proto
         copy = type(proto).FromString(proto.SerializeToString())
         copy.name = name or proto.name
-        if copy.name in embedded.NAMES:
-            raise UserError(f"vit_jax makes {copy.name} itself where it is needed; add --name=NAME of another name")
         return copy
 
     def features(self) -> Any:
