@@ -11,11 +11,7 @@ from vit_jax.data.resize import Size
 from vit_jax.errors import UserError
 from vit_jax.values import pair
 
-<<<<<<< HEAD
-_OWN = {"folder", "tars", "synthetic"}  # kinds of data sets that do not lie in the folder of TensorFlow Datasets
-=======
 OWN_FOLDERS = ("folder", "tars", "synthetic")  # names of data that no folder of TensorFlow Datasets holds
->>>>>>> w-prepare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,11 +141,7 @@ def shots_spec(config: config_lib.Config, name: str) -> Spec:
 def _place(config: config_lib.Config, section: config_lib.Evaluation) -> tuple[str, str | None]:
     """Returns the name and the folder of a section's data set: the training set's unless the section says another."""
     data = config.data
-<<<<<<< HEAD
-    same_kind = section.name in (None, data.name) or _OWN.isdisjoint({section.name, data.name})
-=======
     same_kind = section.name in (None, data.name) or {section.name, data.name}.isdisjoint(OWN_FOLDERS)
->>>>>>> w-prepare
     return section.name or data.name, section.data_dir or (data.data_dir if same_kind else None)
 
 
