@@ -157,7 +157,7 @@ def _mixed(data: config_lib.Data) -> list[tuple[str, str, str | None, float]]:
         if name == "folder":
             found.append((name, split, place, weight))
         else:
-            found.append((title, split, None if data.name in _OWN else data.data_dir, weight))
+            found.append((title, split, None if data.name in OWN_FOLDERS else data.data_dir, weight))
     return found
 
 
