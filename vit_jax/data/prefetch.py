@@ -141,4 +141,4 @@ _make: Callable[[int], Any]
 
 
 def _make_in_worker(number: int, address: shared.Address | None) -> shared.Packed:
-    return shared.packed(_make(number), address)
+    return shared.sent(lambda: _make(number), address)
