@@ -210,7 +210,7 @@ def _fast_part(file: bytes, given: Size, box: tuple[int, int, int, int], size: S
     It decodes with the fast inverse DCT and without smoothing of the colours between the blocks.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged. As Pillow, libjpeg-turbo reads over damage that does not cut the file off.
     """
     left, upper, right, lower = box
     scale = _reduction((lower - upper, right - left), size)
@@ -218,7 +218,7 @@ def _fast_part(file: bytes, given: Size, box: tuple[int, int, int, int], size: S
         file, first, given = jpeg_rows.cut(file, frame, upper, lower)
         upper, lower = upper - first, lower - first
     least = {"min_height": given[0] // scale, "min_width": given[1] // scale, "min_factor": scale} if scale > 1 else {}
-    pixels = simplejpeg.decode_jpeg(file, "RGB", fastdct=True, fastupsample=True, **least)
+    pixels = simplejpeg.decode_jpeg(file, "RGB", fastdct=True, fastupsample=True, strict=frame is None, **least)
     return pixels[upper // scale : lower // scale, left // scale : right // scale]
 
 
