@@ -25,10 +25,13 @@ def jittered(
         hue: the largest turn of the colour circle, in turns.
     """
     drawn = jax.vmap(lambda key: jax.random.uniform(key, (4,), jnp.float32, -1, 1))(keys)
-    brighter, steeper, stronger = (
-        _factors(drawn[:, place], most) for place, most in enumerate((brightness, contrast, saturation))
+    return adjusted(
+        images,
+        _factors(drawn[:, 0], brightness),
+        _factors(drawn[:, 1], contrast),
+        _factors(drawn[:, 2], saturation),
+        drawn[:, 3] * hue if hue else None,
     )
-    return adjusted(images, brighter, steeper, stronger, drawn[:, 3] * hue if hue else None)
 
 
 def adjusted(
