@@ -28,7 +28,7 @@ def photos(tmp_path):
 
 
 def test_prepares_and_verifies(start, photos, tmp_path):
-    args = ("--dataset=folder", f"--data_dir={photos}", "--shorter_side=6", f"--out={tmp_path}/out", "--workers=1")
+    args = ("--dataset=folder", f"--data_dir={photos}", "--shorter_side=6", f"--out={tmp_path}/out", "--workers=2")
     code, out, err = ended(start("prepare", *args, without=LIGHT))
     folder = f"{tmp_path}/out/photos/1.0.0"
     told = f"read it with --config.data.name=photos --config.data.data_dir={tmp_path}/out\n"
@@ -92,6 +92,21 @@ def test_a_full_disk(start, photos, tmp_path):
     assert [path.name for path in (tmp_path / "out" / "photos").iterdir()] == ["incomplete.1.0.0"]
 
 
+def test_a_worker_that_dies(start, photos, tmp_path):
+    """Nothing is left behind by which the same command could not go on."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(
+        "import sys, os\n"
+        "if any('multiprocessing.spawn' in arg and 'spawn_main' in arg for arg in sys.orig_argv): os._exit(9)\n"
+    )
+    args = ("--dataset=folder", f"--data_dir={photos}", f"--out={tmp_path}/out", "--workers=2")
+    code, out, err = ended(start("prepare", *args, limit=f"export PYTHONPATH={broken}:$PYTHONPATH"))
+    assert (code, out, err.count("\n")) == (1, "", 1), err
+    assert "a worker process ended without a reason" in err and "with fewer --workers" in err
+    assert ended(start("prepare", *args[:-1], "--workers=1"))[0] == 0
+
+
 def test_unreadable_images_are_told(start, photos, tmp_path):
     broken = photos / "train" / "a" / "0.png"
     broken.write_bytes(images.UNREADABLE["truncated.jpg"])
@@ -106,6 +121,17 @@ def test_unreadable_images_are_told(start, photos, tmp_path):
         and "2 of 2 shards are made" in err
         and "train 15, test 8, 1 left out that can't be read;" in out
     )
+
+
+@pytest.mark.slow
+def test_preview(start, tmp_path):
+    args = ("--config=configs/digits.py", f"--config.data.data_dir={tmp_path}", "--config.augmentation.flip")
+    code, out, err = ended(start("prepare", f"--preview={tmp_path}/a.png", *args, without=("tensorflow",)))
+    assert (code, out) == (0, f"wrote {tmp_path}/a.png\n"), err
+    with Image.open(tmp_path / "a.png") as picture:
+        assert min(picture.size) >= 8 * 8  # eight rows of images of 8x8 pixels
+    code, out, err = ended(start("prepare", f"--preview={tmp_path}/b.png", *args[:2], "--config.augmentation.flop"))
+    assert (code, out) == (1, "") and "nearest valid key is config.augmentation.flip" in err
 
 
 @pytest.mark.slow
@@ -128,8 +154,9 @@ def test_killed_and_started_again(start, tmp_path):
     made = {path.name: path.stat().st_mtime_ns for path in begun.glob("photos*")
             if (begun / ".shards" / f"{path.name}.json").exists()}  # fmt: skip
     assert 3 <= len(made) < 20
-    assert ended(start("prepare", *args, f"--out={tmp_path}/out"))[0] == 0
-    assert ended(start("prepare", *args, f"--out={tmp_path}/whole", without=LIGHT))[0] == 0
+    for place in ("out", "whole"):
+        code, _, err = ended(start("prepare", *args, f"--out={tmp_path}/{place}"))
+        assert code == 0, err
     once, twice = ({p.name: p.read_bytes() for p in (tmp_path / place / "photos" / "1.0.0").iterdir()}
                    for place in ("whole", "out"))  # fmt: skip
     assert once == twice

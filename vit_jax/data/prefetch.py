@@ -126,6 +126,15 @@ def _died() -> UserError:
 def _start_worker(make: Callable[[int], Any], formatter: logging.Formatter | None) -> None:
     global _make
     _make = make
+    set_up_worker(formatter)
+
+
+def set_up_worker(formatter: logging.Formatter | None) -> None:
+    """Makes a worker process log as the main process does, leave signals to it, end with it, and keep its memory.
+
+    Args:
+        formatter: what `messages.formatter` returned in the main process.
+    """
     _keep_memory()
     messages.show_in_worker(formatter)
     # Signals to the whole group are for the main process, which may still save; workers end when it does.

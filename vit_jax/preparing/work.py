@@ -1,15 +1,17 @@
 """Makes shards in several processes, and shows how far they are."""
 
+import logging
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from etils import epath
 
 from vit_jax import progress
-from vit_jax.data import prefetch
+from vit_jax.data import messages, prefetch
 from vit_jax.errors import UserError
 from vit_jax.preparing import shard as shard_lib
 from vit_jax.preparing.example import Origin
@@ -22,34 +24,53 @@ _LOOK_SECONDS = 0.5
 def run(
     origin: Origin, encoding: Encoding, shards: Sequence[Shard], folder: epath.Path, workers: int
 ) -> Iterator[tuple[Shard, Made]]:
-    """Makes shards in `folder`, each in one of `workers` processes, and yields them in order with their records.
+    """Makes shards in `folder`, and yields each with its record as soon as it is made.
 
-    With one worker, a thread of this process makes them.
+    Each is made in one of `workers` processes; with one worker, in a thread of this process.
 
     Raises:
         UserError: a shard can't be made, or a process died.
     """
+    context = multiprocessing.get_context("spawn")
     maker = _Maker(origin, encoding, shards, folder)
-    workers = min(workers, len(shards))
-    pool = prefetch.Pool(maker, threads=1, workers=workers if workers > 1 else 0)
+    executor: futures.Executor
+    make: Callable[[int], Made]
+    if (workers := min(workers, len(shards))) > 1:
+        executor = futures.ProcessPoolExecutor(workers, context, _start_worker, (maker, messages.formatter()))
+        make = _make_in_worker
+    else:
+        executor, make = futures.ThreadPoolExecutor(1), maker
     try:
         with progress.shown("preparing", sum(shard.stop - shard.start for shard in shards)) as count:
             shown = threading.Thread(target=maker.watch, args=(count,), daemon=True)
             shown.start()
             try:
-                yield from zip(shards, pool.map(range(len(shards))), strict=True)
+                made = {executor.submit(make, number): shard for number, shard in enumerate(shards)}
+                for done in futures.as_completed(made):
+                    yield made[done], done.result()
             finally:
                 maker.stop.set()  # ends the shards that are being made, too, if it did not come to the end
                 shown.join()
-    except UserError as error:
-        if not isinstance(error.__cause__, BrokenProcessPool):
-            raise
+    except BrokenProcessPool as error:
         raise UserError(
             "a worker process ended without a reason, perhaps for want of memory; start the same command again to go "
             "on, with fewer --workers"
         ) from error
     finally:
-        pool.close()
+        executor.shutdown(cancel_futures=True)
+
+
+def _start_worker(maker: "_Maker", formatter: logging.Formatter | None) -> None:
+    global _maker
+    _maker = maker
+    prefetch.set_up_worker(formatter)
+
+
+_maker: "_Maker"
+
+
+def _make_in_worker(number: int) -> Made:
+    return _maker(number)
 
 
 class _Stopped(Exception):
