@@ -78,6 +78,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config.data.split = train
     config.data.crop = "inception"
     config.augmentation.flip = True
+    config.preprocessing.antialias = False  # as in the paper's code, in training and evaluation
 
     config.model.name = variant
     config.model.image_size = 224
