@@ -1,6 +1,7 @@
 """Reads and writes files, local or in a bucket, so that a file is either written whole or left as it was."""
 
 import contextlib
+import io
 import json
 import os
 import uuid
@@ -84,17 +85,15 @@ def replacing_all(paths: Sequence[epath.Path]) -> Iterator[list[epath.Path]]:
 
 
 class Lines:
-    """A new file that grows by whole lines, so that a program that is killed leaves whole lines.
+    """A file that grows by whole lines, so that a program that is killed leaves whole lines.
 
-    An object in a bucket can't grow; it appears when it is closed.
+    With the first line it is made, or emptied if it is there (see `check_place`). An object in a bucket can't grow; it
+    appears when it is closed.
     """
 
     def __init__(self, path: epath.PathLike) -> None:
-        """Opens the file, and empties it if it is there (see `check_place`). Raises UserError if it can't be opened."""
         self._path, self._length = epath.Path(path), 0
-        with _writing(self._path):
-            local = "://" not in str(path)
-            self._file: Any = open(self._path, "wb", buffering=0) if local else self._path.open("wb")
+        self._file: Any = None
 
     def write(self, text: str) -> None:
         """Appends lines, each with its line break, by one call of the operating system.
@@ -104,6 +103,8 @@ class Lines:
         """
         content = text.encode("utf-8", "surrogateescape")  # names of files may hold any bytes
         with _writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("wb") if "://" in str(self._path) else io.FileIO(self._path, "wb")
             try:
                 if (written := self._file.write(content)) != len(content):  # the disk is almost full
                     self._file.write(content[written:])
@@ -113,12 +114,17 @@ class Lines:
                 raise
         self._length += len(content)
 
+    def write_json(self, value: Any) -> None:
+        """Appends a line of JSON; raises UserError as `write`."""
+        self.write(json.dumps(value) + "\n")
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        with _writing(self._path):
-            self._file.close()
+        if self._file is not None:
+            with _writing(self._path):
+                self._file.close()
 
 
 @contextlib.contextmanager
@@ -148,6 +154,8 @@ def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path]
         raise UserError(f"there is no folder {path.parent} to write to; make it first")
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file in it")
+    if "://" not in str(path) and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{path} can't be written, because the permission is missing; name another place")
     if path.exists():
         if any(path.resolve() == source.resolve() for source in sources):
             raise UserError(f"{path} is read while it would be written; name another file")
