@@ -9,7 +9,7 @@ import pytest
 
 import vit_jax
 from vit_jax import UserError
-from vit_jax.data import sources
+from vit_jax.data import Dataset, sources
 from vit_jax.evaluation.judge import judge
 
 CONFIG = pathlib.Path(__file__).with_name("small.py")
@@ -33,7 +33,10 @@ def test_what_training_wrote_is_found_again(run, tmp_path):
     vit_jax.save(vit_jax.load(folder), tmp_path / "other.safetensors")
     models = [str(folder), str(tmp_path / "other.safetensors")]
     target = tmp_path / "found.json"
-    code, out, err = evaluate(*(f"--model={name}" for name in models), f"--json={target}")
+    lines = tmp_path / "lines.jsonl"
+    code, out, err = evaluate(
+        f"--model={folder}", f"--model={tmp_path}/*.safetensors", f"--json={target}", f"--predictions={lines}"
+    )
     assert code == 0, err
     found = json.loads(target.read_text())
     assert list(found) == models
@@ -44,9 +47,32 @@ def test_what_training_wrote_is_found_again(run, tmp_path):
         assert measures["loss"] == pytest.approx(values["test/loss"], rel=1e-5)
         assert measures["examples"] == 16 and isinstance(measures["examples"], int)
         assert f"{name}: test: accuracy {measures['accuracy']:.4f}, loss" in out and "16 images" in out
-    before = target.read_text()
-    code, _, err = evaluate(f"--model={folder}", f"--json={target}")
-    assert code == 1 and "is there already" in err and target.read_text() == before
+    _check_predictions([json.loads(line) for line in lines.read_text().splitlines()], found)
+    for flag, place in (("json", target), ("predictions", lines)):
+        before = place.read_text()
+        code, _, err = evaluate(f"--model={folder}", f"--{flag}={place}")
+        assert code == 1 and "is there already" in err and place.read_text() == before
+
+
+def _check_predictions(lines, found):
+    """Compares the lines of --predictions with the images of the data set and the measures of the table."""
+    for name in found:
+        rows = [line for line in lines if line["model"] == name]
+        assert [row["index"] for row in rows] == list(range(16)) and {row["evaluation"] for row in rows} == {"test"}
+        assert rows[3]["image"] == "synthetic image test[3]"
+        right = [row["labels"] == [row["classes"][0]["label"]] for row in rows]
+        assert sum(right) / len(right) == pytest.approx(found[name]["test"]["accuracy"])
+        assert all(sum(each["probability"] for each in row["classes"]) == pytest.approx(1) for row in rows)
+        assert {each["name"] for each in rows[0]["classes"]} == {"0", "1", "2", "3"}
+    assert len(lines) == 16 * len(found)
+
+
+def test_python_gives_what_the_command_gives(small, run):
+    folder, _ = run
+    ((_, expected),) = judge([str(folder)], small())
+    assert vit_jax.evaluate(folder, small()) == expected == vit_jax.evaluate(vit_jax.load(folder), small())
+    with pytest.raises(UserError, match="no checkpoint nowhere"):
+        vit_jax.evaluate("nowhere", small())
 
 
 @pytest.mark.parametrize(
@@ -54,6 +80,9 @@ def test_what_training_wrote_is_found_again(run, tmp_path):
     [
         (["--model=nowhere.npz"], "nowhere.npz"),
         ([], "which model? add --model"),
+        (["--model=/nowhere/*.npz"], "nothing matches the pattern /nowhere/*.npz"),
+        (["--model=a", "--predictions=/nowhere/found.jsonl"], "there is no folder /nowhere"),
+        (["--model=a", "--predictions=found", "--json=found"], "name two files"),
         (["--model=a", "--config.model.name=B/16"], "nothing reads config.model.name: evaluate takes keys of data"),
         (["--model=a", "--model=a"], "--model=a is given more than once"),
         (["a.npz"], "what is 'a.npz'?"),
@@ -76,6 +105,13 @@ def test_other_classes_are_refused(small, tmp_path, keywords):
     vit_jax.save(model, tmp_path / "model.npz")
     with pytest.raises(UserError, match=r"has 5 classes, and .* has 4|calls the class 0 'a', .* calls it '0'"):
         list(judge([str(tmp_path / "model.npz")], small()))
+
+
+def test_every_model_is_checked_before_an_image_is_read(small, run, tmp_path, monkeypatch):
+    vit_jax.save(vit_jax.load(run[0], num_classes=5), tmp_path / "other.npz")
+    monkeypatch.setattr(Dataset, "examples", lambda *_, **__: pytest.fail("an image is read"))
+    with pytest.raises(UserError, match="other.npz has 5 classes, and the config's data has 4"):
+        next(judge([str(run[0]), str(tmp_path / "other.npz")], small()))
 
 
 def test_a_config_without_evaluations(small, run):

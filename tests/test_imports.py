@@ -26,7 +26,7 @@ LAYERS = (
     ("studies",),
     ("planning",),
     ("training",),
-    ("evaluation", "analysis", "preparing"),
+    ("evaluation", "analysis", "preparing", "predicting"),
     ("tasks", "figures"),
     ("checkpoints",),
     ("models", "data"),

@@ -1,8 +1,11 @@
 """The command `predict`: class names and probabilities from a run's folder or a file, and errors of one sentence."""
 
+import csv
+import itertools
 import json
 import pathlib
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -10,7 +13,6 @@ import pytest
 from PIL import Image
 
 import vit_jax
-from vit_jax import predict
 from vit_jax.data import decode
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
@@ -32,7 +34,7 @@ def run(tmp_path_factory):
 def images(tmp_path_factory):
     """Returns the paths of images of several formats and sizes, more than one batch holds."""
     folder = tmp_path_factory.mktemp("images")
-    paths = [folder / f"{i}.{('png', 'jpg', 'webp')[i % 3]}" for i in range(predict._BATCH + 3)]
+    paths = [folder / f"{i}.{('png', 'jpg', 'webp')[i % 3]}" for i in range(32 + 3)]
     for i, path in enumerate(paths):
         Image.fromarray(np.full((5 + i, 9, 3), 7 * i, np.uint8)).convert(("L", "RGB")[i % 2]).save(path)
     return [str(path) for path in paths]
@@ -89,14 +91,107 @@ def test_goes_on_after_what_can_not_be_read(start, run, images, tmp_path):
     assert last == f"error: 3 of {len(images) + 4} images can't be read; they are named above"
 
 
+@pytest.fixture
+def album(tmp_path):
+    """Returns a function that makes a folder of images, every so many of which can't be read."""
+
+    def make(count, every):
+        rng, folder = np.random.default_rng(0), tmp_path / "album"
+        for number in range(count):
+            path = folder / str(number % 7) / f"{number:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+            if number % every == every - 1:
+                path.write_bytes(b"no image")
+        bad = sorted(str(path) for path in folder.rglob("*.png") if path.read_bytes() == b"no image")
+        return folder, bad
+
+    return make
+
+
+@pytest.mark.parametrize(("count", "every"), [(60, 20), pytest.param(2000, 100, marks=pytest.mark.slow)])
+def test_all_that_can_be_read_is_in_the_files(start, run, album, tmp_path, count, every):
+    """What is written is what the model makes of each image alone; the others are named in their places."""
+    folder, bad = album(count, every)
+    lines, arrays = tmp_path / "found.jsonl", tmp_path / "features.npz"
+    flags = [f"--model={run}", "--format=jsonl", f"--output={lines}", f"--features={arrays}", "--tokens"]
+    code, out, err = ended(start("predict", *flags, "--top=2", "--batch_size=16", folder, without=("tensorflow",)))
+    assert (code, out) == (1, "")
+    assert err == f"error: {len(bad):,} of {count:,} images can't be read; they are named in {lines}\n"
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [row["path"] for row in rows] == sorted(map(str, folder.rglob("*.png")))
+    assert [row["path"] for row in rows if "error" in row] == bad and len(bad) == count // every
+    assert all(row["error"].startswith(f"{row['path']} can't be read as an image") for row in rows if "error" in row)
+    read = [row for row in rows if "error" not in row]
+    model = vit_jax.load(run)
+    pixels = vit_jax.read_images([row["path"] for row in read], model)
+    probabilities = jax.nn.softmax(model(pixels))
+    for row, expected in zip(read, probabilities, strict=True):
+        assert [(each["name"], each["label"]) for each in row["classes"]] == [("fox", 5), ("bee", 1)]
+        np.testing.assert_allclose([each["probability"] for each in row["classes"]], expected[np.array([5, 1])], 1e-4)
+    with np.load(arrays) as found:
+        assert list(found["paths"]) == [row["path"] for row in read]
+        np.testing.assert_allclose(found["features"], model.features(pixels), atol=1e-4)
+        np.testing.assert_allclose(found["tokens"], model.encode(pixels), atol=1e-4)
+
+
+def test_csv_of_a_list_and_a_pattern(start, run, album, tmp_path):
+    """A list may name files that are missing; a pattern is sorted; all rows have all columns; --overwrite replaces."""
+    folder, bad = album(14, 7)
+    good = sorted(set(map(str, folder.rglob("*.png"))) - set(bad))
+    listed, target = tmp_path / "list.txt", tmp_path / "found.csv"
+    listed.write_text(f"{good[0]}\n\nnone.png\r\n{good[1]}\n")
+    target.write_text("old")
+    flags = [f"--model={run}", "--format=csv", "--top=1", f"--output={target}", "--overwrite"]
+    code, _, err = ended(start("predict", *flags, "-", f"{folder}/6/*.png", limit=f"exec <{listed}"))
+    assert code == 1 and err.startswith("error: 3 of 5 images can't be read; ")
+    header, *rows = csv.reader(target.open(newline=""))
+    assert header == ["path", "error", "name_1", "label_1", "probability_1"]
+    assert [row[0] for row in rows] == [good[0], "none.png", good[1], *bad]
+    assert all(row[2:] == ["", "", ""] and "image" in row[1] for row in (rows[1], *rows[3:]))
+    assert all(row[1:4] == ["", "fox", "5"] and 0.8 < float(row[4]) < 0.9 for row in (rows[0], rows[2]))
+
+
+def test_features_of_a_model_that_can_not_classify(start, run, images, tmp_path):
+    vit_jax.save(vit_jax.load(run, num_classes=0), tmp_path / "headless.npz")
+    place = tmp_path / "found.npz"
+    code, out, err = ended(start("predict", f"--model={tmp_path}/headless.npz", f"--features={place}", *images[:3]))
+    assert (code, out, err) == (0, "", "")
+    with np.load(place) as found:
+        assert found["features"].shape == (3, 16) and set(found) == {"paths", "features"}
+
+
+def test_killed_half_way_it_leaves_whole_lines(start, run, images, tmp_path):
+    listed, target = tmp_path / "list.txt", tmp_path / "found.jsonl"
+    listed.write_text("".join(f"{path}\n" for path in itertools.islice(itertools.cycle(images), 200_000)))
+    flags = [f"--model={run}", "--format=jsonl", f"--output={target}"]
+    process = start("predict", *flags, "-", limit=f"exec <{listed}")
+    while process.poll() is None and not (target.exists() and target.stat().st_size > 50_000):
+        time.sleep(0.01)
+    process.kill()
+    assert ended(process)[0] == -9
+    text = target.read_text()
+    assert text.endswith("\n")
+    found = [json.loads(line)["path"] for line in text.splitlines()]
+    assert found == list(itertools.islice(itertools.cycle(images), len(found)))
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         ([], "which model? add --model=FOLDER_OR_FILE"),
         (["{image}"], "which model?"),
         (["--model={run}"], "which images?"),
-        (["--model={run}", "{tmp}/none.png"], "no image file {tmp}/none.png"),
-        (["--model={run}", "{tmp}"], "no image file {tmp}"),
+        (["--model={run}", "{tmp}/none.png"], "no image or folder {tmp}/none.png"),
+        (["--model={run}", "{tmp}"], "no images in {tmp};"),
+        (["--model={run}", "{tmp}/*.png"], "nothing matches the pattern {tmp}/*.png"),
+        (["--model={run}", "-"], "standard input names no image"),
+        (["--model={run}", "--format=xml", "{image}"], "format"),
+        (["--model={run}", "--output={tmp}/none/a.jsonl", "{image}"], "no folder {tmp}/none"),
+        (["--model={run}", "--output={image}", "{image}"], "{image} is there already"),
+        (["--model={run}", "--features={tmp}/a.txt", "{image}"], "a name that ends in .npz"),
+        (["--model={run}", "--features={image}.npz", "--output={image}.npz", "{image}"], "name two files"),
+        (["--model={run}", "--tokens", "{image}"], "add --features"),
         (["--model={run}", "--top=0", "{image}"], "top"),
         (["--model={run}", "--size=8", "{image}"], "'size'"),
         (["--model={run}", "--config.seed=1", "{image}"], "leave out --config.seed"),
@@ -104,7 +199,8 @@ def test_goes_on_after_what_can_not_be_read(start, run, images, tmp_path):
 )
 def test_mistakes_are_found_before_jax(start, run, images, tmp_path, args, said):
     places = {"run": run, "image": images[0], "tmp": tmp_path}
-    code, out, err = ended(start("predict", *[arg.format(**places) for arg in args], without=("jax", "tensorflow")))
+    args = [arg.format(**places) for arg in args]
+    code, out, err = ended(start("predict", *args, without=("jax", "tensorflow"), limit="exec </dev/null"))
     assert (code, out) == (1, "")
     assert err.startswith("error: ")
     assert said.format(**places) in err

@@ -1,4 +1,4 @@
-"""Vision Transformers in JAX: create, load, save and train them.
+"""Vision Transformers in JAX: create, load, save, train and evaluate them.
 
     model = vit_jax.create("B/16", num_classes=1000, image_size=224)
     logits = model(images)
@@ -23,6 +23,7 @@ _PUBLIC = {
     "save": "vit_jax.checkpoints",
     "read_images": "vit_jax.data",
     "train": "vit_jax.training",
+    "evaluate": "vit_jax.evaluation",  # the module of this name is its command line, and is not for import
     "UserError": "vit_jax.errors",
 }
 _FOLDERS = ("analysis", "checkpoints", "config", "data", "evaluation", "models", "sharding", "training")

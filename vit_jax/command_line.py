@@ -4,6 +4,7 @@ Flags that set keys of the config have the syntax of `ml_collections.config_flag
 reports a user's mistakes by tracebacks.
 """
 
+import glob
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ from vit_jax import distributed, logs
 from vit_jax.config_file import load_config
 from vit_jax.errors import UserError
 
-__all__ = ["Override", "define_file_keywords", "define_processes", "load_config", "run", "say"]
+__all__ = ["Override", "define_file_keywords", "define_processes", "load_config", "matches", "run", "say"]
 
 flags.disclaim_key_flags()  # flags that this module defines for a verb then appear in the verb's --help
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
@@ -38,6 +39,19 @@ def say(*lines: str) -> None:
         # Python flushes stdout once more when it exits, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+
+
+def matches(text: str) -> list[str]:
+    """Returns what a text from the user stands for: the sorted paths that match if it is a pattern, else itself.
+
+    Patterns have `*`, `?` or `[…]`, as in a shell, and `**` for folders at any depth. A path that exists is no pattern,
+    and neither is a URL. Raises UserError if nothing matches.
+    """
+    if "://" in text or not glob.has_magic(text) or os.path.exists(text):
+        return [text]
+    if not (found := sorted(glob.glob(text, recursive=True))):
+        raise UserError(f"nothing matches the pattern {text}; check its spelling and the folder it starts from")
+    return found
 
 
 def define_file_keywords() -> Callable[[], dict[str, Any]]:

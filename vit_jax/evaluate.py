@@ -4,15 +4,23 @@
     python -m vit_jax.evaluate --model=ViT-B_16.npz --model=augreg:B/16 --json=result.json \\
         --config=configs/transfer.py:B/16,cifar10 --config.global_batch_size=64
 
---model is a run's folder or the file of a model, and may be given several times. The config says the data and the
+--model is a run's folder or the file of a model, or a pattern in quotes, such as 'runs/*/model.npz', that stands for
+what it matches. It may be given several times. A model whose head has other classes than the data is refused before any
+image is read. The config says the data and the
 evaluations. Its model, its preprocessing and its settings of the training are not read, because each model is evaluated
 at its own image size and with its own preprocessing; flags that set them are refused. Every example counts once. In a
 few-shot evaluation, the examples that are learned from do not count.
 
 --json writes {MODEL: {EVALUATION: {MEASURE: …, "examples": n}}} to a file. The measures are "accuracy" and "loss", or
 "5shot" and "5shot_std" of a few-shot evaluation.
+
+--predictions writes a line of JSON for each image of each evaluation that reads the head: "model", "evaluation",
+"index", "image" (its path or number), "labels" (the numbers of its classes) and "classes", the five most probable ones,
+each with its "name", "label" and "probability"; or "error" for an image that can't be read. A program that is killed
+leaves whole lines. The images are read once more for it.
 """
 
+import contextlib
 import sys
 
 from absl import flags
@@ -20,10 +28,13 @@ from absl import flags
 from vit_jax import command_line
 from vit_jax.errors import UserError
 
-_MODEL = flags.DEFINE_multi_string("model", [], "A run's folder or a checkpoint; may be given several times.")
+_MODEL = flags.DEFINE_multi_string(
+    "model", [], "A run's folder, a checkpoint or a pattern; may be given several times."
+)
 _CONFIG = flags.DEFINE_string("config", None, "The config file, FILE.py or FILE.py:ARGUMENTS.")
 _JSON = flags.DEFINE_string("json", None, "Write the measures to this file, too.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the file of --json if it is there.")
+_PREDICTIONS = flags.DEFINE_string("predictions", None, "Write the classes of every image to this file, too.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the files of --json and --predictions if they are there.")
 _READ = ("data", "evaluations", "task", "mesh", "seed", "global_batch_size")  # keys and sections of the config
 _FILE_KEYWORDS = command_line.define_file_keywords()
 
@@ -33,7 +44,8 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         raise UserError(f"what is {args[0]!r}? models are named by --model=MODEL")
     if not _MODEL.value:
         raise UserError("which model? add --model=FOLDER_OR_FILE")
-    if again := [name for name in _MODEL.value if _MODEL.value.count(name) > 1]:
+    models = [match for name in _MODEL.value for match in command_line.matches(name)]
+    if again := [name for name in models if models.count(name) > 1]:
         raise UserError(f"--model={again[0]} is given more than once; name each model once")
     if unread := [key for key, _ in overrides if key.partition(".")[0] not in _READ]:
         raise UserError(f"nothing reads config.{unread[0]}: evaluate takes keys of {', '.join(_READ)}; leave it out")
@@ -42,16 +54,22 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
 
     from vit_jax.checkpoints import files
 
-    if _JSON.value:
-        files.check_place(epath.Path(_JSON.value), _OVERWRITE.value)
+    places = [epath.Path(place) for place in (_JSON.value, _PREDICTIONS.value) if place]
+    for place in places:
+        files.check_place(place, _OVERWRITE.value)
+    if len(places) == 2 and places[0].resolve() == places[1].resolve():
+        raise UserError(f"--json and --predictions are both {places[0]}; name two files")
     from vit_jax.evaluation.judge import judge  # imports JAX, which is slow: after the user's mistakes are found
 
     found = {}
-    for name, measures in judge(_MODEL.value, config, **_FILE_KEYWORDS()):
-        found[name] = measures
-        for evaluation, values in measures.items():
-            told = ", ".join(f"{key} {value:.4f}" for key, value in values.items() if key != "examples")
-            command_line.say(f"{name}: {evaluation}: {told}, {values['examples']:,} images")
+    with contextlib.ExitStack() as closing:
+        place = _PREDICTIONS.value
+        write = closing.enter_context(files.Lines(place)).write_json if place else None
+        for name, measures in judge(models, config, write, **_FILE_KEYWORDS()):
+            found[name] = measures
+            for evaluation, values in measures.items():
+                told = ", ".join(f"{key} {value:.4f}" for key, value in values.items() if key != "examples")
+                command_line.say(f"{name}: {evaluation}: {told}, {values['examples']:,} images")
     if _JSON.value:
         files.write_json(_JSON.value, found)
 

@@ -43,6 +43,16 @@ def lines(what: str, total: int | None = None, unit: str = "images") -> Callable
     return count
 
 
+def tell(text: str) -> None:
+    """Prints a line to standard error, above the bars that are shown."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
 def in_notebook() -> bool:
     """Returns whether this process is the kernel of a Jupyter or Colab notebook."""
     shell = getattr(builtins, "get_ipython", lambda: None)()

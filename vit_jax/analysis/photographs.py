@@ -40,7 +40,7 @@ def _page(analysis: Analysis, maps: Float[np.ndarray, "shown rows columns"], sta
         picture = fitted(analysis.photographs[index])
         left.imshow(picture, interpolation="none")
         right.imshow(overlay(picture, values), interpolation="none")
-        text = "\n".join(f"{_short(name)} {probability:.0%}" for name, probability in analysis.tops[index])
+        text = "\n".join(f"{_short(top.name)} {top.probability:.0%}" for top in analysis.tops[index])
         left.set_title(text or f"image {index + 1}", fontsize=6, loc="left", parse_math=False)
     return figure
 

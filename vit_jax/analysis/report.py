@@ -103,7 +103,7 @@ def _card(analysis: Analysis, index: int, side: int) -> str:
         f'<figure><img alt="{caption}" src="{_jpeg(pixels)}"><figcaption>{caption}</figcaption></figure>'
         for caption, pixels in pictures
     )
-    top = ", ".join(f"{html.escape(name)} {probability:.1%}" for name, probability in analysis.tops[index])
+    top = ", ".join(f"{html.escape(each.name)} {each.probability:.1%}" for each in analysis.tops[index])
     name = html.escape(analysis.names[index])
     return (
         f'<article class="card"><div class="pictures">{figures}</div><div>{top}</div>'

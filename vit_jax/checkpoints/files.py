@@ -1,12 +1,14 @@
 """Reads and writes files, local or in a bucket, so that a file is either written whole or left as it was."""
 
 import contextlib
+import io
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
+import numpy as np
 from etils import epath
 
 from vit_jax.errors import UserError
@@ -82,8 +84,66 @@ def replacing_all(paths: Sequence[epath.Path]) -> Iterator[list[epath.Path]]:
         before.unlink(missing_ok=True)
 
 
+class Lines:
+    """A file that grows by whole lines, so that a program that is killed leaves whole lines.
+
+    With the first line it is made, or emptied if it is there (see `check_place`). An object in a bucket can't grow; it
+    appears when it is closed.
+    """
+
+    def __init__(self, path: epath.PathLike) -> None:
+        self._path, self._length = epath.Path(path), 0
+        self._file: Any = None
+
+    def write(self, text: str) -> None:
+        """Appends lines, each with its line break, by one call of the operating system.
+
+        Raises:
+            UserError: they can't be written; a part of them that was written is cut off again.
+        """
+        content = text.encode("utf-8", "surrogateescape")  # names of files may hold any bytes
+        with _writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("wb") if "://" in str(self._path) else io.FileIO(self._path, "wb")
+            try:
+                if (written := self._file.write(content)) != len(content):  # the disk is almost full
+                    self._file.write(content[written:])
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._length)
+                raise
+        self._length += len(content)
+
+    def write_json(self, value: Any) -> None:
+        """Appends a line of JSON; raises UserError as `write`."""
+        self.write(json.dumps(value) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._file is not None:
+            with _writing(self._path):
+                self._file.close()
+
+
+@contextlib.contextmanager
+def _writing(path: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or line(error)
+        raise UserError(f"{path} can't be written ({reason}); mend that or name another place") from error
+
+
+def write_npz(path: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays to a `.npz`. If this fails, an existing file is left as it was, and UserError is raised."""
+    with _writing(epath.Path(path)), replacing(epath.Path(path)) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
 def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path] = ()) -> None:
-    """Raises UserError if a model can't be written to `path`.
+    """Raises UserError if a file can't be written to `path`.
 
     Args:
         path: the file to write.
@@ -94,6 +154,8 @@ def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path]
         raise UserError(f"there is no folder {path.parent} to write to; make it first")
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file in it")
+    if "://" not in str(path) and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{path} can't be written, because the permission is missing; name another place")
     if path.exists():
         if any(path.resolve() == source.resolve() for source in sources):
             raise UserError(f"{path} is read while it would be written; name another file")

@@ -12,7 +12,7 @@ from vit_jax.data.dataset import Dataset, open
 from vit_jax.data.identity import Identity, describe, differences, is_identity
 from vit_jax.data.once import opened_once
 from vit_jax.data.pipeline import label_shapes
-from vit_jax.data.read import read_image, read_images, readable
+from vit_jax.data.read import read_ahead, read_image, read_images, readable
 from vit_jax.data.spec import Spec, evaluation_spec, training_spec
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "open_shots",
     "open_training",
     "opened_once",
+    "read_ahead",
     "read_image",
     "read_images",
     "readable",

@@ -1,4 +1,4 @@
-"""Chooses image files among the files and folders that a user names."""
+"""Finds the image files in the files and folders that a user names, and chooses some of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,8 +31,21 @@ def choose(places: Sequence[str], count: int) -> Chosen:
     Raises:
         UserError: a place does not exist, or a folder has no images.
     """
+    found = listed(_split(places))
+    if len(found) <= count:
+        return Chosen(tuple(found), len(found))
+    drawn = np.sort(np.random.default_rng(0).permutation(len(found))[:count])
+    return Chosen(tuple(found[index] for index in drawn), len(found))
+
+
+def listed(places: Sequence[str]) -> list[str]:
+    """Returns the image files of the given folders, with those in sub-folders, and the given files, in their order.
+
+    Raises:
+        UserError: a place does not exist, or a folder has no images.
+    """
     found: list[str] = []
-    for place in _split(places):
+    for place in places:
         path = epath.Path(place)
         if path.is_dir():
             with listing.looking_at(place):
@@ -44,10 +57,7 @@ def choose(places: Sequence[str], count: int) -> Chosen:
             found.append(place)
         else:
             raise UserError(f"there is no image or folder {place}; check the name")
-    if len(found) <= count:
-        return Chosen(tuple(found), len(found))
-    drawn = np.sort(np.random.default_rng(0).permutation(len(found))[:count])
-    return Chosen(tuple(found[index] for index in drawn), len(found))
+    return found
 
 
 def _split(places: Sequence[str]) -> list[str]:

@@ -49,6 +49,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._source)
 
+    def describe(self, index: int) -> str:
+        """Returns the name of an example for people: its path, or `split[index]`."""
+        return self._source.describe(index)
+
     def record(self) -> dict[str, Any]:
         """Returns what tells these examples from any others, as JSON values."""
         return self._source.record()

@@ -1,15 +1,27 @@
 """Reads image files as input for a model."""
 
+import contextlib
+import itertools
 import os
-import sys
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from vit_jax.data import decode
+from vit_jax import progress
+from vit_jax.data import decode, prefetch
 from vit_jax.errors import UserError
+
+_THREADS = 4  # as many as `config.data.threads` has by default
+_AT_ONCE = 8  # images that a thread reads before it hands them on
+
+
+class Read(NamedTuple):
+    """An image file: its path, and its pixels as `read_image` returns them, or why it can't be read."""
+
+    path: str
+    image: np.ndarray | UserError
 
 
 def read_images(paths: epath.PathLike | Iterable[epath.PathLike], model: Any) -> np.ndarray:
@@ -35,20 +47,42 @@ def read_images(paths: epath.PathLike | Iterable[epath.PathLike], model: Any) ->
 
 
 def readable(
-    paths: Iterable[epath.PathLike], preprocessing: Any, unreadable: list[str]
+    paths: Sequence[epath.PathLike], preprocessing: Any, unreadable: list[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the path and the pixels, as `read_image` returns them, of each file that can be read.
 
     The others are named on standard error, and their paths are appended to `unreadable`.
     """
-    for path in paths:
-        try:
-            image = read_image(path, preprocessing)
-        except UserError as error:
-            unreadable.append(str(path))
-            print(error, file=sys.stderr, flush=True)
-        else:
-            yield str(path), image
+    with contextlib.closing(read_ahead(paths, preprocessing, _AT_ONCE)) as batches:
+        for path, image in itertools.chain.from_iterable(batches):
+            if isinstance(image, UserError):
+                unreadable.append(path)
+                progress.tell(str(image))
+            else:
+                yield path, image
+
+
+def read_ahead(paths: Sequence[epath.PathLike], preprocessing: Any, batch_size: int) -> Generator[list[Read]]:
+    """Yields the path and the pixels of every file, or why it can't be read, in lists of `batch_size`, in order.
+
+    Further lists are made in threads while the caller works on one.
+    """
+
+    def make(number: int) -> list[Read]:
+        return [_read(path, preprocessing) for path in paths[number * batch_size : (number + 1) * batch_size]]
+
+    pool = prefetch.Pool(make, _THREADS, workers=0)
+    try:
+        yield from pool.map(range(-(-len(paths) // batch_size)))
+    finally:
+        pool.close()
+
+
+def _read(path: epath.PathLike, preprocessing: Any) -> Read:
+    try:
+        return Read(str(path), read_image(path, preprocessing))
+    except UserError as error:
+        return Read(str(path), error)
 
 
 def read_image(path: epath.PathLike, preprocessing: Any) -> np.ndarray:

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+from etils import epath
 
 from vit_jax import config as config_lib
-from vit_jax import data, sharding
+from vit_jax import data, logs, sharding
 from vit_jax.checkpoints import model_file
 from vit_jax.errors import UserError
 from vit_jax.evaluation.make import make_evaluations
+from vit_jax.evaluation.predictions import Write, predict
 from vit_jax.evaluation.registry import KINDS
 from vit_jax.models.class_names import padded
 from vit_jax.models.functional import split
@@ -25,16 +27,39 @@ Measures = dict[str, dict[str, float]]
 _LOG = logging.getLogger(__name__)
 
 
-def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple[str, Measures]]:
+def evaluate(model: Model | epath.PathLike, config: Any, **keywords: Any) -> Measures:
+    """Returns the measures of a model by evaluation, such as `{"test": {"accuracy": 0.9, …, "examples": 1000}}`.
+
+    `python -m vit_jax.evaluate` is its command line. The model is judged at its own image size and with its own
+    preprocessing.
+
+    Args:
+        model: a model from `vit_jax.create` or `vit_jax.load`, or what `vit_jax.load` takes.
+        config: as `judge` takes it; `vit_jax.load_config` returns one.
+        keywords: keywords of `vit_jax.load`, such as `num_heads`, if `model` is to be loaded.
+
+    Raises:
+        UserError: as `judge`.
+    """
+    with logs.shown():
+        ((_, measures),) = judge([model], config, **keywords)
+    return measures
+
+
+def judge(
+    models: Sequence[Model | epath.PathLike], config: Any, write: Write | None = None, **keywords: Any
+) -> Iterator[tuple[str, Measures]]:
     """Yields the name of each model and its measures by evaluation, such as `{"test": {"accuracy": 0.9, …}}`.
 
     Among the measures is `examples`, the number of examples that they are means over, as an integer. The accuracy
     leaves out those of them that have no label.
 
     Args:
-        models: what `vit_jax.load` takes.
+        models: models, or what `vit_jax.load` takes. All of them are checked before the first image is read.
         config: a `Config` or a ConfigDict. The sections `data`, `task`, `mesh` and `evaluations` are
             read, and `seed` and `global_batch_size`.
+        write: takes what each model predicts for each image of each evaluation that reads the head, as
+            `predictions.predict` yields it, with the model's name as `model`. The images are then read once more.
         keywords: keywords of `vit_jax.load`.
 
     Raises:
@@ -48,13 +73,14 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
     task.check(config)
     if config.preprocessing != config_lib.Preprocessing():
         _LOG.warning("config.preprocessing is not read: each model has its own")
-    reads_task = any(not KINDS[section.kind].own_classes for section in config.evaluations.values())
+    reads_task = bool(_reading_head(config))
     mesh = sharding.make_mesh(config.mesh)
     with data.opened_once():
-        for name in models:
-            model = model_file.load(name, **keywords)
-            if reads_task:
-                _check_classes(name, model, data.class_names(config))
+        if reads_task:
+            for each in models:
+                _check_classes(*_head(each, keywords), data.class_names(config))
+        for each in models:
+            name, model = _loaded(each, keywords)
             if reads_task and Learner(model, task).has_own:
                 raise UserError(
                     f"the task {config.task.name} has parameters of its own, which a model's file does not hold; "
@@ -71,25 +97,46 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
                 settings = preprocessed(dataclasses.replace(config, model=own), model)
                 evaluations = make_evaluations(settings, model, mesh, closing)
                 measures = {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
+            for evaluation in _reading_head(config) if write else ():
+                for line in predict(settings, evaluation, model, params, mesh):
+                    write({"model": name, **line})
             yield name, measures
+
+
+def _reading_head(config: config_lib.Config) -> list[str]:
+    """Returns the names of the evaluations that read the head and the task."""
+    return [name for name, section in config.evaluations.items() if not KINDS[section.kind].own_classes]
 
 
 def _whole(measures: dict[str, float]) -> dict[str, float]:
     return {**measures, "examples": int(measures["examples"])}
 
 
-def _check_classes(name: str, model: Model, classes: tuple[str, ...]) -> None:
+def _loaded(model: Model | epath.PathLike, keywords: dict[str, Any]) -> tuple[str, Model]:
+    """Returns the name of a model, and the model."""
+    return ("model", model) if isinstance(model, Model) else (str(model), model_file.load(model, **keywords))
+
+
+def _head(model: Model | epath.PathLike, keywords: dict[str, Any]) -> tuple[str, int, tuple[str, ...]]:
+    """Returns the name of a model, and the number and the names of its classes; of a file only the header is read."""
+    if isinstance(model, Model):
+        return "model", model.arch.num_classes, model.class_names
+    file = model_file.read(model, **keywords)
+    return str(model), file.architecture.num_classes, file.class_names
+
+
+def _check_classes(name: str, num_classes: int, class_names: tuple[str, ...], classes: tuple[str, ...]) -> None:
     """Raises UserError if a model was trained for other classes than the data has."""
-    if model.class_names:
-        if differs := first_difference(model.class_names, padded(classes, model.arch.num_classes)):
+    if class_names:
+        if differs := first_difference(class_names, padded(classes, num_classes)):
             label, theirs, ours = differs
             raise UserError(
                 f"{name} calls the class {label} {theirs!r}, and the config's data calls it {ours!r}; name the data "
                 "that it was trained for"
             )
-    elif model.arch.num_classes != len(classes):
+    elif num_classes != len(classes):
         raise UserError(
-            f"{name} has {model.arch.num_classes} classes, and the config's data has {len(classes)}; name the data "
+            f"{name} has {num_classes} classes, and the config's data has {len(classes)}; name the data "
             "that it was trained for"
         )
     else:

@@ -20,9 +20,10 @@ def padded(names: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 class Top(NamedTuple):
-    """A class and its probability."""
+    """A class, the number of its output in the head, from 0, and its probability."""
 
     name: str
+    label: int
     probability: float
 
 
@@ -39,5 +40,6 @@ def top(model: Any, logits: Float[np.ndarray, "batch classes"], count: int) -> t
     probabilities = np.asarray(jax.nn.softmax(logits))
     names = model.class_names or [f"class {index}" for index in range(probabilities.shape[1])]
     return tuple(
-        tuple(Top(names[index], float(row[index])) for index in np.argsort(-row)[:count]) for row in probabilities
+        tuple(Top(names[label], int(label), float(row[label])) for label in np.argsort(-row)[:count])
+        for row in probabilities
     )
