@@ -173,7 +173,8 @@ def _check(section: Any, prefix: str, name: str) -> None:
     wrong = "" if value is None else known.limits.wrong(value)
     if wrong and known.limits.choices:
         hint = aliases.VALUES.get((key, str(value).lower()))
-        wrong += f"; {hint}" if hint else _nearest(value, known.limits.choices)
+        outside = next(leaf for leaf in leaves(value) if leaf not in known.limits.choices)
+        wrong += f"; {hint}" if hint else _nearest(outside, known.limits.choices)
     if wrong:
         raise UserError(f"config.{key} is {value!r}; {wrong}")
     for other in known.needs if value != known.default else ():

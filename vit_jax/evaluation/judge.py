@@ -12,6 +12,7 @@ from vit_jax import config as config_lib
 from vit_jax import data, sharding
 from vit_jax.checkpoints import model_file
 from vit_jax.errors import UserError
+from vit_jax.evaluation.features import computed_once
 from vit_jax.evaluation.make import make_evaluations
 from vit_jax.evaluation.registry import KINDS
 from vit_jax.models.class_names import padded
@@ -70,7 +71,8 @@ def judge(models: Sequence[str], config: Any, **keywords: Any) -> Iterator[tuple
             with contextlib.ExitStack() as closing:
                 settings = preprocessed(dataclasses.replace(config, model=own), model)
                 evaluations = make_evaluations(settings, model, mesh, closing)
-                measures = {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
+                with computed_once():
+                    measures = {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
             yield name, measures
 
 
