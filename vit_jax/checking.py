@@ -12,7 +12,7 @@ import ml_collections
 
 from vit_jax import aliases, schema
 from vit_jax.errors import UserError
-from vit_jax.values import Limits, alternatives, as_hint, either, wording
+from vit_jax.values import Limits, alternatives, as_hint, either, leaves, wording
 
 
 class Key(NamedTuple):

@@ -56,7 +56,7 @@ def open_learned(subject: Subject) -> tuple[Dataset, np.ndarray]:
     return learned, np.array([number[name] for name in subject.dataset.class_names])
 
 
-def test_features(subject: Subject, params: Params, tests: Dataset) -> Features:
+def readable_tests(subject: Subject, params: Params, tests: Dataset) -> Features:
     """Returns the features of those test images that can be read; a warning says if there are others.
 
     Raises:
@@ -64,9 +64,7 @@ def test_features(subject: Subject, params: Params, tests: Dataset) -> Features:
     """
     found = subject.features(params, tests)
     if not found.read.any():
-        raise UserError(
-            f"config.evaluations.{subject.name} has no test image that can be read; check its data set"
-        )
+        raise UserError(f"config.evaluations.{subject.name} has no test image that can be read; check its data set")
     if not found.read.all():
         _LOG.warning(
             "the evaluation %s counts %d of its %d images; the others can't be read",
@@ -110,7 +108,7 @@ def open_split(subject: Subject) -> Split:
                 len(found.read),
             )
         found = found.take(found.read)
-        tested = test_features(subject, params, tests)
+        tested = readable_tests(subject, params, tests)
         labels = label_of[tested.labels]
         if missing := sorted(set(labels.tolist()) - set(found.labels.tolist())):
             _LOG.warning(

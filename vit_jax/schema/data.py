@@ -157,9 +157,9 @@ class Evaluation:
     )
     classes: str = key(
         "all",
-        "all: each class trained on may be predicted, and the images have no others; common: only those classes trained "
-        "on that images of this split have, by name, are predicted, and images of other classes are left out, as for "
-        "ImageNet-A and -R",
+        "all: every class trained on may be predicted, and the images have no other; common: of the classes trained on "
+        "only those, by name, that images of this split have are predicted, and images of other classes are left out, "
+        "as for ImageNet-A and -R",
         choices=("all", "common"),
         only=_HEAD,
     )
