@@ -97,8 +97,8 @@ def accuracy(
     classes, labels = np.unique(train_labels, return_inverse=True)
     if len(classes) < 2:
         raise UserError(
-            f"a linear probe tells classes apart, and all images learned from have the one class {classes[0]}; learn from "
-            "more images"
+            f"a linear probe tells classes apart, and all images learned from have the one class {classes[0]}; learn "
+            "from more images"
         )
     whole = train_features.size <= most_values
     _LOG.info(
