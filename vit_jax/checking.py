@@ -12,7 +12,7 @@ import ml_collections
 
 from vit_jax import aliases, schema
 from vit_jax.errors import UserError
-from vit_jax.values import Limits, alternatives, as_hint, either, wording
+from vit_jax.values import Limits, alternatives, as_hint, either, leaves, wording
 
 
 class Key(NamedTuple):
@@ -173,7 +173,8 @@ def _check(section: Any, prefix: str, name: str) -> None:
     wrong = "" if value is None else known.limits.wrong(value)
     if wrong and known.limits.choices:
         hint = aliases.VALUES.get((key, str(value).lower()))
-        wrong += f"; {hint}" if hint else _nearest(value, known.limits.choices)
+        outside = next(leaf for leaf in leaves(value) if leaf not in known.limits.choices)
+        wrong += f"; {hint}" if hint else _nearest(outside, known.limits.choices)
     if wrong:
         raise UserError(f"config.{key} is {value!r}; {wrong}")
     for other in known.needs if value != known.default else ():

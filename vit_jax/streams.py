@@ -6,6 +6,7 @@ numbers, and a new stream changes none of the others. The streams are
     order             the shuffled order of the training examples (position in the data)
     labels_per_class  which examples are kept of each class
     shots             which examples of each class a few-shot evaluation learns from (draw)
+    probe             which images a linear probe holds out (0), and the order of its mini-batches (1, epoch)
     subset            which examples are kept of all
     crop              random crops on the host (position in the data)
     parameters        the model's initial parameters

@@ -15,7 +15,7 @@ MOST = 2**31 - 1  # steps, rows and sizes are int32 on devices
 class Limits:
     """What a value may be, apart from its type: one of `choices`, or finite numbers within bounds.
 
-    The bounds also apply to the numbers in a tuple, which has at least `fewest` of them.
+    Choices and bounds also apply to the items of a tuple, which has at least `fewest` of them.
     """
 
     choices: tuple[str, ...] = ()
@@ -27,8 +27,8 @@ class Limits:
 
     def wrong(self, value: Any) -> str:
         """Returns what `value` must be instead, such as `it must be at least 1`, or "" if it is within the limits."""
-        if self.choices and value not in self.choices:
-            return f"it can be {either(self.choices)}"
+        if self.choices and any(leaf not in self.choices for leaf in leaves(value)):
+            return f"it can {'hold' if isinstance(value, tuple) else 'be'} {either(self.choices)}"
         if isinstance(value, tuple) and len(value) < self.fewest:
             return f"it must hold at least {self.fewest}"
         for number in leaves(value):

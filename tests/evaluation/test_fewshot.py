@@ -1,42 +1,31 @@
 """Few-shot evaluation: goldens, what it learns, what it must not depend on, and wrong input."""
 
-import contextlib
-
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 import vit_jax
-from helpers import processes
+from helpers import evaluations, processes
+from helpers.evaluations import MODEL
 from helpers.folders import lines, numbers, refused, write_images
-from vit_jax import UserError, sharding
+from vit_jax import UserError
 from vit_jax import config as config_lib
-from vit_jax.evaluation import fewshot, make_evaluations
+from vit_jax.evaluation import fewshot
 from vit_jax.evaluation.judge import judge
 from vit_jax.evaluation.least_squares import LeastSquares
-from vit_jax.models.functional import split
 from vit_jax.tasks import TASKS, Task
 
-MODEL = {"image_size": 8, "width": 16, "depth": 1, "mlp_dim": 32, "num_heads": 2}
 STRENGTHS = (0.25, 1.0, 4.0)
 
 
 def few(small, changes=(), **keys):
     """Returns the config of tests/small.py with the evaluation `few` alone."""
-    config = small(dict(changes))
-    del config.evaluations["test"]
-    config.evaluations.few = config_lib.evaluation(kind="fewshot", **keys)
-    return config
+    return evaluations.config(small, changes, few={"kind": "fewshot", **keys})
 
 
-def measures(config, devices=8, model=None):
-    """Returns the measures of the evaluation `few` of an untrained model without a head."""
-    model = model or vit_jax.create("Ti/4", num_classes=0, **MODEL)
-    config = config_lib.typed(config)
-    mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
-    with contextlib.ExitStack() as closing:
-        return make_evaluations(config, model, mesh, closing)["few"](split(model)[1])
+def measures(config, **keywords):
+    return evaluations.measures(config, **keywords)["few"]
 
 
 @pytest.mark.parametrize("name", ["more_features_than_points", "more_points_than_features"])
@@ -102,7 +91,7 @@ def test_one_draw_has_no_deviation(small):
 def test_shots_are_not_tested(small):
     """Of 64 images of 4 classes 2 shots of each class leave 56; the other split loses none."""
     assert measures(few(small, split="train", shots=(2,), draws=1))["examples"] == 56
-    assert measures(few(small, split="train[32:]+test", shots_split="train[:32]", shots=(2,)))["examples"] == 48
+    assert measures(few(small, split="train[32:]+test", train_split="train[:32]", shots=(2,)))["examples"] == 48
     with pytest.raises(UserError, match="no image left to test on, because its 64 shots are all images of train"):
         measures(few(small, split="train", shots=(16,)))
 
@@ -147,7 +136,7 @@ def test_images_that_can_not_be_read(small, tmp_path, caplog):
     with pytest.raises(UserError, match="learns from 4 images.* has 3 of the class 'a' that can be read; ask for few"):
         measures(few(small, changes, shots=(4,)))
     (tmp_path / "train" / "b").rename(tmp_path / "train" / "e")
-    with pytest.raises(UserError, match="tests on the class 'b', of which its shots_split train has none"):
+    with pytest.raises(UserError, match="tests on the class 'b', of which its train_split train has none"):
         measures(few(small, changes, shots=(1,)))
 
 
@@ -155,7 +144,7 @@ def test_images_that_can_not_be_read(small, tmp_path, caplog):
     ("keys", "said"),
     [
         ({"shots": (1, 17)}, "learns from 17 images of each class, and the split train of synthetic has 16 of the cla"),
-        ({"shots_split": "valid"}, "config.evaluations.few.shots_split is 'valid': synthetic images have no split"),
+        ({"train_split": "valid"}, "config.evaluations.few.train_split is 'valid': synthetic images have no split"),
         ({"split": "valid"}, "synthetic images have no split 'valid'"),
         ({"max_labels": 2}, "its max_labels is 2; set config.evaluations.few.max_labels to 1"),
         ({"shots": ()}, "config.evaluations.few.shots is (); it must hold at least 1"),

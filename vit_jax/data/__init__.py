@@ -5,7 +5,7 @@ from vit_jax.data.configured import (
     batches,
     evaluation_batches,
     open_evaluation,
-    open_shots,
+    open_learned,
     open_training,
 )
 from vit_jax.data.dataset import Dataset, open
@@ -31,7 +31,7 @@ __all__ = [
     "label_shapes",
     "open",
     "open_evaluation",
-    "open_shots",
+    "open_learned",
     "open_training",
     "opened_once",
     "read_ahead",

@@ -9,7 +9,7 @@ from vit_jax import config as config_lib
 from vit_jax.data import about, sources
 from vit_jax.data.dataset import Dataset
 from vit_jax.data.pipeline import Batch
-from vit_jax.data.spec import evaluation_spec, shots_spec, training_spec
+from vit_jax.data.spec import evaluation_spec, learned_spec, training_spec
 from vit_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def open_evaluation(config: Any, name: str, *, own_classes: bool = False) -> Dat
 
     Raises:
         UserError: there is no such evaluation, or its data set is missing, does not fit the config, or has a class that
-            the training set has not.
+            the training set has not, or no class of it if its `classes` are the common ones.
     """
     config = config_lib.typed(config)
     spec = evaluation_spec(config, name)
@@ -60,24 +60,26 @@ def open_evaluation(config: Any, name: str, *, own_classes: bool = False) -> Dat
         return Dataset(spec)
     training = training_spec(config)
     names = sources.all_class_names(training)
-    dataset = Dataset(dataclasses.replace(spec, classes=training.classes, class_names=names))
+    spec = dataclasses.replace(spec, classes=training.classes, class_names=names)
+    common = config.evaluations[name].classes == "common"
+    dataset = Dataset(spec, sources.select_common(spec) if common else None)
     _check_classes(config, dataset)
     return dataset
 
 
-def open_shots(config: Any, name: str) -> Dataset:
-    """Returns the data set that the few-shot evaluation `config.evaluations[name]` draws its shots from.
+def open_learned(config: Any, name: str) -> Dataset:
+    """Returns the data set that the evaluation `config.evaluations[name]` learns from, such as few-shot draws from.
 
     It has the classes of its own. Arguments are those of `open_evaluation`.
 
     Raises:
         UserError: there is no such evaluation, or its data set or the split are missing.
     """
-    spec = shots_spec(config_lib.typed(config), name)
+    spec = learned_spec(config_lib.typed(config), name)
     try:
         return Dataset(spec)
     except UserError as error:
-        raise UserError(f"config.{spec.section}.shots_split is {spec.split!r}: {error}") from error
+        raise UserError(f"config.{spec.section}.train_split is {spec.split!r}: {error}") from error
 
 
 def batches(config: Any, *, start_step: int = 0, rows: Sequence[int] | None = None) -> Generator[Batch]:

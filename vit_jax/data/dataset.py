@@ -65,6 +65,18 @@ class Dataset:
         """Returns the examples that are not in another data set, as a data set, which is closed for itself."""
         return Dataset(self.spec, self._source.without(other._source))
 
+    def numbers_in(self, other: "Dataset") -> np.ndarray | None:
+        """Returns for each example its number in another data set, int64 (examples,).
+
+        Returns None if an example is not there, or if its image is made there in another way or its label is another.
+        """
+        same = self.spec.made == other.spec.made and self.class_names == other.class_names
+        return self._source.numbers_in(other._source) if same else None
+
+    def occurring(self) -> tuple[int, ...]:
+        """Returns the labels that its examples have, sorted. All labels are read."""
+        return tuple(sorted({label for number in range(len(self)) for label in self._source.labels(number)}))
+
     def shots(self, count: int, draws: int, left_out: Collection[int] = ()) -> np.ndarray:
         """Returns the numbers of `count` examples of each class, drawn at random, int64 (draws, classes, count).
 

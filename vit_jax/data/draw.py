@@ -26,7 +26,7 @@ def shots(selection: Selection, spec: Spec, count: int, draws: int, left_out: Co
                 raise UserError(
                     f"config.{spec.section} learns from {count} images of each class, and the split {spec.split} of "
                     f"{spec.name} has {len(of_class)} of the class {name!r}{readable}; ask for fewer shots or choose a "
-                    "larger shots_split"
+                    "larger train_split"
                 )
         drawn.append(found)
     return np.array(drawn, np.int64)

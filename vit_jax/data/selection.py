@@ -97,6 +97,16 @@ class Selection:
                     kept &= (self.which != mine) | ~np.isin(self.indices, taken)
         return self.take(kept)
 
+    def numbers_in(self, other: "Selection") -> np.ndarray | None:
+        """Returns for each example its number in another selection, int64 (examples,); None if one is not there."""
+        theirs = {part.identity: number for number, part in enumerate(other.parts)}
+        numbers = np.array([theirs.get(part.identity, -1) for part in self.parts], np.int64)
+        wanted = (numbers[self.which] << 32) + self.indices
+        there = (other.which.astype(np.int64) << 32) + other.indices
+        order = np.argsort(there)
+        found = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)]
+        return found if np.array_equal(there[found], wanted) else None
+
     def _part(self, index: int) -> Source:
         return self.parts[self.which[index]]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -16,6 +17,8 @@ from vit_jax.data.synthetic import SyntheticSource
 from vit_jax.data.tars import TarsSource
 from vit_jax.data.tfds_source import TfdsSource
 from vit_jax.errors import UserError
+
+_LOG = logging.getLogger(__name__)
 
 
 def select(spec: Spec) -> Selection:
@@ -43,6 +46,32 @@ def _select(spec: Spec) -> Selection:
                 "exclude_train is set; choose another split, or set a smaller data.subset or data.labels_per_class"
             )
     return selection
+
+
+def select_common(spec: Spec) -> Selection:
+    """Returns those examples of a spec that have a class, by its name, among the spec's own; reads all labels.
+
+    Raises:
+        UserError: as `select`, or no example has.
+    """
+    names = class_names(spec)
+    own = select(dataclasses.replace(spec, classes=(), class_names=None))
+    renamed = dataclasses.replace(own, class_names=names)
+    kept = [index for index in range(len(own)) if renamed.labels(index)]
+    if not kept:
+        raise UserError(
+            f"the split {spec.split} of {spec.name} (config.{spec.section}) has no image of a class that is trained "
+            f"on: its classes are such as {own.class_names[0]!r}, and those trained on such as {names[0]!r}; choose a "
+            "data set that calls the classes by the same names"
+        )
+    if len(kept) < len(own):
+        _LOG.info(
+            "%s: %d of %d images have a class that is trained on; the others are left out",
+            spec.section,
+            len(kept),
+            len(own),
+        )
+    return renamed.take(np.array(kept, np.int64))
 
 
 def class_names(spec: Spec) -> tuple[str, ...]:

@@ -56,6 +56,12 @@ class Spec:
         """What examples are chosen from, in words for messages."""
         return "the mixture" if self.mixed else self.split
 
+    @property
+    def made(self) -> tuple:
+        """What the pixels and the labels of an evaluation's example depend on, apart from the example."""
+        how = (self.size, self.crop, self.shorter_side, self.keep_aspect, self.interpolation, self.antialias, self.exif)
+        return (self.name, *how, self.max_labels)
+
     def alone(self) -> "Spec":
         """Returns all examples of the data set, without those that are mixed with it."""
         return dataclasses.replace(self, mixed=(), classes=(), labels_per_class=None, subset=None, exclude=None)
@@ -132,10 +138,10 @@ def evaluation_spec(config: config_lib.Config, name: str) -> Spec:
     )
 
 
-def shots_spec(config: config_lib.Config, name: str) -> Spec:
-    """Returns the images that the few-shot evaluation `name` draws its shots from, made as its test images are."""
+def learned_spec(config: config_lib.Config, name: str) -> Spec:
+    """Returns the images that the evaluation `name` learns from, made as its test images are."""
     spec = evaluation_spec(config, name)
-    return dataclasses.replace(spec, split=config.evaluations[name].shots_split, exclude=None)
+    return dataclasses.replace(spec, split=config.evaluations[name].train_split, exclude=None)
 
 
 def _place(config: config_lib.Config, section: config_lib.Evaluation) -> tuple[str, str | None]:

@@ -4,21 +4,19 @@ The features are the model's, frozen; nothing is trained (2010.11929, section 4.
 its own data set, and reads neither the model's head nor the task. `least_squares.py` has the formulas.
 """
 
-import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from vit_jax.data import Dataset
 from vit_jax.errors import UserError
+from vit_jax.evaluation.features import require_finite
+from vit_jax.evaluation.learned import open_learned, readable_tests
 from vit_jax.evaluation.least_squares import Features, Labels, LeastSquares
 from vit_jax.evaluation.subject import Evaluate, Subject
 from vit_jax.models.functional import Params
-from vit_jax.tasks import Batch
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,9 +43,7 @@ def accuracies(
     Raises:
         UserError: a feature is not finite.
     """
-    for name, features in (("train_features", train_features), ("test_features", test_features)):
-        if wrong := _not_finite(features):
-            raise UserError(f"{name} are not finite in {wrong} of {len(features)} rows; leave these rows out")
+    require_finite(train_features=train_features, test_features=test_features)
     fit = LeastSquares.of(train_features, train_labels, num_classes)
     return np.array([np.mean(fit.predicted(test_features, strength) == test_labels) for strength in l2])
 
@@ -78,14 +74,6 @@ class _Images(NamedTuple):
     tests: Dataset
 
 
-class _Found(NamedTuple):
-    """What is read and computed of a data set's images."""
-
-    features: Features  # float32, of the images that can be read
-    labels: Labels
-    unreadable: np.ndarray  # places of the images that can't be read
-
-
 def make(subject: Subject) -> Evaluate:
     """Returns a function from parameters to the accuracies, such as `5shot`, the mean over all draws of shots.
 
@@ -95,19 +83,12 @@ def make(subject: Subject) -> Evaluate:
 
     Raises:
         UserError: an image may have several classes or none, a class has fewer images than shots, the tests have a
-            class of which there are no shots, or no image is left for the tests. The function raises it, too, if a
+            class that is not learned, or no image is left for the tests. The function raises it, too, if a
             feature is not finite, or no test image can be read.
     """
     section, key = subject.section, f"config.evaluations.{subject.name}"
-    if subject.dataset.spec.max_labels != 1:
-        raise UserError(
-            f"{key} is a few-shot evaluation, for which each image has one class, and its max_labels is "
-            f"{subject.dataset.spec.max_labels}; set {key}.max_labels to 1"
-        )
-    source = subject.open_shots()
-    names = source.class_names
-    label_of = _numbers(subject, names)
-    features_of = _features(subject)
+    source, label_of = open_learned(subject)
+    num_classes = len(source.class_names)
     unreadable: set[int] = set()
 
     def draw() -> _Images:
@@ -126,30 +107,21 @@ def make(subject: Subject) -> Evaluate:
 
     def evaluate(params: Params) -> dict[str, float]:
         nonlocal images
-        learned = features_of(params, images.shots)
-        while len(learned.unreadable):
-            unreadable.update(images.numbers[learned.unreadable].tolist())
+        learned = subject.features(params, images.shots)
+        while not learned.read.all():
+            unreadable.update(images.numbers[~learned.read].tolist())
             images = draw()
-            learned = features_of(params, images.shots)
-        tested = features_of(params, images.tests)
-        if not len(tested.labels):
-            raise UserError(f"{key} has no test image that can be read; check its data set")
-        if len(tested.unreadable):
-            _LOG.warning(
-                "the evaluation %s counts %d of its %d images; the others can't be read",
-                subject.name,
-                len(tested.labels),
-                len(images.tests),
-            )
+            learned = subject.features(params, images.shots)
+        tested = readable_tests(subject, params, images.tests)
         labels = label_of[tested.labels]
         values: dict[str, float] = {}
         for count in section.shots:
             found = []
             for rows in images.rows[:, :, :count]:  # (classes, shots) of each draw
                 shots = rows.ravel()
-                fit = LeastSquares.of(learned.features[shots], learned.labels[shots], len(names))
+                fit = LeastSquares.of(learned.values[shots], learned.labels[shots], num_classes)
                 strength = chosen_l2(fit, section.l2, count)
-                found.append(float(np.mean(fit.predicted(tested.features, strength) == labels)))
+                found.append(float(np.mean(fit.predicted(tested.values, strength) == labels)))
                 _LOG.info("%s: %d shots, l2 %g: %.4f", subject.name, count, strength, found[-1])
             values[f"{count}shot"] = float(np.mean(found))
             if len(found) > 1:
@@ -157,45 +129,3 @@ def make(subject: Subject) -> Evaluate:
         return {**values, "examples": float(len(labels))}
 
     return evaluate
-
-
-def _numbers(subject: Subject, names: tuple[str, ...]) -> np.ndarray:
-    """Returns the number of each of the tests' classes among the shots' classes, (classes of the tests,)."""
-    number = {name: place for place, name in enumerate(names)}
-    if unknown := [name for name in subject.dataset.class_names if name not in number]:
-        raise UserError(
-            f"config.evaluations.{subject.name} tests on the class {unknown[0]!r}, of which its shots_split "
-            f"{subject.section.shots_split} has none; remove it there or choose another shots_split"
-        )
-    return np.array([number[name] for name in subject.dataset.class_names])
-
-
-def _features(subject: Subject) -> Callable[[Params, Dataset], _Found]:
-    """Returns a function from parameters and a data set to what is `_Found`; each image is computed once."""
-    mesh = subject.mesh
-
-    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))  # all processes get all rows
-    def whole(params: Params, batch: Batch) -> Batch:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            features = subject.learner.model(params).features(batch["image"])
-        return {"features": features, **{name: batch[name] for name in ("label", "mask", "index")}}
-
-    def features_of(params: Params, dataset: Dataset) -> _Found:
-        batches = [jax.device_get(whole(params, batch)) for batch in subject.batches(dataset)]
-        rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-        read = rows["mask"] > 0
-        features = rows["features"][read]
-        if wrong := _not_finite(features):
-            raise UserError(
-                f"the evaluation {subject.name!r} gets features from the model that are not finite, for {wrong} of "
-                f"{len(features)} images; choose other weights, a lower config.optimizer.learning_rate if they are "
-                "being trained, or the dtype float32"
-            )
-        return _Found(features, rows["label"][read], rows["index"][~read & (rows["index"] >= 0)])
-
-    return features_of
-
-
-def _not_finite(features: np.ndarray) -> int:
-    """Returns how many rows of features (images, features) hold a number that is not finite."""
-    return int((~np.isfinite(features).all(axis=1)).sum())

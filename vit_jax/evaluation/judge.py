@@ -13,6 +13,7 @@ from vit_jax import config as config_lib
 from vit_jax import data, logs, sharding
 from vit_jax.checkpoints import model_file
 from vit_jax.errors import UserError
+from vit_jax.evaluation.features import computed_once
 from vit_jax.evaluation.make import make_evaluations
 from vit_jax.evaluation.predictions import Write, predict
 from vit_jax.evaluation.registry import KINDS
@@ -96,7 +97,8 @@ def judge(
             with contextlib.ExitStack() as closing:
                 settings = preprocessed(dataclasses.replace(config, model=own), model)
                 evaluations = make_evaluations(settings, model, mesh, closing)
-                measures = {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
+                with computed_once():
+                    measures = {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
             for evaluation in _reading_head(config) if write else ():
                 for line in predict(settings, evaluation, model, params, mesh):
                     write({"model": name, **line})

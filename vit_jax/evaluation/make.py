@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from vit_jax import config as config_lib
 from vit_jax import data, progress, sharding
 from vit_jax.errors import UserError
+from vit_jax.evaluation.features import Extractor
 from vit_jax.evaluation.registry import KINDS
 from vit_jax.evaluation.subject import Evaluate, Subject
 from vit_jax.models.model import Model
@@ -23,7 +24,8 @@ def make_evaluations(
 ) -> dict[str, Evaluate]:
     """Returns the evaluations of a config by name. Each is a function from parameters to measures.
 
-    The data sets are opened at once and stay open for all calls.
+    The data sets are opened at once and stay open for all calls. Inside of `features.computed_once`, evaluations that
+    want features of the same images share them.
 
     Args:
         config: its section `preprocessing` says how images are made; `models.preprocessed` fills in that of the model.
@@ -36,11 +38,19 @@ def make_evaluations(
         UserError: the name of an evaluation is not allowed, a batch can't be split over the devices, or a data set is
             missing.
     """
-    return {name: _evaluation(name, config, model, mesh, closing) for name in config.evaluations}
+    learner = Learner(model, make_task(config.task))
+    extract = Extractor(learner, mesh)
+    return {name: _evaluation(name, config, model, learner, extract, mesh, closing) for name in config.evaluations}
 
 
 def _evaluation(
-    name: str, config: config_lib.Config, model: Model, mesh: Mesh, closing: contextlib.ExitStack
+    name: str,
+    config: config_lib.Config,
+    model: Model,
+    learner: Learner,
+    extract: Extractor,
+    mesh: Mesh,
+    closing: contextlib.ExitStack,
 ) -> Evaluate:
     section = config.evaluations[name]
     _check_name(name)
@@ -67,19 +77,19 @@ def _evaluation(
             count(min(batch_size, left))
             left -= min(batch_size, left)
 
-    task = make_task(config.task)
     subject = Subject(
         name=name,
         section=section,
-        learner=Learner(model, task),
+        learner=learner,
         num_classes=model.arch.num_classes,
-        task=task,
+        task=make_task(config.task),
         seed=config.seed,
         mesh=mesh,
         dataset=dataset,
-        open_shots=lambda: closing.enter_context(data.open_shots(config, name)),
+        open_learned=lambda: closing.enter_context(data.open_learned(config, name)),
         keep_open=closing.enter_context,
         batches=batches,
+        features=lambda params, dataset: extract(name, params, dataset, batches),
     )
     return kind.make(subject)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vit_jax.evaluation import classification, fewshot
+from vit_jax.evaluation import classification, fewshot, knn, probe
 from vit_jax.evaluation.subject import Evaluate, Subject
 
 
@@ -17,4 +17,6 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "classification": Kind(classification.make),
     "fewshot": Kind(fewshot.make, own_classes=True),
+    "knn": Kind(knn.make, own_classes=True),
+    "probe": Kind(probe.make, own_classes=True),
 }

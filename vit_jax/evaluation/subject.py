@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 
 from vit_jax import config as config_lib
 from vit_jax.data import Dataset
+from vit_jax.evaluation.features import Features
 from vit_jax.models.functional import Params
 from vit_jax.tasks import Batch, Learner, Task
 
@@ -26,6 +27,7 @@ class Subject:
     seed: int
     mesh: Mesh
     dataset: Dataset  # its classes and its number of examples
-    open_shots: Callable[[], Dataset]  # opens the images that shots are drawn from
+    open_learned: Callable[[], Dataset]  # opens the images that the evaluation learns from
     keep_open: Callable[[Dataset], Dataset]  # returns a data set that is closed when the evaluations are
     batches: Callable[[Dataset], Generator[Batch]]  # yields each example once, sharded over the mesh
+    features: Callable[[Params, Dataset], Features]  # returns the frozen features of a data set

@@ -5,6 +5,8 @@ import dataclasses
 from vit_jax.schema.key import duration, key
 
 _FEWSHOT = ("kind", "fewshot")
+_LEARNS = ("kind", "fewshot", "knn", "probe")
+_HEAD = ("kind", "classification")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +140,29 @@ class Augmentation:
 class Evaluation:
     """An evaluation on a split. It runs after the last step, and also at regular intervals if an interval is given."""
 
-    kind: str = key("classification", "kind of the evaluation", choices=("classification", "fewshot"))
+    kind: str = key(
+        "classification",
+        "classification: what the head predicts; the others learn classes from frozen features: fewshot by least "
+        "squares from a few images of each, knn by the nearest neighbours, probe by logistic regression",
+        choices=("classification", "fewshot", "knn", "probe"),
+    )
     split: str = key("test", "split to evaluate on")
+    more_measures: tuple[str, ...] = key(
+        (),
+        "measures besides the task's own, such as accuracy and loss; top5: accuracy of the five most probable classes; "
+        "class_accuracy: mean over the classes of their accuracies; calibration_error: expected calibration error with "
+        "15 bins (1706.04599)",
+        choices=("top5", "class_accuracy", "calibration_error"),
+        only=_HEAD,
+    )
+    classes: str = key(
+        "all",
+        "all: every class trained on may be predicted, and the images have no other; common: of the classes trained on "
+        "only those, by name, that images of this split have are predicted, and images of other classes are left out, "
+        "as for ImageNet-A and -R",
+        choices=("all", "common"),
+        only=_HEAD,
+    )
     shots: tuple[int, ...] = key(
         (5,),
         "numbers of images of each class to learn from; each N gives the metric NAME/Nshot",
@@ -148,17 +171,24 @@ class Evaluation:
         only=_FEWSHOT,
     )
     draws: int = key(3, "number of random draws of these images, over which the mean is taken", above=0, only=_FEWSHOT)
-    shots_split: str = key(
+    train_split: str = key(
         "train",
-        "split that these images are drawn from; images that are drawn are not tested, even if they are in `split`",
-        only=_FEWSHOT,
+        "split to learn from; images that are learned from are not tested, even if they are in `split`",
+        only=_LEARNS,
+    )
+    k: tuple[int, ...] = key(
+        (1, 10, 20, 100),
+        "numbers of nearest neighbours that vote; each N gives the metric NAME/Nnn",
+        above=0,
+        fewest=1,
+        only=("kind", "knn"),
     )
     l2: tuple[float, ...] = key(
         tuple(2.0**power for power in range(-5, 15)),
-        "strengths of the regularisation, of which held-out shots choose one",
+        "strengths of the regularisation, of which held-out images choose one",
         least=1e-6,
         fewest=1,
-        only=_FEWSHOT,
+        only=("kind", "fewshot", "probe"),
     )
     name: str | None = key(None, "name of the data set; by default that of the training")
     data_dir: str | None = key(None, "folder of the data set, see `data.data_dir`")

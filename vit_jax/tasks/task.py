@@ -22,6 +22,8 @@ class Task:
     is used as the data gives it.
     """
 
+    classifies = False  # whether `measures` compares the model's logits, or those in the batch, with `label`
+
     def __init__(self, settings: config_lib.Task):
         """`settings` is the config's section."""
         self.settings = settings
@@ -66,7 +68,8 @@ class Task:
 
         Rows whose `mask` is 0 never count. A pair says of further rows that they do not count for this measure alone.
 
-        The arguments are those of `loss`, without augmentation; the key depends on the example alone.
+        The arguments are those of `loss`, without augmentation; the key depends on the example alone. A task that
+        `classifies` takes the logits, float (batch, classes), from the batch if it has `logits`.
         """
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ from vit_jax.checkpoints import model_file, names
 from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.store import FOLDER, Store
 from vit_jax.errors import UserError
-from vit_jax.evaluation import make_evaluations
+from vit_jax.evaluation import computed_once, make_evaluations
 from vit_jax.models import flops
 from vit_jax.models.functional import of_model
 from vit_jax.models.model import Model
@@ -270,12 +270,13 @@ class Run:
     def _measures(self, chosen: Sequence[str], step: int, state: TrainState) -> dict[str, float]:
         """Returns the measures of some evaluations, such as `test/accuracy`, and shows them."""
         values: dict[str, float] = {}
-        for name in chosen:
-            found = self._evaluations[name](state.average or state.params)
-            result = {f"{name}/{key}": value for key, value in found.items() if key != "examples"}
-            self._require_finite(step, result)
-            values.update(result)
-            self._progress.say(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
+        with computed_once():
+            for name in chosen:
+                found = self._evaluations[name](state.average or state.params)
+                result = {f"{name}/{key}": value for key, value in found.items() if key != "examples"}
+                self._require_finite(step, result)
+                values.update(result)
+                self._progress.say(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
         return values
 
     def _write(self, done: int, values: dict[str, float]) -> None:
