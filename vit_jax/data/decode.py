@@ -228,12 +228,12 @@ def _reduction(box: Size, size: Size) -> int:
 
 
 def _random_box(width_px: int, height: int, area_min: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    for _ in range(_TRIES):
-        area = rng.uniform(area_min, 1) * width_px * height
-        aspect = math.exp(rng.uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1])))
+    for share, form, across, down in rng.random((_TRIES, 4)).tolist():
+        area = (area_min + (1 - area_min) * share) * width_px * height
+        aspect = _ASPECT[0] * (_ASPECT[1] / _ASPECT[0]) ** form
         wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < wide <= width_px and 0 < high <= height:
-            left, upper = int(rng.integers(width_px - wide + 1)), int(rng.integers(height - high + 1))
+            left, upper = int(across * (width_px - wide + 1)), int(down * (height - high + 1))
             return left, upper, left + wide, upper + high
     # No box fits into a very long or tiny image. It gets the largest box with an allowed aspect ratio, in its centre.
     wide = max(1, min(width_px, round(height * _ASPECT[1])))

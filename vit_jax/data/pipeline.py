@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.data import crops, messages, order
+from vit_jax.data import crops, messages, order, shared
 from vit_jax.data.selection import Selection
 from vit_jax.data.spec import Spec
 from vit_jax.errors import UserError
@@ -158,13 +158,13 @@ def label_shapes(max_labels: int, batch_size: int) -> dict[str, tuple[int, ...]]
 
 
 def _empty(rows: Sequence[int], spec: Spec) -> np.ndarray:
-    return np.empty((len(rows), *spec.size, 3), np.uint8)
+    return shared.empty((len(rows), *spec.size, 3))
 
 
 def _collated(rows: Sequence[Row], images: np.ndarray, max_labels: int) -> Batch:
     indices, labels = zip(*rows, strict=True)
     batch: dict[str, Any] = {
-        "image": images,
+        "image": images,  # the first, see `shared.empty`
         "mask": np.array([row is not None for row in labels], np.float32),
         "index": np.array(indices, np.int64),
     }

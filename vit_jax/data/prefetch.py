@@ -1,6 +1,8 @@
 """Making items ahead of time, in order: in threads of this process, or in worker processes."""
 
 import collections
+import contextlib
+import ctypes
 import itertools
 import logging
 import multiprocessing
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 from vit_jax.data import messages, shared
 from vit_jax.errors import UserError
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _IN_USE = 3  # items that whoever asked for them may keep, before further ones come through a pipe, which is slower
 
 
@@ -123,6 +126,7 @@ def _died() -> UserError:
 def _start_worker(make: Callable[[int], Any], formatter: logging.Formatter | None) -> None:
     global _make
     _make = make
+    _keep_memory()
     set_up_worker(formatter)
 
 
@@ -139,6 +143,18 @@ def set_up_worker(formatter: logging.Formatter | None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
+def _keep_memory() -> None:
+    """Makes this process keep the memory that it frees, for the next image.
+
+    By default the C library of Linux gives memory of this size back to the system each time, and the system fills it
+    with zeros each time that it is asked for; on small images that is a tenth of the work.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such settings
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_TRIM_THRESHOLD, 2**30)
+        mallopt(_MMAP_THRESHOLD, 2**25)
+
+
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -150,4 +166,4 @@ _make: Callable[[int], Any]
 
 
 def _make_in_worker(number: int, address: shared.Address | None) -> shared.Packed:
-    return shared.packed(_make(number), address)
+    return shared.sent(lambda: _make(number), address)

@@ -8,11 +8,15 @@ import collections
 import contextlib
 import functools
 import itertools
+import math
 import mmap
 import os
 import pickle
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Address(NamedTuple):
@@ -75,25 +79,42 @@ class _Slot:
         self.address = Address(os.getpid(), descriptor, size)
 
 
-def packed(item: Any, address: Address | None) -> Packed:
-    """Returns an object for the way to another process; in a worker process."""
+_target: np.ndarray | None = None  # in a worker process, the slot that the object in work will be sent in
+
+
+def empty(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns an array of uint8, without values; in a worker process, it lies in the slot that it will be sent in.
+
+    Of the arrays of an object, one can lie there from the start; it must be the first that is pickled.
+    """
+    size = math.prod(shape)
+    return np.empty(shape, np.uint8) if _target is None or _target.size < size else _target[:size].reshape(shape)
+
+
+def sent(make: Callable[[], Any], address: Address | None) -> Packed:
+    """Returns an object that `make` makes, for the way to another process; in a worker process."""
+    global _target
+    _target = None if address is None else _opened(address)
+    memory, item = _target, make()
+    _target = None
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(item, protocol=5, buffer_callback=buffers.append)
-    arrays = [buffer.raw() for buffer in buffers]
-    sizes = [array.nbytes for array in arrays]
-    memory = _opened(address) if address is not None and sum(sizes) <= address.size else None
-    if memory is None:
+    arrays = [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]
+    sizes = [array.size for array in arrays]
+    if memory is None or sum(sizes) > memory.size:
         return Packed(pickled, sizes, [bytes(array) for array in arrays])
     begin = 0
-    for array, size in zip(arrays, sizes, strict=True):
-        memory[begin : begin + size] = array
-        begin += size
+    for array in arrays:
+        place = memory[begin : begin + array.size]
+        if array.ctypes.data != place.ctypes.data:
+            place[...] = array
+        begin += array.size
     return Packed(pickled, sizes, [])
 
 
 @functools.cache
-def _opened(address: Address) -> mmap.mmap | None:
-    """Returns the memory of a slot; None if the system does not let this process open it."""
+def _opened(address: Address) -> np.ndarray | None:
+    """Returns the memory of a slot, uint8; None if the system does not let this process open it."""
     with contextlib.suppress(OSError), open(f"/proc/{address.process}/fd/{address.descriptor}", "r+b") as file:
-        return mmap.mmap(file.fileno(), address.size)
+        return np.frombuffer(mmap.mmap(file.fileno(), address.size), np.uint8)
     return None
