@@ -126,10 +126,6 @@ def _died() -> UserError:
 def _start_worker(make: Callable[[int], Any], formatter: logging.Formatter | None) -> None:
     global _make
     _make = make
-<<<<<<< HEAD
-=======
-    _keep_memory()
->>>>>>> w-prepare
     set_up_worker(formatter)
 
 
@@ -139,10 +135,7 @@ def set_up_worker(formatter: logging.Formatter | None) -> None:
     Args:
         formatter: what `messages.formatter` returned in the main process.
     """
-<<<<<<< HEAD
     _keep_memory()
-=======
->>>>>>> w-prepare
     messages.show_in_worker(formatter)
     # Signals to the whole group are for the main process, which may still save; workers end when it does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
