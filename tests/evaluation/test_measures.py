@@ -72,7 +72,7 @@ def test_they_change_nothing_else(small):
 
 
 def in_folder(tmp_path):
-    """Returns the changes for folders whose test images are of the classes b, d and, in another folder, the unknown z."""
+    """Returns the changes for test images of the classes b and d and, in another folder, of the unknown z, too."""
     write_images(tmp_path)
     for name in ("a", "c"):
         shutil.rmtree(tmp_path / "test" / name)

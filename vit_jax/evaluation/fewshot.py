@@ -83,8 +83,8 @@ def make(subject: Subject) -> Evaluate:
 
     Raises:
         UserError: an image may have several classes or none, a class has fewer images than shots, the tests have a
-            class that is not learned, or no image is left for the tests. The function raises it, too, if a
-            feature is not finite, or no test image can be read.
+            class that is not learned, or no image is left for the tests. The function raises it, too, if a feature is
+            not finite, or no test image can be read.
     """
     section, key = subject.section, f"config.evaluations.{subject.name}"
     source, label_of = open_learned(subject)
