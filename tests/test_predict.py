@@ -145,7 +145,7 @@ def test_csv_of_a_list_and_a_pattern(start, run, album, tmp_path):
     flags = [f"--model={run}", "--format=csv", "--top=1", f"--output={target}", "--overwrite"]
     code, _, err = ended(start("predict", *flags, "-", f"{folder}/6/*.png", limit=f"exec <{listed}"))
     assert code == 1 and err.startswith("error: 3 of 5 images can't be read; ")
-    header, *rows = csv.reader(target.open(newline=""))
+    header, *rows = csv.reader(target.read_text().splitlines())
     assert header == ["path", "error", "name_1", "label_1", "probability_1"]
     assert [row[0] for row in rows] == [good[0], "none.png", good[1], *bad]
     assert all(row[2:] == ["", "", ""] and "image" in row[1] for row in (rows[1], *rows[3:]))

@@ -171,9 +171,9 @@ def _write_features(found: "list[Prediction]") -> None:
 
     from vit_jax.checkpoints import files
 
-    arrays = {"paths": np.array([each.path for each in found]), "features": np.stack([each.features for each in found])}
-    if _TOKENS.value:
-        arrays["tokens"] = np.stack([each.tokens for each in found])
+    arrays = {"paths": np.array([each.path for each in found])}
+    for name in ("features", "tokens") if _TOKENS.value else ("features",):
+        arrays[name] = np.stack([getattr(each, name) for each in found])
     files.write_npz(_FEATURES.value, arrays)
 
 

@@ -139,7 +139,7 @@ def _writing(path: epath.Path) -> Iterator[None]:
 def write_npz(path: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays to a `.npz`. If this fails, an existing file is left as it was, and UserError is raised."""
     with _writing(epath.Path(path)), replacing(epath.Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **dict[str, Any](arrays))
 
 
 def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path] = ()) -> None:

@@ -99,9 +99,10 @@ def judge(
                 evaluations = make_evaluations(settings, model, mesh, closing)
                 with computed_once():
                     measures = {key: _whole(evaluate(params)) for key, evaluate in evaluations.items()}
-            for evaluation in _reading_head(config) if write else ():
-                for line in predict(settings, evaluation, model, params, mesh):
-                    write({"model": name, **line})
+            if write:
+                for evaluation in _reading_head(config):
+                    for line in predict(settings, evaluation, model, params, mesh):
+                        write({"model": name, **line})
             yield name, measures
 
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 from jaxtyping import Float, UInt8
 
 from vit_jax import data
 from vit_jax.data.read import Read
 from vit_jax.errors import UserError
 from vit_jax.models.class_names import Top, has_classes, top
-from vit_jax.models.functional import Params, split
 from vit_jax.models.model import Model
 
 _IN_FLIGHT = 2  # batches that the device has: one that it computes, and one that waits for it
@@ -42,33 +42,48 @@ def predict(
         count: how many classes are named, or all of them if the model has fewer.
         tokens: whether the tokens are computed, too.
     """
-    bind, params = split(model)
     size = min(batch_size, len(paths))
-    classifies = has_classes(model)
-
-    @jax.jit
-    def computed(params: Params, images: UInt8[jax.Array, "batch height width_px 3"]) -> dict[str, jax.Array]:
-        bound = bind(params)
-        encoded = bound.encode(images) if tokens else bound.encode_for_head(images)
-        made = {"features": bound.pooled(encoded)}
-        if classifies:
-            made["logits"] = bound.logits(encoded)
-        return {**made, "tokens": encoded.astype(np.float32)} if tokens else made
-
+    graph, params = nnx.split(model)
+    compute = functools.partial(_computed, graph, params, logits=has_classes(model), tokens=tokens)
     finished = functools.partial(_finished, model, count)
     waiting: collections.deque[tuple[list[Read], Any]] = collections.deque()
     with contextlib.closing(data.read_ahead(paths, model.preprocessing, size)) as batches:
         for batch in batches:
-            waiting.append((batch, computed(params, _stacked(batch, size, model.preprocessing.size))))
+            waiting.append((batch, compute(_stacked(batch, size, model.preprocessing.size))))
             if len(waiting) == _IN_FLIGHT:
                 yield from finished(*waiting.popleft())
         for each in waiting:
             yield from finished(*each)
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("logits", "tokens"))
+def _computed(
+    graph: nnx.GraphDef,
+    params: nnx.State,
+    images: UInt8[jax.Array, "batch height width_px 3"],
+    *,
+    logits: bool,
+    tokens: bool,
+) -> dict[str, jax.Array]:
+    """Returns the features of images, and their logits and tokens if they are wanted.
+
+    It is a function of the module and not of a call, so that a second call does not compile again.
+    """
+    model = nnx.merge(graph, params)
+    encoded = model.encode(images) if tokens else model.encode_for_head(images)
+    made = {"features": model.pooled(encoded)}
+    if logits:
+        made["logits"] = model.logits(encoded)
+    if tokens:
+        made["tokens"] = encoded.astype(np.float32)
+    return made
+
+
 def _stacked(batch: list[Read], size: int, shape: tuple[int, int]) -> UInt8[np.ndarray, "batch height width_px 3"]:
-    """Returns the images; zeros for those that can't be read, and to fill the last batch, so that it is not compiled
-    for itself."""
+    """Returns the images of a batch, and zeros for those that can't be read.
+
+    The last batch is filled up with zeros, so that nothing is compiled for it alone.
+    """
     images = np.zeros((size, *shape, 3), np.uint8)
     for row, read in enumerate(batch):
         if not isinstance(read.image, UserError):
