@@ -1,4 +1,5 @@
 import functools
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +26,18 @@ def jitted(images, labels, keys, config):
     return mixed["image"], mixed["label"]
 
 
+def keys_of(name, keys=KEYS):
+    """Returns the keys of an operation by their definition: those of the rows, folded with the CRC-32 of its name."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, zlib.crc32(name.encode()))
+
+
 def test_off_is_nothing():
     off, batch = config_lib.Augmentation(), {"image": IMAGES, "label": LABELS}
     assert augment_lib.augment_pixels(IMAGES, KEYS, off) is IMAGES
     assert augment_lib.mix(batch, KEYS, off) is batch
     assert not augment_lib.changes_pixels(off) and not augment_lib.changes_pixels(config_lib.Augmentation(mixup=0.5))
-    assert augment_lib.changes_pixels(config_lib.Augmentation(shift_pixels=1.0))
+    for on in ("shift_pixels", "hue", "autoaugment", "randaugment_layers", "erasing"):
+        assert augment_lib.changes_pixels(config_lib.Augmentation(**{on: 1})), on
 
 
 def test_each_operation_has_keys_of_its_own(monkeypatch):
@@ -43,9 +50,24 @@ def test_each_operation_has_keys_of_its_own(monkeypatch):
     assert not np.array_equal(jax.random.key_data(drawn[0]), jax.random.key_data(KEYS))
 
 
-def test_mixing_needs_labels():
-    with pytest.raises(UserError, match=r"config.augmentation.mixup mixes labels, and the task has none"):
-        augment_lib.mix({"image": IMAGES}, KEYS, ALL)
+def test_what_the_first_operations_draw_stays():
+    """A run that began before other operations were added goes on with the same draws."""
+    flipped = jax.vmap(jax.random.bernoulli)(keys_of("flip"))
+    expected = jnp.where(flipped[:, None, None, None], IMAGES[:, :, ::-1], IMAGES)
+    most = np.array([np.deg2rad(20), 2, 2], np.float32)
+    drawn = jax.vmap(lambda key: jax.random.uniform(key, (3,), minval=-1, maxval=1))(keys_of("rotate_and_shift")) * most
+    expected = warp.rotated_and_shifted(expected, *drawn.T)
+    np.testing.assert_allclose(augment_lib.augment_pixels(IMAGES, KEYS, ALL), expected, atol=1e-6)
+    share = jax.vmap(lambda key: jax.random.beta(key, 0.5, 0.5))(keys_of("mixup"))
+    expected = LABELS * jnp.maximum(share, 1 - share)[:, None]
+    _, labels = jitted(IMAGES, LABELS, KEYS, config_lib.Augmentation(mixup=0.5))
+    np.testing.assert_allclose((labels * LABELS), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_mixing_needs_labels(name):
+    with pytest.raises(UserError, match=rf"config.augmentation.{name} mixes labels, and the task has none"):
+        augment_lib.mix({"image": IMAGES}, KEYS, config_lib.Augmentation(**{name: 0.5}))
 
 
 @pytest.mark.parametrize("config", [ALL, config_lib.Augmentation(flip=True, rotate_degrees=20.0, shift_pixels=2.0)])
@@ -102,9 +124,62 @@ def test_mixup():
     np.testing.assert_allclose(images, mixed, atol=1e-5)
 
 
-def test_stays_in_range_and_float32():
+def test_cutmix_mixes_labels_by_the_area_of_the_box():
+    images, labels = jitted(IMAGES, LABELS, KEYS, config_lib.Augmentation(cutmix=1.0))
+    own, other = (images == IMAGES).all(-1), (images == jnp.roll(IMAGES, -1, 0)).all(-1)
+    assert (own ^ other).all()
+    assert (other.any((1, 2)) & own.any((1, 2))).sum() > BATCH / 2
+    area = own.mean((1, 2))[:, None]
+    np.testing.assert_allclose(labels, LABELS * area + jnp.roll(LABELS, -1, 0) * (1 - area), atol=1e-6)
+
+
+def test_a_row_is_mixed_in_one_of_two_ways():
+    both = config_lib.Augmentation(mixup=0.8, cutmix=1.0, cutmix_share=0.25)
+    images, labels = jitted(IMAGES, LABELS, KEYS, both)
+    cut = np.asarray(jax.vmap(lambda key: jax.random.bernoulli(key, 0.25))(keys_of("cutmix_share")))
+    assert 0 < cut.sum() < BATCH
+    for rows, alone in ((cut, {"cutmix": 1.0}), (~cut, {"mixup": 0.8})):
+        found = jitted(IMAGES, LABELS, KEYS, config_lib.Augmentation(**alone))
+        np.testing.assert_array_equal(images[rows], found[0][rows])
+        np.testing.assert_allclose(labels[rows], found[1][rows], atol=1e-6)
+
+
+def test_repeats_are_not_mixed_with_each_other():
+    """Rows of the same image follow one another, so with three repeats the partner is three rows later."""
+    batch = {"image": IMAGES, "label": LABELS}
+    mixed = augment_lib.mix(batch, KEYS, config_lib.Augmentation(mixup=1.0), repeats=3)
+    share = (mixed["label"] * LABELS).sum(-1)
+    assert share.min() < 0.95
+    partner = mixed["image"] - IMAGES * share[:, None, None, None]
+    np.testing.assert_allclose(partner, jnp.roll(IMAGES, -3, 0) * (1 - share)[:, None, None, None], atol=1e-5)
+
+
+EVERYTHING = config_lib.Augmentation(
+    flip=True, rotate_degrees=20.0, shift_pixels=2.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1,
+    autoaugment=True, randaugment_layers=2, randaugment_magnitude=15.0, erasing=0.5, mixup=0.8, cutmix=1.0,
+)  # fmt: skip
+
+
+def test_sharded_equals_whole():
+    """With all operations on, the rows of eight devices are augmented as those of one."""
+    keys = jax.random.split(jax.random.key(2), BATCH)
+    whole = jitted(IMAGES * 255, LABELS, keys, EVERYTHING)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    sharded = jitted(*jax.device_put((IMAGES * 255, LABELS, keys), rows), EVERYTHING)
+    assert len(sharded[0].sharding.device_set) == 8
+    for one, other in zip(whole, sharded, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+        assert np.abs(np.asarray(one) - other).mean() < 1e-5
+
+
+def test_types_shapes_and_range():
     images, labels = jitted(IMAGES, LABELS, KEYS, ALL)
     assert images.dtype == labels.dtype == jnp.float32
     assert images.shape == IMAGES.shape
     assert images.min() >= 0
     assert images.max() <= 1
+    images, labels = jitted(IMAGES * 255, LABELS, KEYS, EVERYTHING)
+    assert images.dtype == labels.dtype == jnp.float32
+    assert images.shape == IMAGES.shape and np.isfinite(images).all()
+    np.testing.assert_allclose(labels.sum(-1), 1, atol=1e-6)

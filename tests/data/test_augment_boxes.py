@@ -7,12 +7,13 @@ import pytest
 
 from vit_jax.data.augmentation import boxes
 
-COUNT, HEIGHT, WIDTH_PX = 2000, 24, 20
+COUNT, HEIGHT, WIDTH_PX = 1000, 24, 20
 KEYS = jax.random.split(jax.random.key(0), COUNT)
 IMAGES = jnp.full((COUNT, HEIGHT, WIDTH_PX, 3), 300.0)  # no filling has this value
 MEAN, DEVIATION = 255 * np.array([0.485, 0.456, 0.406]), 255 * np.array([0.229, 0.224, 0.225])
 AREA = (0.02, 1 / 3)
 erased = jax.jit(boxes.erased, static_argnums=(2, 3, 4, 5))
+kept = jax.jit(boxes.kept, static_argnums=0)
 
 
 def sides(changed):
@@ -32,7 +33,7 @@ def test_erasing():
     changed = (made != 300).all(-1)
     assert ((made != 300).any(-1) == changed).all()
     happened = changed.any((1, 2))
-    assert abs(happened.mean() - 0.5) < 0.04
+    assert abs(happened.mean() - 0.5) < 0.06
     top, bottom, left, right = sides(changed[happened])
     height, width_px = bottom - top, right - left
     area = height * width_px / (HEIGHT * WIDTH_PX)
@@ -41,9 +42,9 @@ def test_erasing():
     assert ((height + 0.5) * (width_px + 0.5) / (HEIGHT * WIDTH_PX)).min() >= AREA[0]
     assert abs(area.mean() - sum(AREA) / 2) < 0.02  # uniform
     assert ((height - 0.5) / (width_px + 0.5)).max() <= 1 / 0.3 and ((height + 0.5) / (width_px - 0.5)).min() >= 0.3
-    assert abs(np.log(height / width_px).mean()) < 0.06
+    assert abs(np.log(height / width_px).mean()) < 0.1
     assert (top == 0).any() and (bottom == HEIGHT).any() and (left == 0).any() and (right == WIDTH_PX).any()
-    assert abs((top + bottom).mean() / 2 - HEIGHT / 2) < 0.5 and abs((left + right).mean() / 2 - WIDTH_PX / 2) < 0.5
+    assert abs((top + bottom).mean() / 2 - HEIGHT / 2) < 1 and abs((left + right).mean() / 2 - WIDTH_PX / 2) < 1
     np.testing.assert_allclose(made[changed], np.broadcast_to(MEAN, made[changed].shape), rtol=1e-6)
 
 
@@ -72,7 +73,7 @@ def test_what_never_fits_is_not_erased():
 @pytest.mark.parametrize("alpha", [1.0, 0.2])
 def test_cutmix(alpha):
     """The box keeps the aspect ratio of the image; its side is the root of the area that Beta(alpha, alpha) leaves."""
-    made = np.asarray(jax.jit(boxes.kept, static_argnums=(0, 2))(IMAGES.shape, KEYS, alpha))
+    made = np.asarray(kept(IMAGES.shape, KEYS, alpha))
     assert made.shape == (COUNT, HEIGHT, WIDTH_PX, 1) and set(np.unique(made)) == {0.0, 1.0}
     cut = made[..., 0] == 0
     some = cut.any((1, 2))
