@@ -134,9 +134,14 @@ def test_values_are_rounded():
 def test_levels():
     """The seven of AugReg, Figure 4: RandAugment's layers and magnitude, and mixup."""
     expected = {
-        "none": (0, 10, 0), "light1": (2, 0, 0), "light2": (2, 10, 0.2), "medium1": (2, 15, 0.2), "medium2": (2, 15, 0.5),
-        "strong1": (2, 20, 0.5), "strong2": (2, 20, 0.8),
-    }  # fmt: skip
+        "none": (0, 10, 0),
+        "light1": (2, 0, 0),
+        "light2": (2, 10, 0.2),
+        "medium1": (2, 15, 0.2),
+        "medium2": (2, 15, 0.5),
+        "strong1": (2, 20, 0.5),
+        "strong2": (2, 20, 0.8),
+    }
     for name, (layers, magnitude, mixup) in expected.items():
         config = config_lib.default()
         config.augmentation.flip, config.augmentation.mixup = True, 0.7
