@@ -103,7 +103,7 @@ def test_preprocessing_is_the_configs_then_the_files(goldens, tmp_path, said, ex
     assert model.preprocessing == expected
     resolved = training.preprocessed(config, model)
     assert resolved.preprocessing == config_lib.Preprocessing(
-        expected.shorter_side or 0, expected.keep_aspect, expected.interpolation, expected.mean, expected.std
+        expected.shorter_side or 0, expected.keep_aspect, expected.interpolation, expected.mean, expected.std, True
     )
     assert training.preprocessed(resolved, model) == resolved
     assert dataclasses.replace(resolved, preprocessing=config.preprocessing) == config

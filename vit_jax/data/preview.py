@@ -87,4 +87,4 @@ def _check(path: epath.Path, rows: int, columns: int, overwrite: bool) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file in it")
     if path.exists() and not overwrite:
-        raise UserError(f"{path} is there already; name another file, or replace it with overwrite=True")
+        raise UserError(f"{path} is there already; name another file, or remove it")

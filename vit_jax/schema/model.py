@@ -162,12 +162,12 @@ class Preprocessing:
     interpolation: str | None = key(
         None, "filter of Pillow for resizing", choices=("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
     )
+    mean: tuple[float, float, float] | None = key(None, "mean of each channel, with pixels from 0 to 1")
+    std: tuple[float, float, float] | None = key(
+        None, "standard deviation of each channel, with pixels from 0 to 1", above=0
+    )
     antialias: bool | None = key(
         None,
         "with the filter bilinear, whether making images smaller reduces aliasing; false is faster, and is what the "
         "paper's own code does",
-    )
-    mean: tuple[float, float, float] | None = key(None, "mean of each channel, with pixels from 0 to 1")
-    std: tuple[float, float, float] | None = key(
-        None, "standard deviation of each channel, with pixels from 0 to 1", above=0
     )
