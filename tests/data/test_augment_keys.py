@@ -19,7 +19,10 @@ from vit_jax import config as config_lib
         ({"erasing_fill": "mean"}, "it needs config.augmentation.erasing; set"),
         ({"cutmix_share": 0.1, "cutmix": 1.0}, "it needs config.augmentation.mixup; set"),
         ({"cutmix_share": 0.1, "mixup": 1.0}, "it needs config.augmentation.cutmix; set"),
-        ({"erasing": 0.5, "erasing_area_min": 0.5}, "erasing_area_min=0.5 is above config.augmentation.erasing_area_max"),
+        (
+            {"erasing": 0.5, "erasing_area_min": 0.5},
+            "erasing_area_min=0.5 is above config.augmentation.erasing_area_max",
+        ),
         ({"erasing": 1.5}, "must be at most 1"),
         ({"erasing": 0.5, "erasing_fill": "means"}, "did you mean mean"),
         ({"hue": 0.6}, "must be at most 0.5"),
@@ -49,7 +52,9 @@ def test_repeats(synthetic):
     once = [batch["index"] for batch in itertools.islice(data.batches(synthetic), 3)]
     synthetic.data.repeats = 2
     twice = list(itertools.islice(data.batches(synthetic), 6))
-    np.testing.assert_array_equal(np.concatenate([batch["index"] for batch in twice]), np.repeat(np.concatenate(once), 2))
+    np.testing.assert_array_equal(
+        np.concatenate([batch["index"] for batch in twice]), np.repeat(np.concatenate(once), 2)
+    )
     pairs = np.concatenate([batch["image"] for batch in twice]).reshape(12, 2, 6, 8, 3)
     assert all((one != other).any() for one, other in pairs)
     later = next(iter(data.batches(synthetic, start_step=4, rows=[1, 2])))

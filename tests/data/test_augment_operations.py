@@ -1,4 +1,4 @@
-"""The operations of RandAugment and AutoAugment: against Pillow, and the two ways of moving pixels against each other."""
+"""The operations of RandAugment and AutoAugment, against Pillow; and the two ways of moving pixels."""
 
 import functools
 
@@ -156,9 +156,7 @@ def test_products_are_gathers():
     """What TPUs compute as matrix products equals what other devices gather and count, bit for bit."""
     images, shape = planes(IMAGES), (COUNT, HEIGHT, WIDTH_PX)
     source = np.random.default_rng(0).integers(-3, WIDTH_PX + 3, shape)
-    found, expected = (
-        jax.jit(way)(images - 128, source) for way in (onehot.taken_by_product, onehot.taken_by_gather)
-    )
+    found, expected = (jax.jit(way)(images - 128, source) for way in (onehot.taken_by_product, onehot.taken_by_gather))
     np.testing.assert_array_equal(found, expected)
     found = jax.jit(onehot.histogram_by_product)(images)
     np.testing.assert_array_equal(found, jax.jit(onehot.histogram_by_scatter)(images))
