@@ -131,6 +131,9 @@ def test_values_are_rounded():
     images[0, 0, 0] = (-20, 300, 7.6)
     rounded = np.clip(np.round(images), 0, 255)
     np.testing.assert_array_equal(randaugment(images, KEYS, 1, 15.0), randaugment(rounded, KEYS, 1, 15.0))
+    floats = (IMAGES / 255 - np.float32(0.485)) / np.float32(0.229)  # as a batch of normalised images has them
+    again = (floats * np.float32(0.229) + np.float32(0.485)) * 255
+    np.testing.assert_array_equal(randaugment(again, KEYS, 1, 15.0), randaugment(IMAGES, KEYS, 1, 15.0))
 
 
 def test_levels():
