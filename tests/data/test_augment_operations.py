@@ -1,4 +1,4 @@
-"""The operations of RandAugment and AutoAugment: against Pillow, and two ways of moving pixels against each other."""
+"""The operations of RandAugment and AutoAugment, against Pillow; and the two ways of moving pixels."""
 
 import functools
 

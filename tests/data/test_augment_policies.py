@@ -20,14 +20,20 @@ autoaugment = jax.jit(policies.autoaugment)
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Returns the operations that the policies ask for while images stay as they are, as a list of arrays."""
-    seen = []
-    monkeypatch.setattr(policies, "applied", lambda planes, operation: seen.append(operation) or planes)
-    return seen
+    """Returns a function that returns the operations that a policy asks for, in turn, without applying them."""
+
+    def ask(policy, number, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(policies, "_in_turn", lambda images, operations: operations)
+            keys = jax.random.split(jax.random.key(0), number)
+            asked = jax.jit(lambda keys: policy(jnp.zeros((number, 1, 1, 3)), keys, *arguments))(keys)
+        return [operations.Operation(*map(np.asarray, of)) for of in zip(*vars(asked).values(), strict=True)]
+
+    return ask
 
 
 def named(operation):
-    return np.array(operations.NAMES)[np.asarray(operation.number)]
+    return np.array(operations.NAMES)[operation.number]
 
 
 def test_published_amounts():
@@ -46,33 +52,32 @@ def test_published_amounts():
 
 
 def test_randaugment_draws_all_operations_alike(drawn):
-    keys = jax.random.split(jax.random.key(0), 8000)
-    policies.randaugment(jnp.zeros((8000, 1, 1, 3)), keys, 2, 15.0)
-    assert len(drawn) == 2 and not np.array_equal(drawn[0].number, drawn[1].number)
-    for operation in drawn:
+    first, second = drawn(policies.randaugment, 8000, 2, 15.0)
+    assert not np.array_equal(first.number, second.number)
+    for operation in (first, second):
         names, counts = np.unique(named(operation), return_counts=True)
         assert set(names) == set(operations.NAMES) - {"identity"}
         assert counts.min() > 400 and counts.max() < 600  # 500 are expected of each
         for name, amount in policies.amounts(15.0).items():
-            found = np.asarray(operation.amount)[named(operation) == name]
+            found = operation.amount[named(operation) == name]
             signed = name in ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
             np.testing.assert_allclose(np.abs(found) if signed else found, amount, rtol=1e-6)
             assert not signed or 0.4 < (found < 0).mean() < 0.6
-        centre = np.asarray(operation.centre)
+        centre = operation.centre
         assert centre.min() >= 0 and centre.max() < 1 and abs(centre.mean() - 0.5) < 0.02
 
 
 def test_autoaugment_draws_its_sub_policies_with_their_probabilities(drawn):
     """Counts of the pairs of operations, against the table's own probabilities; some sub-policies occur twice."""
     number = 25_000
-    policies.autoaugment(jnp.zeros((number, 1, 1, 3)), jax.random.split(jax.random.key(0), number))
+    first_of, second_of = drawn(policies.autoaugment, number)
     expected: dict[tuple[str, str], float] = {}
     for (first, share, _), (second, other, _) in policies._IMAGENET:
         for name, chance in ((first, share), ("identity", 1 - share)):
             for following, again in ((second, other), ("identity", 1 - other)):
                 expected[name, following] = expected.get((name, following), 0) + chance * again / 25
     found = dict.fromkeys(expected, 0)
-    for pair in zip(*(named(operation).tolist() for operation in drawn), strict=True):
+    for pair in zip(named(first_of).tolist(), named(second_of).tolist(), strict=True):
         found[pair] += 1
     for pair, chance in expected.items():
         assert abs(found[pair] / number - chance) < 0.01, pair
@@ -80,18 +85,15 @@ def test_autoaugment_draws_its_sub_policies_with_their_probabilities(drawn):
 
 def test_autoaugment_goes_as_far_as_the_paper(drawn):
     """Table 6: [4, 8] bits, thresholds [0, 256], factors [0.1, 1.9], 30 degrees, shears of 0.3; all linear."""
-    number = 5000
-    policies.autoaugment(jnp.zeros((number, 1, 1, 3)), jax.random.split(jax.random.key(0), number))
-    second = drawn[1]
-    found = {name: np.unique(np.abs(np.asarray(second.amount)[named(second) == name])) for name in set(named(second))}
+    first, second = drawn(policies.autoaugment, 25_000)
+    found = {name: np.unique(np.abs(second.amount[named(second) == name])) for name in set(named(second))}
     np.testing.assert_allclose(found["rotate"], (24, 27))
     np.testing.assert_allclose(found["posterize"], 6)
     np.testing.assert_allclose(found["solarize"], (102, 179, 204))
     np.testing.assert_allclose(found["color"], (0.1, 0.46), rtol=1e-6)
     np.testing.assert_allclose(found["contrast"], 1.54, rtol=1e-6)
-    first = drawn[0]
-    np.testing.assert_allclose(np.unique(np.asarray(first.amount)[named(first) == "posterize"]), (6, 7))
-    np.testing.assert_allclose(np.unique(np.abs(np.asarray(first.amount)[named(first) == "shear_x"])), 0.15)
+    np.testing.assert_allclose(np.unique(first.amount[named(first) == "posterize"]), (6, 7))
+    np.testing.assert_allclose(np.unique(np.abs(first.amount[named(first) == "shear_x"])), 0.15)
 
 
 @pytest.mark.parametrize("function", [lambda images, keys: randaugment(images, keys, 2, 15.0), autoaugment])
@@ -129,19 +131,17 @@ def test_values_are_rounded():
     images[0, 0, 0] = (-20, 300, 7.6)
     rounded = np.clip(np.round(images), 0, 255)
     np.testing.assert_array_equal(randaugment(images, KEYS, 1, 15.0), randaugment(rounded, KEYS, 1, 15.0))
+    floats = (IMAGES / 255 - np.float32(0.485)) / np.float32(0.229)  # as a batch of normalised images has them
+    again = (floats * np.float32(0.229) + np.float32(0.485)) * 255
+    np.testing.assert_array_equal(randaugment(again, KEYS, 1, 15.0), randaugment(IMAGES, KEYS, 1, 15.0))
 
 
 def test_levels():
     """The seven of AugReg, Figure 4: RandAugment's layers and magnitude, and mixup."""
     expected = {
-        "none": (0, 10, 0),
-        "light1": (2, 0, 0),
-        "light2": (2, 10, 0.2),
-        "medium1": (2, 15, 0.2),
-        "medium2": (2, 15, 0.5),
-        "strong1": (2, 20, 0.5),
-        "strong2": (2, 20, 0.8),
-    }
+        "none": (0, 10, 0), "light1": (2, 0, 0), "light2": (2, 10, 0.2), "medium1": (2, 15, 0.2),
+        "medium2": (2, 15, 0.5), "strong1": (2, 20, 0.5), "strong2": (2, 20, 0.8),
+    }  # fmt: skip
     for name, (layers, magnitude, mixup) in expected.items():
         config = config_lib.default()
         config.augmentation.flip, config.augmentation.mixup = True, 0.7
