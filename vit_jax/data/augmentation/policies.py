@@ -15,7 +15,8 @@ def amounts(magnitude: float) -> dict[str, float]:
 
     They are those of the code that AugReg used (2106.10270), in which some operations change less at a larger
     magnitude. Lengths are relative to the image, and the published ones at 224 px. In that code the threshold of
-    solarize is a number of 8 bits, so that at magnitude 10, for example, it is 0 and not 256.
+    solarize is a number of 8 bits, so that at magnitude 10, for example, it is 0 and not 256. Its contrast, however,
+    takes a number that depends on the size of the image alone for the mean grey; ours takes the mean, as Pillow does.
     """
     share = magnitude / 10
     return {
@@ -54,7 +55,7 @@ def randaugment(images: jax.Array, keys: Keys, layers: int, magnitude: float) ->
 
 
 # The policy found on ImageNet (1805.09501, Table 9): sub-policies of two operations, each with its probability and its
-# magnitude, a share in tenths of the range of the paper's Table 6. 0 stands where there is none.
+# magnitude, in tenths of the range of the paper's Table 6. Operations without a magnitude don't read it.
 _IMAGENET = (
     (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
     (("solarize", 0.6, 5), ("autocontrast", 0.6, 5)),
