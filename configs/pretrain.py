@@ -35,6 +35,7 @@ two to four minutes.
 """
 
 from vit_jax import config as config_lib
+from vit_jax.data.catalog import IMAGENET_TESTS
 from vit_jax.errors import UserError
 
 # The split that is trained on, and the one evaluated.
@@ -47,9 +48,6 @@ SPLITS = {
     "oxford_iiit_pet": ("train", "test"),
     "oxford_flowers102": ("train", "test"),
 }
-
-# Name of the data set, split, and the largest number of labels of an image. The labels of ReaL are nine at most.
-IMAGENET = {"real": ("imagenet2012_real", "validation", 9), "v2": ("imagenet_v2/matched-frequency", "test", 1)}
 
 # Variants whose blocks are unrolled. Larger ones take too long to compile: H/14 two to four minutes. BiT and hybrids
 # were not tried.
@@ -64,10 +62,10 @@ def get_config(arguments: str = "") -> config_lib.Section:
             f"pretrain.py takes a model and a data set, such as pretrain.py:B/16,imagenet2012, and got {arguments!r}; "
             f"the data sets are {', '.join(SPLITS)}"
         )
-    if wrong := [o for o in options if o not in IMAGENET or dataset != "imagenet2012" or options.count(o) > 1]:
+    if wrong := [o for o in options if o not in IMAGENET_TESTS or dataset != "imagenet2012" or options.count(o) > 1]:
         raise UserError(
             f"pretrain.py can't read the option {wrong[0]!r} of {arguments!r}; imagenet2012 takes each of "
-            f"{', '.join(IMAGENET)} once at most, and other data sets none"
+            f"{', '.join(IMAGENET_TESTS)} once at most, and other data sets none"
         )
     if variant.startswith("BiT") and dataset != "jft300m":
         raise UserError(f"BiT is trained in another way; take bit.py:{variant.removeprefix('BiT-')},{dataset}")
@@ -104,8 +102,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
         name = "test" if held_out == "test" else "validation"
         config.evaluations[name] = config_lib.evaluation(split=held_out, every_percent=5.0)
     for option in options:
-        name, split, labels = IMAGENET[option]
-        config.evaluations[option] = config_lib.evaluation(name=name, split=split, max_labels=labels, every_percent=5.0)
+        config.evaluations[option] = config_lib.evaluation(**IMAGENET_TESTS[option], every_percent=5.0)
     return config
 
 

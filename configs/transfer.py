@@ -77,7 +77,7 @@ The ImageNet results in the paper's Table 2 use images of 512 px (518 for patche
 from typing import NamedTuple
 
 from vit_jax import config as config_lib
-from vit_jax.data.catalog import vtab
+from vit_jax.data.catalog import IMAGENET_TESTS, vtab
 from vit_jax.errors import UserError
 
 
@@ -111,9 +111,6 @@ SETTINGS = {
     **{vtab.PREFIX + name: _vtab(name, task) for name, task in vtab.TASKS.items()},
 }
 
-# Name of the data set, split, and the largest number of labels of an image. The labels of ReaL are nine at most.
-IMAGENET = {"real": ("imagenet2012_real", "validation", 9), "v2": ("imagenet_v2/matched-frequency", "test", 1)}
-
 
 def get_config(arguments: str = "") -> config_lib.Section:
     variant, _, data = (part.strip() for part in arguments.partition(","))
@@ -128,7 +125,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
             f"the data sets are {', '.join(name for name in SETTINGS if name != 'folder')} and folder:DIR"
         )
     setting = SETTINGS[dataset]
-    allowed = ["held_out", *(IMAGENET if dataset == "imagenet2012" else ())]
+    allowed = ["held_out", *(IMAGENET_TESTS if dataset == "imagenet2012" else ())]
     for option in options:
         if option not in allowed or options.count(option) > 1:
             raise UserError(
@@ -165,10 +162,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
 
     name, split = ("held_out", setting.held_out) if "held_out" in options else (setting.test, setting.test)
     config.evaluations[name] = config_lib.evaluation(split=split, every_percent=10.0)
-    for option in (option for option in options if option in IMAGENET):
-        name, split, labels = IMAGENET[option]
-        config.evaluations[option] = config_lib.evaluation(
-            name=name, split=split, max_labels=labels, every_percent=10.0
-        )
+    for option in (option for option in options if option in IMAGENET_TESTS):
+        config.evaluations[option] = config_lib.evaluation(**IMAGENET_TESTS[option], every_percent=10.0)
     config.checkpoint.every_percent = 10.0
     return config

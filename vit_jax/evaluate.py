@@ -6,13 +6,13 @@
 
 --model is a run's folder or the file of a model, or a pattern in quotes, such as 'runs/*/model.npz', that stands for
 what it matches. It may be given several times. A model whose head has other classes than the data is refused before any
-image is read. The config says the data and the
-evaluations. Its model, its preprocessing and its settings of the training are not read, because each model is evaluated
-at its own image size and with its own preprocessing; flags that set them are refused. Every example counts once. In a
-few-shot evaluation, the examples that are learned from do not count.
+image is read. The config says the data and the evaluations. Its model, its preprocessing and its settings of the
+training are not read, because each model is evaluated at its own image size and with its own preprocessing; flags that
+set them are refused. Every example counts once. Examples that an evaluation learns from do not count.
 
---json writes {MODEL: {EVALUATION: {MEASURE: …, "examples": n}}} to a file. The measures are "accuracy" and "loss", or
-"5shot" and "5shot_std" of a few-shot evaluation.
+--json writes {MODEL: {EVALUATION: {MEASURE: …, "examples": n}}} to a file. The measures are "accuracy", "loss" and the
+evaluation's more_measures; "5shot" and "5shot_std" of a few-shot evaluation; "20nn" of nearest neighbours; "accuracy"
+of a linear probe.
 
 --predictions writes a line of JSON for each image of each evaluation that reads the head: "model", "evaluation",
 "index", "image" (its path or number), "labels" (the numbers of its classes) and "classes", the five most probable ones,
@@ -50,15 +50,9 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     if unread := [key for key, _ in overrides if key.partition(".")[0] not in _READ]:
         raise UserError(f"nothing reads config.{unread[0]}: evaluate takes keys of {', '.join(_READ)}; leave it out")
     config = command_line.load_config(_CONFIG.value, overrides)
-    from etils import epath
-
     from vit_jax.checkpoints import files
 
-    places = [epath.Path(place) for place in (_JSON.value, _PREDICTIONS.value) if place]
-    for place in places:
-        files.check_place(place, _OVERWRITE.value)
-    if len(places) == 2 and places[0].resolve() == places[1].resolve():
-        raise UserError(f"--json and --predictions are both {places[0]}; name two files")
+    files.check_places({"--json": _JSON.value, "--predictions": _PREDICTIONS.value}, _OVERWRITE.value)
     from vit_jax.evaluation.judge import judge  # imports JAX, which is slow: after the user's mistakes are found
 
     found = {}

@@ -93,19 +93,13 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
 
 def _check_places() -> None:
     """Raises UserError if a file that is asked for can't be written."""
-    from etils import epath
-
     from vit_jax.checkpoints import files
 
     if _TOKENS.value and not _FEATURES.value:
         raise UserError("--tokens needs a file to write them to; add --features=FILE.npz")
     if _FEATURES.value and not _FEATURES.value.endswith(".npz"):
         raise UserError(f"--features={_FEATURES.value} is a NumPy file; give it a name that ends in .npz")
-    places = [epath.Path(place) for place in (_OUTPUT.value, _FEATURES.value) if place]
-    for place in places:
-        files.check_place(place, _OVERWRITE.value)
-    if len(places) == 2 and places[0].resolve() == places[1].resolve():
-        raise UserError(f"--output and --features are both {places[0]}; name two files")
+    files.check_places({"--output": _OUTPUT.value, "--features": _FEATURES.value}, _OVERWRITE.value)
 
 
 def _paths(args: list[str]) -> list[str]:

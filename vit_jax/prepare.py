@@ -49,10 +49,12 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Processes; at most, and by def
 _VERIFY = flags.DEFINE_string("verify", None, "Check the files of the prepared data sets in this folder and below.")
 _PREVIEW = flags.DEFINE_string("preview", None, "Draw augmented training images of --config to this file.")
 _CONFIG = flags.DEFINE_string("config", None, "The config file of --preview, FILE.py or FILE.py:ARGUMENTS.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the file of --preview if it is there.")
 _MODES = ("dataset", "verify", "preview")
 _ONLY_TO_PREPARE = (
     "data_dir", "out", "name", "splits", "shorter_side", "quality", "labels", "corrupt", "shards", "workers",
 )  # fmt: skip
+_ONLY_TO_PREVIEW = ("config", "overwrite")
 
 
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
@@ -63,9 +65,9 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         given = " and ".join(f"--{name}" for name in modes)
         what = f"{given} are several commands; give one" if modes else "which data set? add --dataset=NAME"
         raise UserError(f"{what} (--help says more)")
-    given_flags = [f"--{name}" for name in (*_ONLY_TO_PREPARE, "config") if flags.FLAGS[name].present]
+    given_flags = [f"--{name}" for name in (*_ONLY_TO_PREPARE, *_ONLY_TO_PREVIEW) if flags.FLAGS[name].present]
     given_flags += [f"--config.{key}" for key, _ in overrides]
-    read = {"dataset": _ONLY_TO_PREPARE, "verify": (), "preview": ("config",)}[modes[0]]
+    read = {"dataset": _ONLY_TO_PREPARE, "verify": (), "preview": _ONLY_TO_PREVIEW}[modes[0]]
     if unread := [name for name in given_flags if name[2:].partition(".")[0] not in read]:
         raise UserError(f"nothing reads {unread[0]} with --{modes[0]}; leave it out")
     {"dataset": _prepare, "verify": _verify, "preview": lambda: _preview(overrides)}[modes[0]]()
@@ -121,9 +123,9 @@ def _verify() -> None:
 
 def _preview(overrides: list[command_line.Override]) -> None:
     config = command_line.load_config(_CONFIG.value, overrides)
-    from vit_jax.data import preview
+    from vit_jax.preparing import preview
 
-    preview.write(config, _PREVIEW.value)
+    preview.write(config, _PREVIEW.value, overwrite=_OVERWRITE.value)
     command_line.say(f"wrote {_PREVIEW.value}")
 
 

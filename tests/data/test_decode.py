@@ -94,7 +94,7 @@ def test_the_interpolation_is_pillows(interpolation):
     centre = np.asarray(picture.resize((15, 9), method))[0:8, 4:12]
     np.testing.assert_array_equal(decode.for_evaluation(image, (8, 8), 9, interpolation=interpolation), centre)
     crop = decode.random_crop(image, (8, 8), 1.0, np.random.default_rng(1), interpolation=interpolation)
-    box = decode._random_box(40, 23, 1.0, np.random.default_rng(1))
+    box = decode._random_box((23, 40), 1.0, np.random.default_rng(1))
     np.testing.assert_array_equal(crop, picture.crop(box).resize((8, 8), method))
 
 
@@ -159,7 +159,7 @@ def test_damaged_exif_turns_nothing(at, cut):
 
 def test_random_crops_have_the_stated_areas_and_aspects():
     rng = np.random.default_rng(0)
-    boxes = np.array([decode._random_box(400, 300, 0.05, rng) for _ in range(2000)])
+    boxes = np.array([decode._random_box((300, 400), 0.05, rng) for _ in range(2000)])
     wide, high = (boxes[:, 2:] - boxes[:, :2]).T
     area, aspect = wide * high / 120000, wide / high
     assert boxes.min() >= 0
@@ -232,7 +232,7 @@ def test_centre_crops_and_random_crops_without_antialias(monkeypatch):
     monkeypatch.setattr(decode, "_WHOLE_PIXELS", 0)
     parted = decode.for_evaluation(image, (16, 16), 24, antialias=False)
     assert np.abs(parted.astype(int) - centre).max() <= 2
-    left, upper, right, lower = decode._random_box(120, 90, 0.2, np.random.default_rng(3))
+    left, upper, right, lower = decode._random_box((90, 120), 0.2, np.random.default_rng(3))
     crop = decode.random_crop(image, (16, 16), 0.2, np.random.default_rng(3), antialias=False)
     part = np.ascontiguousarray(image[upper:lower, left:right])
     np.testing.assert_array_equal(crop, decode.for_evaluation(part, (16, 16), antialias=False))
@@ -244,7 +244,7 @@ def whole(file, exif="ignore"):
     size = (picture.height, picture.width)
     size = size[::-1] if exif == "apply" and picture.getexif().get(0x0112) == 6 else size
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "_random_box", lambda width_px, height, *_: (0, 0, width_px, height))
+        patch.setattr(decode, "_random_box", lambda given, *_: (0, 0, given[1], given[0]))
         return decode.random_crop(file, size, 1.0, np.random.default_rng(0), exif=exif)
 
 

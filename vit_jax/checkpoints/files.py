@@ -163,6 +163,23 @@ def check_place(path: epath.Path, overwrite: bool, sources: Sequence[epath.Path]
             raise UserError(f"{path} is there already; add --overwrite (overwrite=True), or name another file")
 
 
+def check_places(places: Mapping[str, str | None], overwrite: bool) -> None:
+    """Raises UserError if files can't be written, or two of them are the same; see `check_place`.
+
+    Args:
+        places: the files to write, by the flags that name them; None for those that are not asked for.
+        overwrite: whether existing files may be replaced.
+    """
+    flags: dict[epath.Path, str] = {}
+    for flag, place in places.items():
+        if place is None:
+            continue
+        check_place(path := epath.Path(place), overwrite)
+        if other := flags.get(path.resolve()):
+            raise UserError(f"{other} and {flag} are both {place}; name two files")
+        flags[path.resolve()] = flag
+
+
 def check_folder(folder: epath.Path, what: str) -> None:
     """Raises UserError if a local folder, which need not exist, can't be made or written; does not look at buckets.
 

@@ -32,8 +32,10 @@ class Dataset:
         Raises:
             UserError: the data set, the split or its examples are missing, or the crop does not fit the size.
         """
-        if spec.crop in ("centre", "random"):
+        if spec.crop == "centre":
             decode.check_shorter_side(spec.size, spec.shorter_side)
+        elif spec.crop == "random":
+            decode.check_shorter_side(spec.size, spec.shorter_side, "config.data.crop to another crop")
         self.spec = spec
         self._source = sources.select(spec) if source is None else source
         self._reader = pipeline.Reader(self._source, spec)

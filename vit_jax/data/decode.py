@@ -16,6 +16,8 @@ from vit_jax.data import jpeg_rows, resize
 from vit_jax.data.resize import Size
 from vit_jax.errors import UserError
 
+Whole = tuple[int, int, int, int]  # a box of whole pixels: left, upper, right, lower; the last two are outside of it
+
 _ASPECT = (3 / 4, 4 / 3)  # the range of width / height of a random crop
 _TRIES = 10
 _JPEG, _EXIF = b"\xff\xd8", b"Exif\0\0"  # how a JPEG, and its EXIF, begins
@@ -149,12 +151,15 @@ def _covering(given: Size, size: Size, shorter_side: int, keep_aspect: bool) -> 
     return max(box[0], whole(given[0] * box[1] / given[1])), box[1]
 
 
-def check_shorter_side(size: Size, shorter_side: int | None) -> None:
-    """Raises UserError if `shorter_side` is smaller than the shorter side of `size`, which is cropped from it."""
+def check_shorter_side(size: Size, shorter_side: int | None, instead: str = "to 0 to resize the whole image") -> None:
+    """Raises UserError if `shorter_side` is smaller than the shorter side of `size`, which is cropped from it.
+
+    `instead` is what the user may set otherwise.
+    """
     if shorter_side is not None and shorter_side < min(size):
         raise UserError(
             f"shorter_side={shorter_side} is smaller than the model's image of {size[0]}x{size[1]} pixels that is "
-            f"cropped from it; set shorter_side to {min(size)} or more, or to 0 to resize the whole image"
+            f"cropped from it; set shorter_side to {min(size)} or more, or {instead}"
         )
 
 
@@ -192,25 +197,20 @@ def random_crop(
     """
     given = _plain_jpeg(image, exif)
     picture = None if given else to_rgb(image, exif)
-    height, width_px = given or (picture.height, picture.width)  # type: ignore[union-attr]
-    box = _random_box(width_px, height, area_min, rng)
-    if picture is None:
-        try:
-            pixels = _fast_part(image, (height, width_px), box, size)  # type: ignore[arg-type]
-        except ValueError:  # damaged, perhaps so little that Pillow reads it
-            picture = to_rgb(image, exif)
-    if picture is not None:
-        pixels = np.asarray(picture)[box[1] : box[3], box[0] : box[2]]
+    box = _random_box(given or picture.size[::-1], area_min, rng)  # type: ignore[union-attr]
+    pixels = _fast_part(image, given, box, size) if given else None  # type: ignore[arg-type]
+    if pixels is None:
+        left, upper, right, lower = box
+        pixels = np.asarray(picture or to_rgb(image, exif))[upper:lower, left:right]
     return resize.resized(pixels, size, interpolation, antialias, out=out)
 
 
-def _fast_part(file: bytes, given: Size, box: tuple[int, int, int, int], size: Size) -> np.ndarray:
+def _fast_part(file: bytes, given: Size, box: Whole, size: Size) -> np.ndarray | None:
     """Returns the pixels of a JPEG of size `given` in a box, reduced as far as `size` allows.
 
-    It decodes with the fast inverse DCT and without smoothing of the colours between the blocks.
-
-    Raises:
-        ValueError: the file is damaged. As Pillow, libjpeg-turbo reads over damage that does not cut the file off.
+    It decodes with the fast inverse DCT and without smoothing of the colours between the blocks. As Pillow,
+    libjpeg-turbo reads over damage that does not cut the file off. Returns None for other damage, which may be so
+    little that Pillow reads it.
     """
     left, upper, right, lower = box
     scale = _reduction((lower - upper, right - left), size)
@@ -218,7 +218,10 @@ def _fast_part(file: bytes, given: Size, box: tuple[int, int, int, int], size: S
         file, first, given = jpeg_rows.cut(file, frame, upper, lower)
         upper, lower = upper - first, lower - first
     least = {"min_height": given[0] // scale, "min_width": given[1] // scale, "min_factor": scale} if scale > 1 else {}
-    pixels = simplejpeg.decode_jpeg(file, "RGB", fastdct=True, fastupsample=True, strict=frame is None, **least)
+    try:
+        pixels = simplejpeg.decode_jpeg(file, "RGB", fastdct=True, fastupsample=True, strict=frame is None, **least)
+    except ValueError:
+        return None
     return pixels[upper // scale : lower // scale, left // scale : right // scale]
 
 
@@ -227,7 +230,9 @@ def _reduction(box: Size, size: Size) -> int:
     return max(scale for scale in (1, 2, 4, 8) if scale == 1 or min(box[0] / size[0], box[1] / size[1]) >= scale)
 
 
-def _random_box(width_px: int, height: int, area_min: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
+def _random_box(given: Size, area_min: float, rng: np.random.Generator) -> Whole:
+    """Returns the box of `random_crop` in an image of size `given`."""
+    height, width_px = given
     for share, form, across, down in rng.random((_TRIES, 4)).tolist():
         area = (area_min + (1 - area_min) * share) * width_px * height
         aspect = _ASPECT[0] * (_ASPECT[1] / _ASPECT[0]) ** form

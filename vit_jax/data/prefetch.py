@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
@@ -20,19 +20,20 @@ from vit_jax.errors import UserError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _IN_USE = 3  # items that whoever asked for them may keep, before further ones come through a pipe, which is slower
+_MEND = "set config.data.workers lower, and guard a script of your own by if __name__ == '__main__'"
 
 
 class Pool:
     """Threads or worker processes that call `make(number)`.
 
     With `workers`, `make` is sent once to each of so many spawned processes; else it runs in `threads` threads. All end
-    when the pool is closed or forgotten.
+    when the pool is closed or forgotten. `mend` is what the user can do if a process dies.
     """
 
-    def __init__(self, make: Callable[[int], Any], threads: int, workers: int) -> None:
+    def __init__(self, make: Callable[[int], Any], threads: int, workers: int, mend: str = _MEND) -> None:
         self._executor: futures.Executor
         self._slots: shared.Slots | None = None
-        self._make, self.workers = make, workers
+        self._make, self.workers, self._mend = make, workers, mend
         if workers:
             context = multiprocessing.get_context("spawn")
             formatter = messages.formatter()
@@ -49,6 +50,13 @@ class Pool:
         """Returns `make(number)` of each number, in order. Work starts at once, before the first item is asked for."""
         return Prefetched(self, numbers)
 
+    def finished(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Yields each number and `make(number)`, as soon as it is made. All of them are begun as workers are free."""
+        waiting = {(pending := self.submit(number)).future: (number, pending) for number in numbers}
+        for future in futures.as_completed(waiting):
+            number, pending = waiting[future]
+            yield number, self.result(pending)
+
     def submit(self, number: int) -> "Pending":
         """Starts `make(number)`. Raises UserError if a worker process has died."""
         try:
@@ -58,14 +66,14 @@ class Pool:
             address = slot.address if slot else None
             return Pending(self._executor.submit(_make_in_worker, number, address), slot)
         except BrokenProcessPool as error:
-            raise _died() from error
+            raise self._died() from error
 
     def result(self, pending: "Pending") -> Any:
         """Waits for an item. Raises what `make` raises, and UserError if a worker process has died."""
         try:
             made = pending.future.result()
         except BrokenProcessPool as error:
-            raise _died() from error
+            raise self._died() from error
         if self._slots is None:
             return made
         return self._slots.unpacked(made, pending.slot)
@@ -76,6 +84,9 @@ class Pool:
         if self._slots is not None:
             slots = self._slots
             pending.future.add_done_callback(lambda _: slots.give_back(pending.slot))
+
+    def _died(self) -> UserError:
+        return UserError(f"a worker process ended without a reason, perhaps for want of memory; {self._mend}")
 
 
 class Pending(NamedTuple):
@@ -116,25 +127,9 @@ class Prefetched(Iterator[Any]):
         self._pending.clear()
 
 
-def _died() -> UserError:
-    return UserError(
-        "a worker process of the data pipeline ended without a reason, perhaps for want of memory; set "
-        "config.data.workers lower, and guard a script of your own by if __name__ == '__main__'"
-    )
-
-
 def _start_worker(make: Callable[[int], Any], formatter: logging.Formatter | None) -> None:
     global _make
     _make = make
-    set_up_worker(formatter)
-
-
-def set_up_worker(formatter: logging.Formatter | None) -> None:
-    """Makes a worker process log as the main process does, leave signals to it, end with it, and keep its memory.
-
-    Args:
-        formatter: what `messages.formatter` returned in the main process.
-    """
     _keep_memory()
     messages.show_in_worker(formatter)
     # Signals to the whole group are for the main process, which may still save; workers end when it does.

@@ -56,7 +56,7 @@ class Slots:
         """Returns the object that a worker packed. Its arrays lie in the slot, which is free when the last is gone."""
         if not self._made:
             self._made = True
-            if hasattr(os, "memfd_create"):
+            if packed.sizes and hasattr(os, "memfd_create"):  # nothing else needs memory
                 self._free.extend(_Slot(sum(packed.sizes)) for _ in range(self._count))
         if packed.sent or slot is None:
             self.give_back(slot)

@@ -62,16 +62,17 @@ def readable_tests(subject: Subject, params: Params, tests: Dataset) -> Features
     Raises:
         UserError: none can be read, or a feature is not finite.
     """
-    found = subject.features(params, tests)
+    return _readable(subject, params, tests, "counts %d of its %d images", "no test image that can be read")
+
+
+def _readable(subject: Subject, params: Params, dataset: Dataset, some: str, none: str) -> Features:
+    """Returns the features of those images that can be read; `some` and `none` say it if they are not all."""
+    found = subject.features(params, dataset)
     if not found.read.any():
-        raise UserError(f"config.evaluations.{subject.name} has no test image that can be read; check its data set")
+        raise UserError(f"config.evaluations.{subject.name} has {none}; check its data set")
     if not found.read.all():
-        _LOG.warning(
-            "the evaluation %s counts %d of its %d images; the others can't be read",
-            subject.name,
-            found.read.sum(),
-            len(found.read),
-        )
+        counts = some % (found.read.sum(), len(found.read))
+        _LOG.warning("the evaluation %s %s; the others can't be read", subject.name, counts)
     return found.take(found.read)
 
 
@@ -97,17 +98,13 @@ def open_split(subject: Subject) -> Split:
     names = learned.class_names
 
     def known(params: Params) -> tuple[Known, Known]:
-        found = subject.features(params, learned)
-        if not found.read.any():
-            raise UserError(f"{key} has no image to learn from that can be read; check its train_split")
-        if not found.read.all():
-            _LOG.warning(
-                "the evaluation %s learns from %d of the %d images of its train_split; the others can't be read",
-                subject.name,
-                found.read.sum(),
-                len(found.read),
-            )
-        found = found.take(found.read)
+        found = _readable(
+            subject,
+            params,
+            learned,
+            "learns from %d of the %d images of its train_split",
+            "no image to learn from that can be read",
+        )
         tested = readable_tests(subject, params, tests)
         labels = label_of[tested.labels]
         if missing := sorted(set(labels.tolist()) - set(found.labels.tolist())):

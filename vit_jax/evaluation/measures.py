@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from vit_jax.tasks.classification import labelled, right
+
 BINS = 15  # of the calibration error, as in 1706.04599
 
 
@@ -47,28 +49,17 @@ def mean_of_distances(sums: np.ndarray, counts: np.ndarray) -> float:
 
 
 def _top5(logits: Array, probabilities: Array, labels: Array) -> Rows:
-    _, places = jax.lax.top_k(logits, 5)
-    right = (jnp.take_along_axis(labels, places, axis=-1) > 0).any(axis=-1)
-    return Rows(right.astype(jnp.float32), jnp.zeros(len(right), jnp.int32), _labelled(labels), 1)
+    return Rows(right(logits, labels, 5), jnp.zeros(len(labels), jnp.int32), labelled(labels), 1)
 
 
 def _class_accuracy(logits: Array, probabilities: Array, labels: Array) -> Rows:
-    return Rows(_right(logits, labels), labels.argmax(axis=-1), _labelled(labels), labels.shape[-1])
+    return Rows(right(logits, labels), labels.argmax(axis=-1), labelled(labels), labels.shape[-1])
 
 
 def _calibration_error(logits: Array, probabilities: Array, labels: Array) -> Rows:
     confidence = probabilities.max(axis=-1)
     group = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)  # bins (0, 1/15], (1/15, 2/15], …
-    return Rows(_right(logits, labels) - confidence, group, _labelled(labels), BINS)
-
-
-def _right(logits: Array, labels: Array) -> Array:
-    """Returns 1 for the rows whose most probable class is among their labels, and 0 for others."""
-    return (jnp.take_along_axis(labels, logits.argmax(axis=-1)[:, None], axis=-1)[:, 0] > 0).astype(jnp.float32)
-
-
-def _labelled(labels: Array) -> Array:
-    return (labels != 0).any(axis=-1)
+    return Rows(right(logits, labels) - confidence, group, labelled(labels), BINS)
 
 
 MEASURES: dict[str, Measure] = {

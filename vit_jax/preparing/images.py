@@ -10,7 +10,7 @@ from etils import epath
 
 from vit_jax.data import label_file, layouts, listing, tars
 from vit_jax.data.folder import FolderSource
-from vit_jax.data.sources import Source
+from vit_jax.data.selection import Source
 from vit_jax.errors import UserError
 from vit_jax.preparing.example import Example
 

@@ -27,6 +27,7 @@ from vit_jax.preparing.images import KINDS, Images
 from vit_jax.preparing.records import Records
 from vit_jax.preparing.settings import Settings
 from vit_jax.preparing.shard import Made, Shard
+from vit_jax.preparing.writing import writing
 
 _RECORDS, _PLAN = ".shards", ".shards/plan.json"
 _LOG = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def prepare(settings: Settings) -> Prepared:
     if folder.exists():
         return _found(folder, name, wanted)
     unfinished = folder.parent / f"incomplete.{info.version}"
-    with _writing(unfinished):
+    with writing(unfinished):
         (unfinished / _RECORDS).mkdir(parents=True, exist_ok=True)
     with _alone(unfinished):
         shards = _planned(unfinished, settings, origin, wanted, info.name)
@@ -80,7 +81,7 @@ def prepare(settings: Settings) -> Prepared:
                 f"{len(skipped):,} of {number:,} images can't be read: {listing.shortened(skipped)}; mend or "
                 "remove them, or leave them out with --corrupt=skip, and start the command again"
             )
-        with _writing(unfinished):
+        with writing(unfinished):
             examples = finish.write(unfinished, origin, info, wanted, made)
             unfinished.rename(folder)
             shutil.rmtree(folder / _RECORDS)
@@ -151,7 +152,7 @@ def _planned(
         counts = begun["shards"]
     else:
         counts = plan.shard_counts(settings, origin)
-        with _writing(folder):
+        with writing(folder):
             files.write_json(path, {"settings": wanted, "shards": counts})
     return plan.shards(counts, origin.splits, name)
 
@@ -169,7 +170,7 @@ def _made(folder: epath.Path, settings: Settings, origin: Origin, shards: Sequen
         _LOG.info("going on in %s: %d of %d shards are made", folder, len(found), len(shards))
     rest = [shard for shard in shards if shard not in found]
     for shard, made in work.run(origin, settings.encoding, rest, folder, settings.workers) if rest else ():
-        with _writing(folder):
+        with writing(folder):
             files.write_json(folder / _RECORDS / f"{shard.file}.json", dataclasses.asdict(made))
         found[shard] = made
         for _, example, reason in made.unreadable:
@@ -189,14 +190,3 @@ def _recorded(folder: epath.Path, shard: Shard) -> Made | None:
 
 def _unreadable(made: Mapping[Shard, Made]) -> list[str]:
     return [f"{example} ({reason})" for one in made.values() for _, example, reason in one.unreadable]
-
-
-@contextlib.contextmanager
-def _writing(folder: epath.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder} can't be written ({error.strerror or error}); make room there, and start the same command again "
-            "to go on"
-        ) from error

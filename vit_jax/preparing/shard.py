@@ -1,6 +1,5 @@
 """Writes one shard: some consecutive examples of a split, as a file in array_record format."""
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
@@ -9,12 +8,13 @@ from etils import epath
 
 from vit_jax.checkpoints import files
 from vit_jax.data import messages
-from vit_jax.errors import UserError
 from vit_jax.preparing import checksums
 from vit_jax.preparing.example import Origin
 from vit_jax.preparing.reencode import reencoded
 from vit_jax.preparing.settings import Encoding
+from vit_jax.preparing.writing import writing
 
+_OF_ARRAY_RECORD = (RuntimeError, ValueError)  # what it raises on a full disk, beside OSError
 _LIKE_TFDS = "group_size:1"  # records are compressed one by one, so that each can be read without others
 
 
@@ -61,19 +61,19 @@ def make(origin: Origin, encoding: Encoding, shard: Shard, folder: epath.Path, c
     unreadable: list[tuple[int, str, str]] = []
     examples = record_bytes = 0
     with files.replacing(path) as temporary:
-        with _writing(path):
+        with writing(path, *_OF_ARRAY_RECORD):
             writer = array_record_module.ArrayRecordWriter(str(temporary), _LIKE_TFDS)
         for index, record in records(origin, encoding, shard.split, shard.start, shard.stop):
             if isinstance(record, Exception):
                 name = origin.describe(shard.split, index)
                 unreadable.append((index, name, messages.in_words(record)))
             else:
-                with _writing(path):
+                with writing(path, *_OF_ARRAY_RECORD):
                     writer.write(record)
                 examples += 1
                 record_bytes += len(record)
             count(1)
-        with _writing(path):
+        with writing(path, *_OF_ARRAY_RECORD):
             writer.close()  # what the disk refuses while it writes is raised here
             _check(str(temporary), examples)
             sha256 = checksums.sha256(temporary)
@@ -100,17 +100,6 @@ def records(
             yield index, error
         else:
             yield index, example.record(image)
-
-
-@contextlib.contextmanager
-def _writing(path: epath.Path) -> Iterator[None]:
-    """Turns what a full disk raises, which array_record words in its own ways, into one sentence."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{path} can't be written ({files.line(error)}); make room there, and start the same command again to go on"
-        ) from error
 
 
 def _check(path: str, examples: int) -> None:

@@ -1,18 +1,14 @@
 """Makes shards in several processes, and shows how far they are."""
 
-import logging
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from etils import epath
 
 from vit_jax import progress
-from vit_jax.data import messages, prefetch
-from vit_jax.errors import UserError
+from vit_jax.data import prefetch
 from vit_jax.preparing import shard as shard_lib
 from vit_jax.preparing.example import Origin
 from vit_jax.preparing.settings import Encoding
@@ -31,46 +27,22 @@ def run(
     Raises:
         UserError: a shard can't be made, or a process died.
     """
-    context = multiprocessing.get_context("spawn")
     maker = _Maker(origin, encoding, shards, folder)
-    executor: futures.Executor
-    make: Callable[[int], Made]
-    if (workers := min(workers, len(shards))) > 1:
-        executor = futures.ProcessPoolExecutor(workers, context, _start_worker, (maker, messages.formatter()))
-        make = _make_in_worker
-    else:
-        executor, make = futures.ThreadPoolExecutor(1), maker
+    workers = min(workers, len(shards))
+    mend = "start the same command again to go on, with fewer --workers"
+    pool = prefetch.Pool(maker, threads=1, workers=workers if workers > 1 else 0, mend=mend)
     try:
         with progress.shown("preparing", sum(shard.stop - shard.start for shard in shards)) as count:
             shown = threading.Thread(target=maker.watch, args=(count,), daemon=True)
             shown.start()
             try:
-                made = {executor.submit(make, number): shard for number, shard in enumerate(shards)}
-                for done in futures.as_completed(made):
-                    yield made[done], done.result()
+                for number, made in pool.finished(range(len(shards))):
+                    yield shards[number], made
             finally:
                 maker.stop.set()  # ends the shards that are being made, too, if it did not come to the end
                 shown.join()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process ended without a reason, perhaps for want of memory; start the same command again to go "
-            "on, with fewer --workers"
-        ) from error
     finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _start_worker(maker: "_Maker", formatter: logging.Formatter | None) -> None:
-    global _maker
-    _maker = maker
-    prefetch.set_up_worker(formatter)
-
-
-_maker: "_Maker"
-
-
-def _make_in_worker(number: int) -> Made:
-    return _maker(number)
+        pool.close()
 
 
 class _Stopped(Exception):

@@ -3,13 +3,26 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 from vit_jax.models.model import Model
 from vit_jax.randomness import Keys
 from vit_jax.tasks.task import Batch, Measure, Task, masked_mean
+
+
+def right(
+    logits: Float[Array, "batch classes"], labels: Float[Array, "batch classes"], count: int = 1
+) -> Float[Array, " batch"]:
+    """Returns 1 for the rows of which one of the `count` highest logits is that of a label, and 0 for others."""
+    places = logits.argmax(axis=-1)[:, None] if count == 1 else jax.lax.top_k(logits, count)[1]
+    return (jnp.take_along_axis(labels, places, axis=-1) > 0).any(axis=-1).astype(jnp.float32)
+
+
+def labelled(labels: Float[Array, "batch classes"]) -> Bool[Array, " batch"]:
+    """Returns which rows have a label."""
+    return (labels != 0).any(axis=-1)
 
 
 class Classification(Task):
@@ -87,9 +100,7 @@ class Classification(Task):
         """
         logits = batch["logits"] if "logits" in batch else model(batch["image"])
         labels = batch["label"]
-        right = jnp.take_along_axis(labels, logits.argmax(axis=-1)[:, None], axis=-1)[:, 0] > 0
-        labelled = (labels != 0).any(axis=-1)
-        return {"accuracy": (right.astype(jnp.float32), labelled), "loss": self._losses(logits, labels)}
+        return {"accuracy": (right(logits, labels), labelled(labels)), "loss": self._losses(logits, labels)}
 
     def _losses(
         self, logits: Float[Array, "batch classes"], labels: Float[Array, "batch classes"], smoothing: float = 0.0

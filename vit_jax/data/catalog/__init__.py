@@ -7,11 +7,22 @@ from collections.abc import Callable, Mapping
 
 from vit_jax.data import splits
 from vit_jax.data.catalog import datasets, vtab
-from vit_jax.data.catalog.datasets import DIGITS
+from vit_jax.data.catalog.datasets import DIGITS, IMAGENET_TESTS
 from vit_jax.data.catalog.entry import Entry, Label, no_split
 from vit_jax.errors import UserError
 
-__all__ = ["DIGITS", "ENTRIES", "Entry", "Label", "dataset_of", "find", "first_split", "resolve", "vtab"]
+__all__ = [
+    "DIGITS",
+    "ENTRIES",
+    "IMAGENET_TESTS",
+    "Entry",
+    "Label",
+    "dataset_of",
+    "find",
+    "first_split",
+    "resolve",
+    "vtab",
+]
 
 ENTRIES: Mapping[str, Entry] = {**datasets.ENTRIES, **vtab.ENTRIES}
 

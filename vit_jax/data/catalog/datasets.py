@@ -1,10 +1,17 @@
 """The sizes of well-known data sets, by their names in TensorFlow Datasets."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from vit_jax.data.catalog.entry import Entry
 
 DIGITS = tuple("0123456789")
+
+# What models of imagenet2012 are also tested on, by short names: keys of an evaluation. ReaL has nine labels at most.
+IMAGENET_TESTS: Mapping[str, dict[str, Any]] = {
+    "real": {"name": "imagenet2012_real", "split": "validation", "max_labels": 9},
+    "v2": {"name": "imagenet_v2/matched-frequency", "split": "test", "max_labels": 1},
+}
 
 ENTRIES: Mapping[str, Entry] = {
     "digits": Entry({"train": 1500, "test": 297}, 10, DIGITS),

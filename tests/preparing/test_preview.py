@@ -8,15 +8,20 @@ from PIL import Image
 
 from vit_jax import UserError, data
 from vit_jax import config as config_lib
-from vit_jax.data import augment, preview
+from vit_jax.data import augment
+from vit_jax.preparing import preview
 from vit_jax.randomness import row_keys, stream_key
 
 
 @pytest.fixture
-def config(synthetic):
-    synthetic.total_steps, synthetic.seed = 4, 3
-    synthetic.augmentation.flip, synthetic.augmentation.brightness = True, 0.5
-    return synthetic
+def config():
+    """Returns a config with 21 synthetic training images of 3 classes, 6 pixels high and 8 wide."""
+    config = config_lib.default()
+    config.data.name, config.data.num_examples, config.data.num_classes = "synthetic", 21, 3
+    config.model.image_size, config.global_batch_size = (6, 8), 4
+    config.total_steps, config.seed = 4, 3
+    config.augmentation.flip, config.augmentation.brightness = True, 0.5
+    return config
 
 
 def test_the_picture(config, tmp_path):
@@ -53,7 +58,7 @@ def test_mixing_is_shown(config):
     ("name", "rows", "said"),
     [
         ("missing/a.png", 2, "there is no folder .*missing to write to; make it first"),
-        ("there.png", 2, "there.png is there already; name another file"),
+        ("there.png", 2, "there.png is there already; add --overwrite .*, or name another file"),
         ("folder.png", 2, "folder.png is a folder"),
         ("a.jpg", 2, "a.jpg is to be a PNG file; give it a name that ends in .png"),
         ("a.png", 0, "0 rows and 8 columns has no images"),

@@ -10,8 +10,9 @@ import PIL.Image
 from etils import epath
 
 from vit_jax import config as config_lib
+from vit_jax import data
+from vit_jax.checkpoints import files
 from vit_jax.data import augment
-from vit_jax.data.configured import open_training
 from vit_jax.errors import UserError
 from vit_jax.randomness import row_keys, stream_key
 
@@ -33,17 +34,19 @@ def write(config: Any, path: epath.PathLike, rows: int = 8, columns: int = 8, *,
             config.
     """
     config, path = config_lib.typed(config), epath.Path(path)
-    _check(path, rows, columns, overwrite)
-    with open_training(config) as dataset:
+    if rows < 1 or columns < 1:
+        raise UserError(f"a preview of {rows} rows and {columns} columns has no images; give at least 1 of each")
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path} is to be a PNG file; give it a name that ends in .png")
+    files.check_place(path, overwrite)
+    with data.open_training(config) as dataset:
         images = next(dataset.batches(rows, rows=range(rows)))["image"]
     content = io.BytesIO()
     PIL.Image.fromarray(grid(images, config, columns)).save(content, format="PNG")
-    temporary = path.parent / f".{path.name}.partial"
     try:
-        temporary.write_bytes(content.getvalue())
-        temporary.replace(path)
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(content.getvalue())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path} can't be written ({error.strerror or error}); name another file") from error
 
 
@@ -74,17 +77,3 @@ def grid(images: np.ndarray, config: config_lib.Config, columns: int) -> np.ndar
     cells = np.pad(cells, ((0, 0), (0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=255)
     height = cells.shape[0] * cells.shape[2]
     return cells.transpose(0, 2, 1, 3, 4).reshape(height, -1, 3)[:-_GAP, :-_GAP]
-
-
-def _check(path: epath.Path, rows: int, columns: int, overwrite: bool) -> None:
-    """Raises UserError if the picture has no images, or if the file is not one that may be written."""
-    if rows < 1 or columns < 1:
-        raise UserError(f"a preview of {rows} rows and {columns} columns has no images; give at least 1 of each")
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{path} is to be a PNG file; give it a name that ends in .png")
-    if "://" not in str(path) and not path.parent.is_dir():  # buckets have no folders
-        raise UserError(f"there is no folder {path.parent} to write to; make it first")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} is there already; name another file, or remove it")
