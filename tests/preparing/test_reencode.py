@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from helpers import images
-from vit_jax.data import decode
+from vit_jax.data import decode, jpeg_tiles
 from vit_jax.preparing.reencode import reencoded
 from vit_jax.preparing.settings import Encoding
 
@@ -120,3 +120,12 @@ def test_very_large_images_are_refused_as_when_they_are_read(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(Image.DecompressionBombError, match="exceeds limit"):
         reencoded(images.encoded(images.PICTURE, "PNG"), Encoding(8, 90))
+
+
+@pytest.mark.parametrize(("width_px", "tile"), [(1, 1), (30, 2), (48, 3), (292, 19), (389, 5), (438, 4), (464, 29)])
+def test_restart_markers_divide_rows_evenly(width_px, tile):
+    original = io.BytesIO()
+    Image.new("RGB", (width_px, 40)).save(original, "PNG")
+    file = reencoded(original.getvalue(), Encoding(None, 90))
+    frame = jpeg_tiles.frame(file)
+    assert frame.marked and frame.tile == (16, 16 * tile)

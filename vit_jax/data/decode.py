@@ -12,11 +12,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from vit_jax.data import jpeg_rows, resize
+from vit_jax.data import jpeg_tiles, resize
+from vit_jax.data.jpeg_tiles import Whole
 from vit_jax.data.resize import Size
 from vit_jax.errors import UserError
-
-Whole = tuple[int, int, int, int]  # a box of whole pixels: left, upper, right, lower; the last two are outside of it
 
 _ASPECT = (3 / 4, 4 / 3)  # the range of width / height of a random crop
 _TRIES = 10
@@ -212,11 +211,10 @@ def _fast_part(file: bytes, given: Size, box: Whole, size: Size) -> np.ndarray |
     libjpeg-turbo reads over damage that does not cut the file off. Returns None for other damage, which may be so
     little that Pillow reads it.
     """
+    scale = _reduction((box[3] - box[1], box[2] - box[0]), size)
+    if frame := jpeg_tiles.frame(file):
+        file, box, given = jpeg_tiles.cut(file, frame, box)
     left, upper, right, lower = box
-    scale = _reduction((lower - upper, right - left), size)
-    if frame := jpeg_rows.frame(file):
-        file, first, given = jpeg_rows.cut(file, frame, upper, lower)
-        upper, lower = upper - first, lower - first
     least = {"min_height": given[0] // scale, "min_width": given[1] // scale, "min_factor": scale} if scale > 1 else {}
     try:
         pixels = simplejpeg.decode_jpeg(file, "RGB", fastdct=True, fastupsample=True, strict=frame is None, **least)

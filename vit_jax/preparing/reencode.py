@@ -5,6 +5,7 @@ converted, 16 bits are reduced to 8, transparent parts are drawn on white, and o
 """
 
 import io
+import math
 import warnings
 
 from PIL import ExifTags, Image
@@ -12,6 +13,8 @@ from PIL import ExifTags, Image
 from vit_jax.data import decode
 from vit_jax.preparing.settings import Encoding
 
+_BLOCK = 16  # pixels of a side of a block with 4:2:0
+_TILE = 5  # blocks
 _MOST_PIXELS = 65500  # a side, in JPEG, by libjpeg
 
 
@@ -21,8 +24,8 @@ def reencoded(image: bytes, encoding: Encoding) -> bytes:
     A file that is a JPEG of RGB already, not progressive, and small enough, is returned as it is. Others are resized by
     Pillow's bicubic filter, which smooths as it reduces, keep their aspect ratio to the pixel, and are written with
     chroma at half the resolution (4:2:0), as most photographs are, because that is the fastest to decode, and with a
-    restart marker after each row of blocks, with which a random crop decodes its rows only (data/jpeg_rows.py). An EXIF
-    orientation is kept as a tag and not applied, so that `config.data.exif` has the same effect as on the original; of
+    restart marker after every few blocks, with which a random crop decodes little more than its own pixels
+    (data/jpeg_tiles.py). An EXIF orientation is kept as a tag and not applied, so that `config.data.exif` has the same effect as on the original; of
     all else that a file holds beside its pixels nothing is kept.
 
     Raises:
@@ -76,5 +79,16 @@ def _jpeg(rgb: Image.Image, quality: int, orientation: int | None) -> bytes:
     file = io.BytesIO()
     rgb.info.clear()  # Pillow would copy some of it into the new file
     exif_bytes = exif if orientation else b""
-    rgb.save(file, "JPEG", quality=quality, subsampling="4:2:0", restart_marker_rows=1, exif=exif_bytes)
+    rgb.save(file, "JPEG", quality=quality, subsampling="4:2:0", restart_marker_blocks=_tile(rgb.width), exif=exif_bytes)
     return file.getvalue()
+
+
+def _tile(width_px: int) -> int:
+    """Returns after how many blocks there is a restart marker, such that each row of them ends with one.
+
+    Shorter tiles have less around a crop, and longer ones are decoded faster. Five blocks are about the best, and one
+    or two are slower than a whole row.
+    """
+    blocks = -(-width_px // _BLOCK)
+    possible = [number for number in range(1, blocks + 1) if blocks % number == 0 and number >= min(3, blocks)]
+    return min(possible, key=lambda number: abs(math.log(number / _TILE)))
