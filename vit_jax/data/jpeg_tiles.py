@@ -92,7 +92,8 @@ def cut(file: bytes, frame: Frame, box: Whole) -> tuple[bytes, Whole, Size]:
     size = min(rows[-1] * high + high, height) - first[0], min(columns[-1] * wide + wide, width_px) - first[1]
     parts = [_head(file, frame, *size)]
     for number, (row, column) in enumerate(itertools.product(rows, columns)):
-        parts += [_MARKERS[(number - 1) % 8], tiles[row * across + column]] if number else [tiles[row * across + column]]
+        parts += [_MARKERS[(number - 1) % 8]] if number else []
+        parts.append(tiles[row * across + column])
     part = left - first[1], upper - first[0], right - first[1], lower - first[0]
     return b"".join([*parts, _END]), part, size
 

@@ -25,8 +25,8 @@ def reencoded(image: bytes, encoding: Encoding) -> bytes:
     Pillow's bicubic filter, which smooths as it reduces, keep their aspect ratio to the pixel, and are written with
     chroma at half the resolution (4:2:0), as most photographs are, because that is the fastest to decode, and with a
     restart marker after every few blocks, with which a random crop decodes little more than its own pixels
-    (data/jpeg_tiles.py). An EXIF orientation is kept as a tag and not applied, so that `config.data.exif` has the same effect as on the original; of
-    all else that a file holds beside its pixels nothing is kept.
+    (data/jpeg_tiles.py). An EXIF orientation is kept as a tag and not applied, so that `config.data.exif` has the same
+    effect as on the original; of all else that a file holds beside its pixels nothing is kept.
 
     Raises:
         OSError, ValueError or another error of PIL: `image` can't be read as an image, or is too long for JPEG.
@@ -78,8 +78,8 @@ def _jpeg(rgb: Image.Image, quality: int, orientation: int | None) -> bytes:
         exif[ExifTags.Base.Orientation] = orientation
     file = io.BytesIO()
     rgb.info.clear()  # Pillow would copy some of it into the new file
-    exif_bytes = exif if orientation else b""
-    rgb.save(file, "JPEG", quality=quality, subsampling="4:2:0", restart_marker_blocks=_tile(rgb.width), exif=exif_bytes)
+    options = {"restart_marker_blocks": _tile(rgb.width), "exif": exif if orientation else b""}
+    rgb.save(file, "JPEG", quality=quality, subsampling="4:2:0", **options)
     return file.getvalue()
 
 
