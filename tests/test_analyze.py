@@ -149,12 +149,15 @@ def test_class_names_are_no_formulas(tmp_path):
             "Ti/16", {"pool": "map", "registers": 2, "posemb": "none", "rope": 100.0}, [*NAMES[:1], *NAMES[2:]],
             {"posemb_similarity": "no table of position embeddings (posemb=none, rope=100)"},
         ),
-        (
+        pytest.param(
             "Ti/16", {"posemb": "relative"}, [*NAMES[:1], *NAMES[2:]],
             {"posemb_similarity": "no table of position embeddings (posemb=relative, rope=0)"},
+            marks=pytest.mark.slow,
         ),
         ("Ti/16", {"pool": "gap", "attention": "axial", "posemb_at": "layers"}, NAMES, {}),
-        ("R+Ti/16", {"pool": "tok+gap", "registers": 1, "num_classes": 0}, NAMES, {}),
+        pytest.param(
+            "R+Ti/16", {"pool": "tok+gap", "registers": 1, "num_classes": 0}, NAMES, {}, marks=pytest.mark.slow
+        ),
     ],
 )  # fmt: skip
 def test_what_applies_is_drawn_and_the_rest_named(tmp_path, name, options, arrays, reasons):

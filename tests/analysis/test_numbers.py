@@ -199,8 +199,8 @@ def test_position_similarity(posemb, where):
     "options",
     [
         {"pool": "gap", "registers": 1, "class_token": True},
-        {"pool": "tok", "registers": 1, "distilled": True, "scan": False},
-        {"pool": "tok+gap"},
+        pytest.param({"pool": "tok", "registers": 1, "distilled": True, "scan": False}, marks=pytest.mark.slow),
+        pytest.param({"pool": "tok+gap"}, marks=pytest.mark.slow),
         {"pool": "map", "attention": "axial"},
     ],
     ids=str,

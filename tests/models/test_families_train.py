@@ -70,8 +70,8 @@ def digits():
     return make
 
 
-def run(digits, name, options, steps, **mesh):
-    """Trains a model for `steps` steps and returns the losses and the last state."""
+def begun(name, options, **mesh):
+    """Returns a config, a model and the state before the first step."""
     config = config_lib.default()
     config.total_steps, config.global_batch_size, config.schedule.name = 20, 32, "constant"
     config.optimizer.learning_rate, config.optimizer.grad_clip_norm = 1e-3 if name.startswith("BiT") else 1e-2, 1.0
@@ -81,12 +81,22 @@ def run(digits, name, options, steps, **mesh):
     for axis, size in mesh.items():
         config.mesh[axis] = size
     model = nnx.eval_shape(lambda: vit_jax.create(name, num_classes=10, **options))
-    state, step = training.create_state(config, model), training.make_step(config, model)
+    return config, model, training.create_state(config, model)
+
+
+def run(digits, name, options, steps, **mesh):
+    """Trains a model for `steps` steps and returns the losses and the last state."""
+    config, model, state = begun(name, options, **mesh)
+    step = training.make_step(config, model)
     losses, batch = [], digits(options["image_size"])
     for _ in range(steps):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss"]))
     return np.array(losses), state
+
+
+def parts_of(name):
+    return SPLIT if convolves(name) else CUBE
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +107,7 @@ def sharded(digits):
     def make(case):
         if case not in done:
             name, options = CASES[case]
-            done[case] = run(digits, name, options, 20, **(SPLIT if convolves(name) else CUBE))
+            done[case] = run(digits, name, options, 20, **parts_of(name))
         return done[case]
 
     return make
@@ -163,9 +173,10 @@ def test_sharded_equals_whole(sharded, digits, case, monkeypatch):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_parameters_are_split(sharded, case, parts):
+def test_parameters_are_split(case, parts):
     """Parameters are split as `sharding.RULES` says, and the optimizer's state is split like the parameters."""
-    _, state = sharded(case)
+    name, options = CASES[case]
+    _, _, state = begun(name, options, **parts_of(name))
     params, moments = flatten(state.params), flatten(state.opt_state[2].mu)
     for path, expected in parts.items():
         for leaf in (params[path], moments[path]):

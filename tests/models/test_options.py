@@ -46,9 +46,12 @@ CASES = {  # together they use every option
     "Mixer": ("Mixer-B/16", RANDOM),
 }
 ALSO_SCANNED = ("BiT", "Mixer")  # the ViT is in tests/training/test_step.py
+QUICK = (
+    "registers, scales, rope, swiglu, qk_norm, distilled", "relative, parallel, tok+gap, no qkv_bias", *ALSO_SCANNED,
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def test_same_numbers_and_gradients(case):
     """The loss and the gradients do not depend on whether blocks are scanned or unrolled, nor on what is recomputed."""
     name, options = CASES[case]

@@ -117,6 +117,7 @@ def test_a_probe_is_planned_as_such(job):
     assert flops.forward(model, 16) < found.flops_per_step < 1.01 * flops.forward(model, 16)
 
 
+@pytest.mark.slow
 def test_arguments_count_too(job, four):
     """The arguments count: with memory only for its temporaries, a program does not fit, although it compiles."""
     config = resolve(job())

@@ -18,7 +18,12 @@ def only_checkpoints(folder):
 
 
 @pytest.mark.parametrize(
-    "source", [lambda run: run, pytest.param(lambda run: run / "model.npz", marks=pytest.mark.slow), only_checkpoints]
+    "source",
+    [
+        pytest.param(lambda run: run, marks=pytest.mark.slow),
+        pytest.param(lambda run: run / "model.npz", marks=pytest.mark.slow),
+        only_checkpoints,
+    ],
 )
 def test_transfer_starts_from_the_averaged_weights(small, finished, tmp_path, source):
     shutil.copytree(finished, tmp_path / "source")

@@ -36,7 +36,7 @@ CASES = {
     "bit_paper.npz": {"name": "BiT-R50x1", "stages": (1, 1), "stem_width": 32, "image_size": 32},
 }  # fmt: skip
 
-QUICK = ("big_vision_tok_scan.npz", "timm_vit_map.safetensors")
+QUICK = ("big_vision_tok_scan.npz",)
 
 
 def make(init_from, **model):
