@@ -192,6 +192,54 @@ def test_pretrain_is_table_3():
     assert imagenet21k.evaluations["validation"].split == "full[:51200]"
 
 
+@pytest.mark.parametrize("dataset", ["imagenet2012", "imagenet21k"])
+@pytest.mark.parametrize("regularised", ["", ",regularised"])
+def test_augreg(dataset, regularised):
+    config = load(f"augreg.py:R26+S/32,{dataset},strong2{regularised}")
+    assert (config.model.name, config.global_batch_size, config.model.pre_logits) == ("R26+S/32", 4096, None)
+    assert config.total_steps == round(300 * EXAMPLES[dataset] / 4096)
+    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (1e-3, 0.1)
+    assert (config.schedule.name, config.schedule.warmup_steps) == ("cosine", 10_000)
+    assert config.optimizer.grad_clip_norm == 1.0
+    assert (config.model.dropout, config.model.drop_path) == ((0.1, 0.1) if regularised else (0.0, 0.0))
+    found = config.augmentation
+    assert (found.randaugment_layers, found.randaugment_magnitude, found.mixup) == (2, 20.0, 0.8)
+    assert config.task.loss == ("sigmoid" if dataset == "imagenet21k" else "softmax")
+
+
+@pytest.mark.parametrize(("arguments", "epochs"), [("", 90), (":90", 90), (":150,v2", 150), (":300,real,v2", 300)])
+def test_vit_s16_baseline(arguments, epochs):
+    config = load(f"vit_s16_baseline.py{arguments}", num_examples=1_268_355)
+    assert (config.global_batch_size, config.total_steps) == (1024, round(epochs * 1_268_355 / 1024))
+    model, found = config.model, config.augmentation
+    assert (model.name, model.posemb, model.pool, model.pre_logits) == ("S/16", "sincos2d", "gap", 384)
+    assert (found.randaugment_layers, found.randaugment_magnitude, found.mixup, found.flip) == (2, 10.0, 0.2, True)
+    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (1e-3, 0.1)
+    assert (config.optimizer.moment_dtype, config.schedule.warmup_steps) == ("bfloat16", 10_000)
+    splits = {name: section.split for name, section in config.evaluations.items()}
+    assert (config.data.split, splits["held_out"], splits["validation"]) == ("train[:99%]", "train[99%:]", "validation")
+    assert splits.keys() - {"held_out", "validation"} == set(arguments.split(",")[1:])
+    assert config.preprocessing.shorter_side == 256
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("augreg.py", "augreg.py:B/16,imagenet21k,medium1, and got ''"),
+        ("augreg.py:B/16,cifar10,none", "the data sets are imagenet21k, imagenet2012"),
+        ("augreg.py:B/16,imagenet21k,medium1,dropout", "perhaps regularised"),
+        ("augreg.py:B/16,imagenet21k,medium", r"level 'medium' \(did you mean medium"),
+        ("augreg.py:Mixer-B/16,imagenet21k,medium1", "take pretrain.py"),
+        ("vit_s16_baseline.py:100", "'100'; it takes the epochs 90, 150, 300"),
+        ("vit_s16_baseline.py:90,real,real", "each of real, v2 once"),
+    ],
+)
+def test_recipes_of_later_papers_refuse(path, said):
+    with pytest.raises(UserError, match=said) as error:
+        vit_jax.load_config(f"configs/{path}")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("dataset", "steps", "warmup_steps", "learning_rate", "evaluated"),
     [
@@ -312,7 +360,7 @@ def test_imagenet21k_is_no_transfer_target():
 
 
 def test_loading_brings_no_tensorflow_and_no_jax():
-    arguments = ["digits.py", "pretrain.py:B/16,cifar10", "transfer.py:B/16,cifar10"]
+    arguments = ["digits.py", "pretrain.py:B/16,cifar10", "transfer.py:B/16,cifar10", "vit_s16_baseline.py"]
     code = f"""
 import sys
 import vit_jax
