@@ -66,7 +66,7 @@ def test_documented_commands_load(file):
     assert lines, "the docstring says no command"
     for line in lines:
         flags = dict(arg.split("=", 1) for arg in line[3:])
-        config, _ = flags.pop("--config"), flags.pop("--workdir")
+        config, _ = flags.pop("--config"), flags.pop("--model" if line[2].endswith("evaluate") else "--workdir")
         assert re.match(r"configs/\w+\.py(:|$)", config)
         overrides = [(key.removeprefix("--config."), value) for key, value in flags.items()]
         load(config.removeprefix("configs/"), *overrides)
@@ -192,6 +192,30 @@ def test_pretrain_is_table_3():
     assert imagenet21k.evaluations["validation"].split == "full[:51200]"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "dataset", "tested", "expected"),
+    [
+        ("digits", ("digits", "train", None), "test", ["classification"]),
+        ("imagenet2012,real,probe,v2", ("imagenet2012", "train", None), "validation", ["real", "probe", "v2"]),
+        ("imagenet21k,knn", ("imagenet21k", "full[51200:]", None), "full[:51200]", ["knn"]),
+        ("vtab/dtd,fewshot,knn", ("vtab/dtd", "train800val200", None), "test", ["fewshot", "knn"]),
+        ("folder:/a, b,knn", ("folder", "train", "/a, b"), "test", ["knn"]),
+        ("folder:/a,b", ("folder", "train", "/a,b"), "test", ["classification"]),
+    ],
+)
+def test_evaluate(arguments, dataset, tested, expected):
+    config = vit_jax.load_config(f"configs/evaluate.py:{arguments}")
+    assert (config.data.name, config.data.split, config.data.data_dir) == dataset
+    assert set(config.evaluations) == set(expected) and config.preprocessing == config_lib.Preprocessing()
+    for name, section in config.evaluations.items():
+        if name in ("real", "v2"):
+            assert section.kind == "classification" and section.name.startswith("imagenet")
+            continue
+        assert (section.kind, section.split, section.name) == (name, tested, None)
+        assert section.train_split == config.data.split or name == "classification"
+        assert bool(section.more_measures) == (name == "classification")
+
+
 @pytest.mark.parametrize("dataset", ["imagenet2012", "imagenet21k"])
 @pytest.mark.parametrize("regularised", ["", ",regularised"])
 def test_augreg(dataset, regularised):
@@ -225,6 +249,10 @@ def test_vit_s16_baseline(arguments, epochs):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
+        ("evaluate.py", "evaluate.py takes a data set"),
+        ("evaluate.py:cifr", "no data set 'cifr'; take digits"),
+        ("evaluate.py:cifar10,real", "the kind 'real' .*takes each of classification, fewshot, knn, probe once"),
+        ("evaluate.py:digits,knn,knn", "'knn'"),
         ("augreg.py", "augreg.py:B/16,imagenet21k,medium1, and got ''"),
         ("augreg.py:B/16,cifar10,none", "the data sets are imagenet21k, imagenet2012"),
         ("augreg.py:B/16,imagenet21k,medium1,dropout", "perhaps regularised"),
@@ -234,7 +262,7 @@ def test_vit_s16_baseline(arguments, epochs):
         ("vit_s16_baseline.py:90,real,real", "each of real, v2 once"),
     ],
 )
-def test_recipes_of_later_papers_refuse(path, said):
+def test_wrong_arguments_are_one_sentence(path, said):
     with pytest.raises(UserError, match=said) as error:
         vit_jax.load_config(f"configs/{path}")
     assert "\n" not in str(error.value)

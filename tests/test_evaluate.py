@@ -46,7 +46,11 @@ def test_what_training_wrote_is_found_again(run, tmp_path):
         assert measures["accuracy"] == values["test/accuracy"]
         assert measures["loss"] == pytest.approx(values["test/loss"], rel=1e-5)
         assert measures["examples"] == 16 and isinstance(measures["examples"], int)
-        assert f"{name}: test: accuracy {measures['accuracy']:.4f}, loss" in out and "16 images" in out
+        assert f"{name}: test: accuracy {measures['accuracy']:.4f}, loss" in err
+    header, *rows = [line.split() for line in out.splitlines()]
+    assert header == ["model", "test/accuracy", "test/loss", "test/examples"]
+    assert [row[0] for row in rows] == models and {row[3] for row in rows} == {"16"}
+    assert [row[1] for row in rows] == [f"{values['test/accuracy']:.4f}"] * 2
     _check_predictions([json.loads(line) for line in lines.read_text().splitlines()], found)
     for flag, place in (("json", target), ("predictions", lines)):
         before = place.read_text()

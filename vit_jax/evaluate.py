@@ -8,7 +8,8 @@
 what it matches. It may be given several times. A model whose head has other classes than the data is refused before any
 image is read. The config says the data and the evaluations. Its model, its preprocessing and its settings of the
 training are not read, because each model is evaluated at its own image size and with its own preprocessing; flags that
-set them are refused. Every example counts once. Examples that an evaluation learns from do not count.
+set them are refused. Every example counts once. Examples that an evaluation learns from do not count. At the end, a
+table with a row for each model is printed.
 
 --json writes {MODEL: {EVALUATION: {MEASURE: …, "examples": n}}} to a file. The measures are "accuracy", "loss" and the
 evaluation's more_measures; "5shot" and "5shot_std" of a few-shot evaluation; "20nn" of nearest neighbours; "accuracy"
@@ -21,11 +22,13 @@ leaves whole lines. The images are read once more for it.
 """
 
 import contextlib
+import logging
 import sys
+from collections.abc import Mapping
 
 from absl import flags
 
-from vit_jax import command_line
+from vit_jax import command_line, logs
 from vit_jax.errors import UserError
 
 _MODEL = flags.DEFINE_multi_string(
@@ -36,6 +39,7 @@ _JSON = flags.DEFINE_string("json", None, "Write the measures to this file, too.
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "Write the classes of every image to this file, too.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the files of --json and --predictions if they are there.")
 _READ = ("data", "evaluations", "task", "mesh", "seed", "global_batch_size")  # keys and sections of the config
+_LOG = logging.getLogger(logs.PACKAGE)
 _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
@@ -62,10 +66,32 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         for name, measures in judge(models, config, write, **_FILE_KEYWORDS()):
             found[name] = measures
             for evaluation, values in measures.items():
-                told = ", ".join(f"{key} {value:.4f}" for key, value in values.items() if key != "examples")
-                command_line.say(f"{name}: {evaluation}: {told}, {values['examples']:,} images")
+                _LOG.info("%s: %s: %s", name, evaluation, ", ".join(f"{key} {_text(v)}" for key, v in values.items()))
+    command_line.say(*_table(found))
     if _JSON.value:
         files.write_json(_JSON.value, found)
+
+
+def _table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Returns the lines of a table with a row for each model, from its measures by evaluation.
+
+    The columns are all measures, such as `test/accuracy`, in the order of the config.
+    """
+    flat = {
+        name: {f"{e}/{key}": v for e, values in of.items() for key, v in values.items()} for name, of in found.items()
+    }
+    names = list(dict.fromkeys(key for values in flat.values() for key in values))
+    rows = [["model", *names]]
+    rows += [[model, *(_text(values[key]) if key in values else "" for key in names)] for model, values in flat.items()]
+    columns = [
+        [f"{text:{'>' if number else '<'}{max(map(len, column))}}" for text in column]
+        for number, column in enumerate(zip(*rows, strict=True))
+    ]
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def _text(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 if __name__ == "__main__":
