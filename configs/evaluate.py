@@ -23,12 +23,14 @@ each training image with knn and probe. Expect of the small ViT of `digits.py`, 
 of 99.3 %.
 """
 
+from typing import Any
+
 from vit_jax import config as config_lib
 from vit_jax import config_file
 from vit_jax.data.catalog import IMAGENET_TESTS
 from vit_jax.errors import UserError
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "classification": {"more_measures": ("top5", "class_accuracy", "calibration_error")},
     "fewshot": {"shots": (5, 10)},
     "knn": {},
@@ -80,7 +82,8 @@ def _base(dataset: str) -> config_lib.Section:
 
 def _folder(arguments: str) -> tuple[str, list[str]]:
     """Returns `folder:DIR` and the kinds after it."""
-    parts, kinds = arguments.split(","), []
+    parts = arguments.split(",")
+    kinds: list[str] = []
     while len(parts) > 1 and parts[-1].strip() in (*KINDS, *IMAGENET_TESTS):
         kinds.insert(0, parts.pop().strip())
     return ",".join(parts), kinds

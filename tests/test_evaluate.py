@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import vit_jax
+from helpers.processes import free_port
 from vit_jax import UserError
 from vit_jax.data import Dataset, sources
 from vit_jax.evaluation.judge import judge
@@ -47,8 +48,8 @@ def test_what_training_wrote_is_found_again(run, tmp_path):
         assert measures["loss"] == pytest.approx(values["test/loss"], rel=1e-5)
         assert measures["examples"] == 16 and isinstance(measures["examples"], int)
         assert f"{name}: test: accuracy {measures['accuracy']:.4f}, loss" in err
-    header, *rows = [line.split() for line in out.splitlines()]
-    assert header == ["model", "test/accuracy", "test/loss", "test/examples"]
+    evaluations, header, *rows = [line.split() for line in out.splitlines()]
+    assert (evaluations, header) == (["test"], ["model", "accuracy", "loss", "examples"])
     assert [row[0] for row in rows] == models and {row[3] for row in rows} == {"16"}
     assert [row[1] for row in rows] == [f"{values['test/accuracy']:.4f}"] * 2
     _check_predictions([json.loads(line) for line in lines.read_text().splitlines()], found)
@@ -69,6 +70,27 @@ def _check_predictions(lines, found):
         assert all(sum(each["probability"] for each in row["classes"]) == pytest.approx(1) for row in rows)
         assert {each["name"] for each in rows[0]["classes"]} == {"0", "1", "2", "3"}
     assert len(lines) == 16 * len(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices"), [(1, 1), (1, 2), (2, 1), (2, 4)])
+def test_the_same_for_any_devices_and_processes(start, run, tmp_path, processes, devices):
+    """The run was trained and evaluated on 8 devices. The accuracy is the same to the last digit."""
+    folder, values = run
+    together = [f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}"] if processes > 1 else []
+    command = ["evaluate", f"--config={CONFIG}", f"--model={folder}", *together]
+    command += [f"--json={tmp_path}/found.json", f"--predictions={tmp_path}/lines.jsonl"]
+    started = [
+        start(*command, *([f"--process_id={number}"] if together else []), JAX_NUM_CPU_DEVICES=str(devices))
+        for number in range(processes)
+    ]
+    outputs = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0] * processes, outputs
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found[str(folder)]["test"]["accuracy"] == values["test/accuracy"]
+    assert found[str(folder)]["test"]["loss"] == pytest.approx(values["test/loss"], rel=1e-5)
+    assert "accuracy" in outputs[0][0] and not any("accuracy" in out for out, _ in outputs[1:])
+    _check_predictions([json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()], found)
 
 
 def test_python_gives_what_the_command_gives(small, run):

@@ -19,6 +19,8 @@ of a linear probe.
 "index", "image" (its path or number), "labels" (the numbers of its classes) and "classes", the five most probable ones,
 each with its "name", "label" and "probability"; or "error" for an image that can't be read. A program that is killed
 leaves whole lines. The images are read once more for it.
+
+On several hosts, start the same command on each, as for `python -m vit_jax.main`. The first one prints and writes.
 """
 
 import contextlib
@@ -40,6 +42,7 @@ _PREDICTIONS = flags.DEFINE_string("predictions", None, "Write the classes of ev
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the files of --json and --predictions if they are there.")
 _READ = ("data", "evaluations", "task", "mesh", "seed", "global_batch_size")  # keys and sections of the config
 _LOG = logging.getLogger(logs.PACKAGE)
+_check_processes, _join_processes = command_line.define_processes()
 _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
@@ -57,32 +60,42 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     from vit_jax.checkpoints import files
 
     files.check_places({"--json": _JSON.value, "--predictions": _PREDICTIONS.value}, _OVERWRITE.value)
+    _check_processes()
     from vit_jax.evaluation.judge import judge  # imports JAX, which is slow: after the user's mistakes are found
+    from vit_jax.evaluation.predictions import Write
+    from vit_jax.training.hosts import Hosts
 
     found = {}
-    with contextlib.ExitStack() as closing:
-        place = _PREDICTIONS.value
-        write = closing.enter_context(files.Lines(place)).write_json if place else None
+    with Hosts(_join_processes()) as hosts, contextlib.ExitStack() as closing:
+        write: Write | None = None
+        if _PREDICTIONS.value:  # all processes compute them, and the first one writes
+            first = hosts.index == 0
+            write = closing.enter_context(files.Lines(_PREDICTIONS.value)).write_json if first else _nothing
         for name, measures in judge(models, config, write, **_FILE_KEYWORDS()):
             found[name] = measures
             for evaluation, values in measures.items():
                 _LOG.info("%s: %s: %s", name, evaluation, ", ".join(f"{key} {_text(v)}" for key, v in values.items()))
-    command_line.say(*_table(found))
-    if _JSON.value:
-        files.write_json(_JSON.value, found)
+        if hosts.index == 0:
+            command_line.say(*_table(found))
+            if _JSON.value:
+                files.write_json(_JSON.value, found)
+
+
+def _nothing(prediction: object) -> None:
+    """Takes a prediction, in the processes that write none."""
 
 
 def _table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     """Returns the lines of a table with a row for each model, from its measures by evaluation.
 
-    The columns are all measures, such as `test/accuracy`, in the order of the config.
+    A column is a measure. The name of an evaluation stands above the first of its measures.
     """
-    flat = {
-        name: {f"{e}/{key}": v for e, values in of.items() for key, v in values.items()} for name, of in found.items()
-    }
-    names = list(dict.fromkeys(key for values in flat.values() for key in values))
-    rows = [["model", *names]]
-    rows += [[model, *(_text(values[key]) if key in values else "" for key in names)] for model, values in flat.items()]
+    names = list(dict.fromkeys((e, key) for of in found.values() for e, values in of.items() for key in values))
+    firsts = [e if number == 0 or names[number - 1][0] != e else "" for number, (e, _) in enumerate(names)]
+    rows = [["", *firsts], ["model", *(key for _, key in names)]]
+    rows += [
+        [model, *(_text(of[e][key]) if key in of.get(e, ()) else "" for e, key in names)] for model, of in found.items()
+    ]
     columns = [
         [f"{text:{'>' if number else '<'}{max(map(len, column))}}" for text in column]
         for number, column in enumerate(zip(*rows, strict=True))

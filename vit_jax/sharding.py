@@ -257,6 +257,18 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dic
     }
 
 
+def placed(params: Any, shardings: Any) -> Any:
+    """Returns a pytree of arrays on the devices, sharded as `shardings` says; every process holds all of the arrays."""
+    if jax.process_count() == 1:
+        return jax.device_put(params, shardings)
+    # Each process cuts out the parts of its devices; `jax.device_put` would compare all processes' whole copies.
+    return jax.tree.map(
+        lambda x, s: jax.make_array_from_callback(x.shape, s, lambda index: x[index]),
+        jax.tree.map(np.asarray, params),
+        shardings,
+    )
+
+
 def to_first_host(tree: Any) -> Any:
     """Returns a pytree of global arrays as NumPy arrays in process 0, and None in the others. All must call it.
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 from etils import epath
 
 from vit_jax import config as config_lib
@@ -55,6 +54,8 @@ def judge(
     Among the measures is `examples`, the number of examples that they are means over, as an integer. The accuracy
     leaves out those of them that have no label.
 
+    With several processes, all of them call this, and all get the measures and what is written.
+
     Args:
         models: models, or what `vit_jax.load` takes. All of them are checked before the first image is read.
         config: a `Config` or a ConfigDict. The sections `data`, `task`, `mesh` and `evaluations` are
@@ -93,7 +94,7 @@ def judge(
             )
             params = split(model)[1]
             sharding.check_fsdp(params, mesh)
-            params = jax.device_put(params, sharding.state_shardings(params, mesh))
+            params = sharding.placed(params, sharding.state_shardings(params, mesh))
             with contextlib.ExitStack() as closing:
                 settings = preprocessed(dataclasses.replace(config, model=own), model)
                 evaluations = make_evaluations(settings, model, mesh, closing)

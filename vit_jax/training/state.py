@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import AbstractMesh, Mesh
 
@@ -94,17 +93,7 @@ def create_state(config: Any, model: Model, params: Params | None = None, mesh: 
             return initial(config, learner.with_own(drawn, config.seed))
 
         return jax.jit(draw, out_shardings=shardings)()
-    if (
-        jax.process_count() > 1
-    ):  # each process cuts out the parts of its devices; device_put would compare all processes' whole copies
-        host = jax.tree.map(np.asarray, params)
-        params = jax.tree.map(
-            lambda x, s: jax.make_array_from_callback(x.shape, s, lambda index: x[index]),
-            host,
-            of_model(shardings.params),
-        )
-    else:
-        params = jax.device_put(params, of_model(shardings.params))
+    params = sharding.placed(params, of_model(shardings.params))
 
     def begin(params: Params) -> TrainState:
         # A copy, so that the arrays of the model are not donated with the state.
