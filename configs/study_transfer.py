@@ -1,0 +1,114 @@
+"""TODO"""
+
+from vit_jax import config as config_lib
+from vit_jax import config_file
+from vit_jax.data.catalog import IMAGENET_TESTS, vtab
+from vit_jax.errors import UserError
+from vit_jax.studies import Best, Measure, Study, Training, run_at
+
+SEEDS = (0, 1, 2)
+FINAL = "final"  # the stage that trains on all images
+HELD_OUT = "held_out"  # the evaluation by whose accuracy a learning rate is chosen
+# The small study: learning rates, seeds, and the steps of the pre-training and of each fine-tuning.
+SMALL = (0.01, 0.03, 0.1, 0.3), SEEDS, 300, 100
+TINY = (0.01, 0.1), SEEDS[:1], 100, 50
+
+
+def get_study(arguments: str = "") -> Study:
+    if arguments in ("", "tiny"):
+        return _small(*(TINY if arguments else SMALL))
+    variant, _, data = (part.strip() for part in arguments.partition(","))
+    if not variant or not data:
+        raise UserError(
+            f"study_transfer.py can't read {arguments!r}; it takes VARIANT,DATASET with a data set of transfer.py, "
+            "VARIANT,vtab, tiny or nothing"
+        )
+    return _vtab(variant) if data == "vtab" else _one(variant, data)
+
+
+def _one(variant: str, data: str) -> Study:
+    """Returns the study of a data set of `transfer.py`, with that file's options if `data` names some."""
+    own = data.startswith("folder:")
+    dataset = "folder" if own else data.partition(",")[0].strip()
+    options = f"{HELD_OUT},{data}" if own else f"{dataset},{HELD_OUT}"
+    evaluated = set(_recipe(f"{variant},{data}").evaluations)
+    if HELD_OUT in evaluated:
+        raise UserError(f"study_transfer.py holds out images of {dataset} itself; leave out the option {HELD_OUT}")
+    rates = config_file.result_of(f"configs/transfer.py:{variant},{data}", "get_learning_rates")
+
+    def stages(seed: int) -> list[Training | Best]:
+        if len(rates) == 1:
+            return [Training(FINAL, _recipe(f"{variant},{data}", seed))]
+        kept = {_name(rate): _recipe(f"{variant},{options}", seed, rate) for rate in rates}
+        whole = {_name(rate): _recipe(f"{variant},{data}", seed, rate) for rate in rates}
+        return _chosen(kept, whole)
+
+    others = sorted(evaluated & set(IMAGENET_TESTS))
+    (test,) = evaluated - set(others)
+    measures = Measure("accuracy", FINAL, f"{test}/accuracy"), *(Measure(o, FINAL, f"{o}/accuracy") for o in others)
+    runs = [run_at({"model": variant, "data": dataset, "seed": seed}, *stages(seed)) for seed in SEEDS]
+    return Study(f"transfer_{variant}_{data}", tuple(runs), measures)
+
+
+def _vtab(variant: str) -> Study:
+    """Returns the study of the 19 tasks of VTAB-1k, for which the paper has one learning rate."""
+    runs = [
+        run_at(
+            {"model": variant, "group": task.group, "task": name, "seed": seed},
+            Training(FINAL, _recipe(f"{variant},{vtab.PREFIX}{name}", seed)),
+        )
+        for seed in SEEDS
+        for name, task in vtab.TASKS.items()
+    ]
+    measure = Measure("accuracy", FINAL, "test/accuracy")
+    return Study(f"transfer_{variant}_vtab", tuple(runs), (measure,), means=(("task",), ("group", "task")))
+
+
+def _small(rates: tuple[float, ...], seeds: tuple[int, ...], pretrain_steps: int, steps: int) -> Study:
+    """Returns the study that pre-trains on the digits 0 to 4, and fine-tunes on the digits 5 to 9."""
+    runs = []
+    for seed in seeds:
+        pretrain = config_file.section("configs/digits.py:,0-4")
+        pretrain.seed, pretrain.total_steps, pretrain.log_steps = seed, pretrain_steps, 50
+        pretrain.log.tensorboard, pretrain.checkpoint.every_percent, pretrain.model.depth = False, 50.0, 2
+        kept = {_name(rate): _digits("train[:80%]", HELD_OUT, "train[80%:]", seed, rate, steps) for rate in rates}
+        whole = {_name(rate): _digits("train", "test", "test", seed, rate, steps) for rate in rates}
+        stages = Training("pretrain", pretrain), *_chosen(kept, whole, starts_from="pretrain")
+        runs.append(run_at({"model": "ViT", "data": "digits 5-9", "seed": seed}, *stages))
+    measures = Measure("accuracy", FINAL, "test/accuracy"), Measure("pretrain_accuracy", "pretrain", "test/accuracy")
+    return Study("transfer", tuple(runs), measures)
+
+
+def _chosen(
+    kept: dict[str, config_lib.Section], whole: dict[str, config_lib.Section], starts_from: str = ""
+) -> list[Training | Best]:
+    """Returns a training for each config of `kept`, and the training of the one of `whole` whose name is the best's."""
+    candidates = [Training(name, config, starts_from) for name, config in kept.items()]
+    return [*candidates, Best(FINAL, whole, f"{HELD_OUT}/accuracy", starts_from=starts_from)]
+
+
+def _name(rate: float) -> str:
+    return f"learning_rate{rate:g}"
+
+
+def _recipe(arguments: str, seed: int = 0, rate: float | None = None) -> config_lib.Section:
+    config = config_file.section(f"configs/transfer.py:{arguments}")
+    config.seed = seed
+    if rate is not None:
+        config.optimizer.learning_rate = rate
+    return config
+
+
+def _digits(split: str, name: str, evaluated: str, seed: int, rate: float, steps: int) -> config_lib.Section:
+    config = config_file.section("configs/digits.py:,5-9")
+    config.seed, config.total_steps, config.global_batch_size, config.log_steps = seed, steps, 64, 50
+    config.data.split, config.model.depth = split, 2
+    # As in `transfer.py`. Without random augmentation the program is the same for all seeds, and compiles once.
+    config.augmentation = config_lib.default().augmentation
+    config.optimizer = config_lib.default().optimizer
+    config.optimizer.name, config.optimizer.momentum, config.optimizer.learning_rate = "sgd", 0.9, rate
+    config.optimizer.grad_clip_norm = 1.0
+    del config.evaluations["test"]
+    config.evaluations[name] = config_lib.evaluation(split=evaluated, every_percent=50.0)
+    config.log.tensorboard, config.checkpoint.every_percent = False, 50.0
+    return config
