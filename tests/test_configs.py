@@ -226,10 +226,12 @@ def test_transfer_is_table_4(dataset, steps, warmup_steps, learning_rate, evalua
         ("oxford_iiit_pet", "train[:90%]", "train[90%:]"),
         ("oxford_flowers102", "train[:90%]", "train[90%:]"),
         ("vtab/svhn", "train800", "val200"),
+        ("folder:/own, images", "train[:90%]", "train[90%:]"),
     ],
 )
 def test_transfer_holds_out_what_table_4_says(dataset, train, held_out):
-    config = vit_jax.load_config(f"configs/transfer.py:B/16,{dataset},held_out")
+    words = f"held_out,{dataset}" if dataset.startswith("folder") else f"{dataset},held_out"
+    config = vit_jax.load_config(f"configs/transfer.py:B/16,{words}")
     assert config.data.split == train
     assert {name: section.split for name, section in config.evaluations.items()} == {"held_out": held_out}
     whole = vit_jax.load_config(f"configs/transfer.py:B/16,{dataset}")

@@ -1,4 +1,4 @@
-"""Checks what a study's file gives, and applies the user's overrides: every mistake is found before anything is made."""
+"""Checks what a study's file gives, and applies the user's overrides, before anything is made."""
 
 import dataclasses
 import re
@@ -162,7 +162,9 @@ def _check_override(study: Study, key: str) -> None:
     if key == "init_from" and any(isinstance(s, Training | Best) and s.starts_from for _, s in _stages(study)):
         raise UserError("config.init_from is set by the study itself, where a stage starts from another; leave it out")
     found: dict[str, str] = {}
-    every = ((f"{run.name}/{stage.name}", config) for run, stage in _stages(study) for config in configs(stage).values())
+    every = (
+        (f"{run.name}/{stage.name}", config) for run, stage in _stages(study) for config in configs(stage).values()
+    )
     for where, config in every:
         flat = config_lib.flatten(config if dataclasses.is_dataclass(config) else config.to_dict())
         siblings = _siblings(key)

@@ -141,11 +141,11 @@ def _settings(stage: Stage) -> dict[str, Any]:
 def rows(study: Study, found: Mapping[str, Result]) -> list[dict[str, Any]]:
     """Returns the row of each complete run, in the study's order.
 
-    A row has `name`, the axes and the measures of the study; every value of every stage, under STAGE/VALUE; under
-    STAGE/chosen the candidate that a `Best` has chosen; and of the first training `steps`, `parameters`, `exaflops` (10^18 floating-point operations of the training) and
-    `curves`: for each of the study's measures of that training, the pairs of a step and its value then.
-    `exaflops_total` and `seconds` are sums over all trainings; seconds are those of training steps, without the start
-    and the evaluations.
+    A row has `name`, the axes and the measures of the study; every value of every stage, under STAGE/VALUE; the
+    candidate that a `Best` has chosen, under STAGE/chosen; and of the first training `steps`, `parameters`, `exaflops`
+    (10^18 floating-point operations of the training) and `curves`: for each of the study's measures of that training,
+    the pairs of a step and its value then. `exaflops_total` and `seconds` are sums over all trainings; seconds are
+    those of training steps, without the start and the evaluations.
     """
     return [_row(study, run, found[run.name]) for run in study.runs if run.name in found]
 

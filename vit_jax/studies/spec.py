@@ -1,6 +1,6 @@
 """What a study is: runs, each of one or more stages, and what is read and drawn of them. Nothing here is executed.
 
-The function `get_study` of a config file returns a `Study`; `checks.checked` checks it and applies the user's overrides.
+The function `get_study` of a config file returns a `Study`; `checks.py` checks it and applies the user's overrides.
 """
 
 import dataclasses

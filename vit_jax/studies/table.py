@@ -43,7 +43,8 @@ def markdown(study: Study, rows: Sequence[Row]) -> str:
     choices = list(dict.fromkeys(s.name for run in study.runs for s in run.stages if isinstance(s, Best)))
     extra = [column for column in ("parameters", "exaflops") if any(column in row for row in rows)]
     heads = [f"{m.column.replace('_', ' ')}{' (%)' if m.percent else ''}" for m in measures]
-    head = [*(_words(axis) for axis in axes), *heads, *map(_words, choices), "runs", *extra]
+    chosen_for = [f"chosen for {_words(stage)}" for stage in choices]
+    head = [*map(_words, axes), *heads, *chosen_for, "runs", *extra]
 
     def line(place: Sequence[Any], same: Sequence[Row], chosen: Sequence[str], runs: int, more: Sequence[str]) -> str:
         names = [value if isinstance(value, str) else number(value) for value in place]
@@ -53,7 +54,7 @@ def markdown(study: Study, rows: Sequence[Row]) -> str:
     for place, same in groups(rows, axes).items():
         chosen, more = [_chosen(same, stage) for stage in choices], [_of_first(same[0], column) for column in extra]
         lines.append(line(place, same, chosen, len(same), more))
-    of_means = [{axis: "mean" for axis in row["over"]} | row for row in means(study, rows)]
+    of_means = [dict.fromkeys(row["over"], "mean") | row for row in means(study, rows)]
     for (_, *place), same in groups(of_means, ["over", *axes]).items():
         lines.append(line(place, same, ["–"] * len(choices), sum(row["runs"] for row in same), ["–"] * len(extra)))
     return "".join(lines)
