@@ -12,12 +12,13 @@ import pytest
 from etils import epath
 
 import vit_jax
-from vit_jax import command_line, durations
+from vit_jax import command_line, config_file, durations
 from vit_jax import config as config_lib
 from vit_jax.data.catalog import vtab
 from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.functional import split
+from vit_jax.studies import checks
 from vit_jax.training import start
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -69,7 +70,10 @@ def test_documented_commands_load(file):
         config, _ = flags.pop("--config"), flags.pop("--workdir")
         assert re.match(r"configs/\w+\.py(:|$)", config)
         overrides = [(key.removeprefix("--config."), value) for key, value in flags.items()]
-        load(config.removeprefix("configs/"), *overrides)
+        if line[2] == "vit_jax.study":
+            assert checks.checked(config_file.result_of(config, "get_study"), config, overrides).runs
+        else:
+            load(config.removeprefix("configs/"), *overrides)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -271,6 +275,9 @@ def test_imagenet_real_and_v2(recipe):
         ("transfer.py:B/16,cifar10,real", "can't read the option 'real' .*cifar10 takes each of held_out once"),
         ("transfer.py:B/16,imagenet2012,v3", "'v3' .*takes each of held_out, real, v2 once"),
         ("transfer.py:B/16,imagenet2012,v2,v2", "the option 'v2' of"),
+        ("transfer.py:B/16,real,folder:/own", "'real' .*folder takes each of held_out once"),
+        ("transfer.py:B/16,cifar10,folder:/own", "can't read the option 'cifar10'"),
+        ("transfer.py:B/16,my_folder:/own", "takes a model and a data set"),
         ("transfer.py:B/16,vtab/clevr", "the data sets are .*vtab/clevr_count, vtab/clevr_distance"),
         ("pretrain.py:B/16,cifar10,real", "can't read the option 'real' .*other data sets none"),
         ("pretrain.py:B/16,imagenet2012,held_out", "'held_out' .*takes each of real, v2 once"),

@@ -1,5 +1,6 @@
 """The small study, a stand-in for training, and a folder in which the study was made with it."""
 
+import contextlib
 import dataclasses
 import pathlib
 
@@ -8,6 +9,7 @@ from etils import epath
 
 from vit_jax import config_file, data
 from vit_jax.checkpoints.formats import Description
+from vit_jax.checkpoints.store import FOLDER
 from vit_jax.studies import checks, execute
 from vit_jax.training import loop, run_folder, start
 from vit_jax.training.metrics_file import MetricsFile
@@ -31,7 +33,7 @@ def written(config, workdir, *, watch_seconds):
     run_folder.require_config(*run_folder.recorded_in(folder), config)
     if (folder / "model.npz").exists():
         return
-    model = start.model_of(dataclasses.replace(config, init_from=None))
+    model = start.model_of(config)
     description = Description(model.arch, model.preprocessing, model.class_names)
     run_folder.write_descriptions(folder, config, data.describe(config), description)
     file = MetricsFile(folder, 0)
@@ -43,21 +45,41 @@ def written(config, workdir, *, watch_seconds):
             for key, value in (("accuracy", accuracy), ("loss", 1.0))
         }
         file.write(step, {"train/loss": 2.0, "train/images_per_second": 8.0, **measures})
+    (folder / FOLDER).mkdir()
     (folder / "model.npz").write_bytes(b"weights")
 
 
+@pytest.fixture(scope="session")
+def untrained():
+    """Returns a context in which studies write the files of trainings without training, and build each model once."""
+    model_of, models = start.model_of, {}
+
+    def known(config, folder=None):
+        key = repr(config.model)
+        models[key] = models.get(key) or model_of(dataclasses.replace(config, init_from=None), folder)
+        return models[key]
+
+    @contextlib.contextmanager
+    def context():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "train", written)
+            patch.setattr(start, "model_of", known)
+            yield
+
+    return context
+
+
 @pytest.fixture
-def quick(monkeypatch):
-    """Lets studies write the files of trainings without training."""
-    monkeypatch.setattr(loop, "train", written)
+def quick(untrained):
+    with untrained():
+        yield
 
 
 @pytest.fixture(scope="session")
-def made(study, tmp_path_factory):
+def made(study, untrained, tmp_path_factory):
     """Returns the folder of the small study, which was made without an interruption, and without training."""
     folder = tmp_path_factory.mktemp("made") / "study"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "train", written)
+    with untrained():
         execute.make(folder, study(), study().runs, 30.0)
     execute.draw(folder, study())
     return folder

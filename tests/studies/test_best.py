@@ -60,11 +60,18 @@ def refused(folder, of, *said):
     assert "\n" not in message and contents(folder) == before
 
 
+@pytest.fixture(scope="module")
+def complete(untrained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("best") / "study"
+    with untrained():
+        make(folder, study())
+    return folder
+
+
 @pytest.fixture
-def made(tmp_path, quick):
+def made(complete, tmp_path, quick):
     """Returns the folder of the study, complete."""
-    make(tmp_path / "study", study())
-    return tmp_path / "study"
+    return shutil.copytree(complete, tmp_path / "study")
 
 
 def test_the_best_is_trained_on_everything(made):
@@ -123,9 +130,9 @@ def test_it_goes_on_after_a_stop(made, tmp_path, monkeypatch, trainings):
     assert record.states(folder, study(), record.results(folder, study())) == {"ViT-seed0": record.DONE}
 
 
-@pytest.mark.parametrize("complete", [True, False])
-def test_what_has_changed_is_refused(made, complete):
-    if not complete:
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_has_changed_is_refused(made, whole):
+    if not whole:
         (made / DONE / "result.json").unlink()
     refused(
         made,
@@ -135,7 +142,7 @@ def test_what_has_changed_is_refused(made, complete):
     )
     refused(made, study(final_rates={**RATES, "high": 0.04}), "another final", "learning_rate was 0.03 and is ")
     refused(made, study(("init_from", "x.npz")), "config.init_from was None and is 'x.npz'")
-    assert len(record.results(made, study(("log_steps", "1")))) == complete
+    assert len(record.results(made, study(("log_steps", "1")))) == whole
 
 
 def test_another_choice_is_refused(made):

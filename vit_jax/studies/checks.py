@@ -133,16 +133,15 @@ def _check_figure(figure: Figure, axes: Sequence[str], measures: Sequence[str], 
 
 
 def _check_measures(study: Study, path: str) -> None:
-    """Raises UserError if a measure of a training is of none of its evaluations; the configs are typed."""
-    for run, stage in _stages(study):
-        if not isinstance(stage, Training | Best):
-            continue
-        for measure in study.measures:
-            if measure.stage == stage.name:
-                _check_measure(measure.name, stage, f"{path}: {run.name}/{stage.name}")
-        for candidate in run.stages if isinstance(stage, Best) else ():
-            if isinstance(candidate, Training | Best) and candidate.name in stage.configs:
-                _check_measure(stage.measure, candidate, f"{path}: {run.name}/{candidate.name}")
+    """Raises UserError if a training lacks the evaluation of a measure; the configs are typed."""
+    for run in study.runs:
+        trainings = {stage.name: stage for stage in run.stages if isinstance(stage, Training | Best)}
+        wanted = [(measure.stage, measure.name) for measure in study.measures]
+        for stage in trainings.values():
+            wanted += [(name, stage.measure) for name in stage.configs] if isinstance(stage, Best) else []
+        for name, measure in wanted:
+            if name in trainings:
+                _check_measure(measure, trainings[name], f"{path}: {run.name}/{name}")
 
 
 def _check_measure(name: str, stage: Training | Best, where: str) -> None:

@@ -55,8 +55,8 @@ def markdown(study: Study, rows: Sequence[Row]) -> str:
         chosen, more = [_chosen(same, stage) for stage in choices], [_of_first(same[0], column) for column in extra]
         lines.append(line(place, same, chosen, len(same), more))
     of_means = [dict.fromkeys(row["over"], "mean") | row for row in means(study, rows)]
-    for (_, *place), same in groups(of_means, ["over", *axes]).items():
-        lines.append(line(place, same, ["–"] * len(choices), sum(row["runs"] for row in same), ["–"] * len(extra)))
+    for place, same in groups(of_means, ["over", *axes]).items():
+        lines.append(line(place[1:], same, ["–"] * len(choices), sum(row["runs"] for row in same), ["–"] * len(extra)))
     return "".join(lines)
 
 
