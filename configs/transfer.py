@@ -51,7 +51,8 @@ evaluated, as `held_out/accuracy`, in place of the test images.
     python -m vit_jax.main --config=configs/transfer.py:B/16,cifar100,held_out --config.init_from=ViT-B_16.npz \
         --config.optimizer.learning_rate=0.003 --workdir=/tmp/b16_lr003
 
-Options of your own images come before them, since the name of a folder may have commas: `B/16,held_out,folder:DIR`.
+Options of your own images come before them, since the name of a folder may have commas: `B/16,held_out,folder:DIR`. The
+test images are then evaluated as well, at the last step.
 
 VTAB-1k (1910.04867) has 19 tasks with 1,000 training images each, 800 and 200 that `held_out` validates on. The paper
 trains on each for 2,500 steps with the learning rate .01 and publishes their mean accuracy: 72.72 % for L/16
@@ -180,6 +181,10 @@ def get_config(arguments: str = "") -> config_lib.Section:
 
     name, split = ("held_out", setting.held_out) if "held_out" in options else (setting.test, setting.test)
     config.evaluations[name] = config_lib.evaluation(split=split, every_percent=10.0)
+    if folder and name == "held_out":
+        # A folder without test images gives up a tenth of the others only if they are asked for: ask for them, so that
+        # none is trained on or held out.
+        config.evaluations.test = config_lib.evaluation(split=setting.test)
     for option in (option for option in options if option in IMAGENET_TESTS):
         config.evaluations[option] = config_lib.evaluation(**IMAGENET_TESTS[option], every_percent=10.0)
     config.checkpoint.every_percent = 10.0

@@ -237,7 +237,9 @@ def test_transfer_holds_out_what_table_4_says(dataset, train, held_out):
     words = f"held_out,{dataset}" if dataset.startswith("folder") else f"{dataset},held_out"
     config = vit_jax.load_config(f"configs/transfer.py:B/16,{words}")
     assert config.data.split == train
-    assert {name: section.split for name, section in config.evaluations.items()} == {"held_out": held_out}
+    tested = {"test": "test"} if dataset.startswith("folder") else {}
+    splits = {name: section.split for name, section in config.evaluations.items()}
+    assert splits == {"held_out": held_out, **tested}
     whole = vit_jax.load_config(f"configs/transfer.py:B/16,{dataset}")
     assert whole.data.split == ("train800val200" if dataset.startswith("vtab") else "train")
 
@@ -294,6 +296,20 @@ def test_own_images(path):
     config = load(path)
     assert (config.data.name, config.data.data_dir) == ("folder", "/own, images")
     assert config.evaluations["test"].split == "test"
+
+
+def test_no_test_image_is_held_out(tmp_path):
+    """In a folder without test images, what is held out is none of the tenth that later serves as these."""
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        for i in range(50):
+            (tmp_path / name / f"{i}.png").write_bytes(b"")
+    kept, whole = (
+        vit_jax.data.describe(vit_jax.load_config(f"configs/transfer.py:B/16,{options}folder:{tmp_path}"))
+        for options in ("held_out,", "")
+    )
+    assert (kept["num_examples"], whole["num_examples"]) == (162, 180)
+    assert kept["parts"] == whole["parts"] and whole["parts"][0]["held_out"] == 20
 
 
 @pytest.mark.parametrize("arguments", ["folder", "folder:", "cifar10:/photos"])
