@@ -111,6 +111,7 @@ def test_typed_configs_take_no_overrides():
         (of(run_at({"seed": 0}, training("other"))), "of the stage 'train', which is no stage"),
         (of(run_at({"accuracy": 0}, training())), "two columns the name 'accuracy'"),
         (of(run_at({"steps": 0}, training())), "two columns the name 'steps'"),
+        (of(run_at({"runs": 0}, training())), "two columns the name 'runs'"),
         (of(run_at({"seed": 0}, training("train", "later"), training("later"))), "starts from 'later'"),
         (of(run_at({"seed": 0}, training(), best(of_candidates=()))), "seed0/best has no candidates"),
         (of(run_at({"seed": 0}, best(), training())), "seed0/best has the candidate 'train', which is no earlier"),

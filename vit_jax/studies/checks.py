@@ -8,7 +8,7 @@ from typing import Any
 from vit_jax import config as config_lib
 from vit_jax import config_file
 from vit_jax.errors import UserError
-from vit_jax.studies.spec import COLUMNS, FREE, Best, Figure, Run, Stage, Study, Training, configs
+from vit_jax.studies.spec import COLUMNS, FREE, MEAN_COLUMNS, Best, Figure, Run, Stage, Study, Training, configs
 
 
 def checked(study: Any, path: str, overrides: Sequence[tuple[str, Any]] = ()) -> Study:
@@ -75,7 +75,7 @@ def _check_references(study: Study, path: str) -> None:
     columns = [measure.column for measure in study.measures]
     if not columns:
         raise UserError(f"the study of {path} has no measures; name what its runs are judged by")
-    taken = [*axes, *columns, *COLUMNS]
+    taken = [*axes, *columns, *COLUMNS, *MEAN_COLUMNS]
     for name in taken:
         if taken.count(name) > 1:
             raise UserError(f"{path} gives two columns the name {name!r}; rename an axis or a measure")

@@ -14,6 +14,7 @@ from vit_jax.errors import UserError
 
 # Columns of a result that are not axes and not measures; `record.py` says what they are.
 COLUMNS = ("name", "steps", "exaflops", "exaflops_total", "parameters", "seconds", "curves")
+MEAN_COLUMNS = ("over", "runs")  # those of a mean over runs, beside axes and measures
 # Keys that do not change the results of a run. Evaluations may change while a single run goes on, but the results of a
 # study must all come from the same ones.
 FREE = tuple(key for key in config_lib.FREE_ON_RESUME if key != "evaluations")
