@@ -39,14 +39,20 @@ sets the length in epochs instead. Hardware, time and result depend on the image
 
 The result depends on the learning rate. The paper tries four and keeps the one that is best on images held out from
 training: for ImageNet .003, .01, .03 and .06 (1 % of the images held out), for CIFAR .001, .003, .01 and .03 (2 %), for
-Pets and Flowers .001, .003, .01 and .03 (10 %). The default is the third. To choose as the paper does, run this command
-with each learning rate, and then train with the best one on all images, without the option `held_out`:
+Pets and Flowers .001, .003, .01 and .03 (10 %). The default is the third. For your own images we try what the paper
+tries for Pets and Flowers. `study_transfer.py` chooses as the paper does, and then trains on all images:
+
+    python -m vit_jax.study --config=configs/study_transfer.py:B/16,cifar100 --config.init_from=ViT-B_16.npz \
+        --workdir=/tmp/b16_cifar100
+
+One of its trainings to choose by is a run with the option `held_out`. The images held out are not trained on but
+evaluated, as `held_out/accuracy`, in place of the test images.
 
     python -m vit_jax.main --config=configs/transfer.py:B/16,cifar100,held_out --config.init_from=ViT-B_16.npz \
         --config.optimizer.learning_rate=0.003 --workdir=/tmp/b16_lr003
 
-With `held_out`, the images held out are not trained on but evaluated, as `held_out/accuracy`, in place of the test
-images.
+Options of your own images come before them, since the name of a folder may have commas: `B/16,held_out,folder:DIR`. The
+test images are then evaluated as well, at the last step.
 
 VTAB-1k (1910.04867) has 19 tasks with 1,000 training images each, 800 and 200 that `held_out` validates on. The paper
 trains on each for 2,500 steps with the learning rate .01 and publishes their mean accuracy: 72.72 % for L/16
@@ -86,11 +92,11 @@ class Setting(NamedTuple):
 
     steps: int
     warmup_steps: int  # from the paper's public code, since the paper does not give them
-    learning_rate: float
-    test: str = "test"
-    train: str = "train"
-    kept: str = ""  # with the option held_out, what is trained on
-    held_out: str = ""  # and what is held out
+    learning_rates: tuple[float, ...]  # that the paper tries
+    test: str
+    train: str
+    kept: str  # with the option held_out, what is trained on
+    held_out: str  # and what is held out
     crop: str = "inception"
     flip: bool = True
 
@@ -98,33 +104,40 @@ class Setting(NamedTuple):
 def _vtab(name: str, task: vtab.Task) -> Setting:
     whole = task.group != vtab.STRUCTURED
     crop, flip = "inception" if whole else "resize", whole and name != "svhn"
-    return Setting(2_500, 200, 0.01, "test", "train800val200", "train800", "val200", crop, flip)
+    return Setting(2_500, 200, (0.01,), "test", "train800val200", "train800", "val200", crop, flip)
 
 
+LOW, HIGH = (0.001, 0.003, 0.01, 0.03), (0.003, 0.01, 0.03, 0.06)  # learning rates of Table 4
 SETTINGS = {
-    "imagenet2012": Setting(20_000, 500, 0.03, "validation", "train", "train[:99%]", "train[99%:]"),
-    "cifar10": Setting(10_000, 500, 0.01, "test", "train", "train[:98%]", "train[98%:]"),
-    "cifar100": Setting(10_000, 500, 0.01, "test", "train", "train[:98%]", "train[98%:]"),
-    "oxford_iiit_pet": Setting(500, 100, 0.01, "test", "train", "train[:90%]", "train[90%:]"),
-    "oxford_flowers102": Setting(500, 100, 0.01, "test", "train", "train[:90%]", "train[90%:]"),
-    "folder": Setting(500, 100, 0.01),
+    "imagenet2012": Setting(20_000, 500, HIGH, "validation", "train", "train[:99%]", "train[99%:]"),
+    "cifar10": Setting(10_000, 500, LOW, "test", "train", "train[:98%]", "train[98%:]"),
+    "cifar100": Setting(10_000, 500, LOW, "test", "train", "train[:98%]", "train[98%:]"),
+    "oxford_iiit_pet": Setting(500, 100, LOW, "test", "train", "train[:90%]", "train[90%:]"),
+    "oxford_flowers102": Setting(500, 100, LOW, "test", "train", "train[:90%]", "train[90%:]"),
+    "folder": Setting(500, 100, LOW, "test", "train", "train[:90%]", "train[90%:]"),
     **{vtab.PREFIX + name: _vtab(name, task) for name, task in vtab.TASKS.items()},
 }
 
 
-def get_config(arguments: str = "") -> config_lib.Section:
-    variant, _, data = (part.strip() for part in arguments.partition(","))
-    dataset, _, folder = data.partition(":")
-    options: list[str] = []
-    if dataset != "folder":  # whose path may have commas
-        dataset, *options = (part.strip() for part in data.split(","))
-        folder = ""
-    if not variant or dataset not in SETTINGS or (dataset == "folder") != bool(folder):
+def get_learning_rates(arguments: str = "") -> tuple[float, ...]:
+    """Returns the learning rates that the paper tries with the data set; `study_transfer.py` asks for them."""
+    return SETTINGS[_split(arguments)[1]].learning_rates
+
+
+def _split(arguments: str) -> tuple[str, str, str, list[str]]:
+    """Returns the model, the data set, the folder of own images, "" for other data sets, and the options.
+
+    Raises UserError if the arguments can't be read.
+    """
+    named, _, folder = arguments.partition("folder:")  # whose path may have commas
+    variant, *words = [part.strip() for part in named.split(",")]
+    own = bool(folder) and words[-1:] == [""]
+    dataset, *options = ["folder", *words[:-1]] if own else words or [""]
+    if not variant or dataset not in SETTINGS or (dataset == "folder") != own:
         raise UserError(
             f"transfer.py takes a model and a data set, such as transfer.py:B/16,cifar10, and got {arguments!r}; "
             f"the data sets are {', '.join(name for name in SETTINGS if name != 'folder')} and folder:DIR"
         )
-    setting = SETTINGS[dataset]
     allowed = ["held_out", *(IMAGENET_TESTS if dataset == "imagenet2012" else ())]
     for option in options:
         if option not in allowed or options.count(option) > 1:
@@ -132,6 +145,12 @@ def get_config(arguments: str = "") -> config_lib.Section:
                 f"transfer.py can't read the option {option!r} of {arguments!r}; {dataset} takes each of "
                 f"{', '.join(allowed)} once at most"
             )
+    return variant, dataset, folder, options
+
+
+def get_config(arguments: str = "") -> config_lib.Section:
+    variant, dataset, folder, options = _split(arguments)
+    setting = SETTINGS[dataset]
 
     config = config_lib.default()
     config.total_steps = setting.steps
@@ -155,13 +174,17 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config.optimizer.name = "sgd"
     config.optimizer.momentum = 0.9
     config.optimizer.moment_dtype = "bfloat16"
-    config.optimizer.learning_rate = setting.learning_rate
+    config.optimizer.learning_rate = setting.learning_rates[:3][-1]  # the third of four
     config.optimizer.grad_clip_norm = 1.0
     config.schedule.name = "cosine"
     config.schedule.warmup_steps = setting.warmup_steps
 
     name, split = ("held_out", setting.held_out) if "held_out" in options else (setting.test, setting.test)
     config.evaluations[name] = config_lib.evaluation(split=split, every_percent=10.0)
+    if folder and name == "held_out":
+        # A folder without test images gives up a tenth of the others only if they are asked for: ask for them, so that
+        # none is trained on or held out.
+        config.evaluations.test = config_lib.evaluation(split=setting.test)
     for option in (option for option in options if option in IMAGENET_TESTS):
         config.evaluations[option] = config_lib.evaluation(**IMAGENET_TESTS[option], every_percent=10.0)
     config.checkpoint.every_percent = 10.0

@@ -12,12 +12,13 @@ import pytest
 from etils import epath
 
 import vit_jax
-from vit_jax import command_line, durations
+from vit_jax import command_line, config_file, durations
 from vit_jax import config as config_lib
 from vit_jax.data.catalog import vtab
 from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.functional import split
+from vit_jax.studies import checks
 from vit_jax.training import start
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -69,7 +70,10 @@ def test_documented_commands_load(file):
         config, _ = flags.pop("--config"), flags.pop("--model" if line[2].endswith("evaluate") else "--workdir")
         assert re.match(r"configs/\w+\.py(:|$)", config)
         overrides = [(key.removeprefix("--config."), value) for key, value in flags.items()]
-        load(config.removeprefix("configs/"), *overrides)
+        if line[2] == "vit_jax.study":
+            assert checks.checked(config_file.result_of(config, "get_study"), config, overrides).runs
+        else:
+            load(config.removeprefix("configs/"), *overrides)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -302,12 +306,16 @@ def test_transfer_is_table_4(dataset, steps, warmup_steps, learning_rate, evalua
         ("oxford_iiit_pet", "train[:90%]", "train[90%:]"),
         ("oxford_flowers102", "train[:90%]", "train[90%:]"),
         ("vtab/svhn", "train800", "val200"),
+        ("folder:/own, images", "train[:90%]", "train[90%:]"),
     ],
 )
 def test_transfer_holds_out_what_table_4_says(dataset, train, held_out):
-    config = vit_jax.load_config(f"configs/transfer.py:B/16,{dataset},held_out")
+    words = f"held_out,{dataset}" if dataset.startswith("folder") else f"{dataset},held_out"
+    config = vit_jax.load_config(f"configs/transfer.py:B/16,{words}")
     assert config.data.split == train
-    assert {name: section.split for name, section in config.evaluations.items()} == {"held_out": held_out}
+    tested = {"test": "test"} if dataset.startswith("folder") else {}
+    splits = {name: section.split for name, section in config.evaluations.items()}
+    assert splits == {"held_out": held_out, **tested}
     whole = vit_jax.load_config(f"configs/transfer.py:B/16,{dataset}")
     assert whole.data.split == ("train800val200" if dataset.startswith("vtab") else "train")
 
@@ -345,6 +353,9 @@ def test_imagenet_real_and_v2(recipe):
         ("transfer.py:B/16,cifar10,real", "can't read the option 'real' .*cifar10 takes each of held_out once"),
         ("transfer.py:B/16,imagenet2012,v3", "'v3' .*takes each of held_out, real, v2 once"),
         ("transfer.py:B/16,imagenet2012,v2,v2", "the option 'v2' of"),
+        ("transfer.py:B/16,real,folder:/own", "'real' .*folder takes each of held_out once"),
+        ("transfer.py:B/16,cifar10,folder:/own", "can't read the option 'cifar10'"),
+        ("transfer.py:B/16,my_folder:/own", "takes a model and a data set"),
         ("transfer.py:B/16,vtab/clevr", "the data sets are .*vtab/clevr_count, vtab/clevr_distance"),
         ("pretrain.py:B/16,cifar10,real", "can't read the option 'real' .*other data sets none"),
         ("pretrain.py:B/16,imagenet2012,held_out", "'held_out' .*takes each of real, v2 once"),
@@ -361,6 +372,20 @@ def test_own_images(path):
     config = load(path)
     assert (config.data.name, config.data.data_dir) == ("folder", "/own, images")
     assert config.evaluations["test"].split == "test"
+
+
+def test_no_test_image_is_held_out(tmp_path):
+    """In a folder without test images, what is held out is none of the tenth that later serves as these."""
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        for i in range(50):
+            (tmp_path / name / f"{i}.png").write_bytes(b"")
+    kept, whole = (
+        vit_jax.data.describe(vit_jax.load_config(f"configs/transfer.py:B/16,{options}folder:{tmp_path}"))
+        for options in ("held_out,", "")
+    )
+    assert (kept["num_examples"], whole["num_examples"]) == (162, 180)
+    assert kept["parts"] == whole["parts"] and whole["parts"][0]["held_out"] == 20
 
 
 @pytest.mark.parametrize("arguments", ["folder", "folder:", "cifar10:/photos"])

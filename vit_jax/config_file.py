@@ -94,7 +94,7 @@ def result_of(path: str | None, function: str) -> Any:
 
     Args:
         path: as in `load_config`.
-        function: `get_config` or `get_study`. It is called with the text of the arguments, if there are any.
+        function: such as `get_config` or `get_study`. It is called with the text of the arguments, if there are any.
 
     Raises:
         UserError: there is no such file, it fails, or it does not define the function.

@@ -14,8 +14,9 @@ was stopped continues from its newest checkpoint. Results that are there are nev
                    other runs, make a study together: one run a TPU slice, say.
 
 These files are written to the workdir: runs/RUN/STAGE/, the folder of a training; runs/RUN/result.json, what was
-measured; study.json, a list of all results under `runs`; table.md; and the figures, each as PNG and PDF. study.json is
-written after each run, the table and the figures at the end, from all runs that are done.
+measured; study.json, a list of all results under `runs`, and of means over them under `means`; table.md; and the
+figures, each as PNG and PDF. study.json is written after each run, the table and the figures at the end, from all runs
+that are done.
 
 On several hosts, start the same command on each, as for `python -m vit_jax.main`.
 
@@ -40,9 +41,9 @@ _check_processes, _join_processes = command_line.define_processes()
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
     if args:
         raise UserError(f"what is {args[0]!r}? runs are named by --only=NAME, and --list prints their names")
-    from vit_jax.studies import spec
+    from vit_jax.studies import checks, spec
 
-    study = spec.checked(config_file.result_of(_CONFIG.value, "get_study"), str(_CONFIG.value), overrides)
+    study = checks.checked(config_file.result_of(_CONFIG.value, "get_study"), str(_CONFIG.value), overrides)
     wanted = spec.chosen(study, _ONLY.value)
     if _WORKDIR.value is None and not _LIST.value:
         raise UserError("where to? add --workdir=FOLDER")

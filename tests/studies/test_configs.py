@@ -11,7 +11,7 @@ from etils import epath
 
 from vit_jax import config_file, data, durations
 from vit_jax.errors import UserError
-from vit_jax.studies import LargestBatch, Training, spec
+from vit_jax.studies import LargestBatch, Training, checks, spec, table
 from vit_jax.training import start
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -21,6 +21,7 @@ ARGUMENTS = {
     "study_posemb.py": ["", "tiny", "imagenet2012"],
     "study_scaling.py": ["", "tiny", "imagenet2012"],
     "study_resolution.py": ["", "tiny", "large", "v3:2x2"],
+    "study_transfer.py": ["", "tiny", "B/16,cifar100", "L/16,imagenet2012,real,v2", "B/16,vtab", "B/16,vtab/dtd"],
 }
 RARE = ("imagenet21k,imagenet2012", "jft300m,oxford_iiit_pet", "large")  # like others, and left to the slow tests
 CASES = [(file, arguments) for file, every in ARGUMENTS.items() for arguments in every]
@@ -30,7 +31,7 @@ CASES = [(file, arguments) for file, every in ARGUMENTS.items() for arguments in
 def load(file, arguments="", overrides=()):
     """Returns a study in configs/; the studies can't be changed, so each is made once."""
     path = f"configs/{file}" + (f":{arguments}" if arguments else "")
-    return spec.checked(config_file.result_of(path, "get_study"), path, overrides)
+    return checks.checked(config_file.result_of(path, "get_study"), path, overrides)
 
 
 def test_every_study_is_tested():
@@ -46,17 +47,18 @@ def check(file, arguments):
     """Checks every config of a study without building its model."""
     for run in load(file, arguments).runs:
         for stage in run.stages:
-            config = data.resolved(stage.config)
-            start.check(config)
-            assert config.schedule.warmup_steps <= config.total_steps
+            for config in map(data.resolved, spec.configs(stage).values()):
+                start.check(config)
+                assert config.schedule.warmup_steps <= config.total_steps
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "arguments"), CASES)
 def test_every_model_can_be_built(file, arguments):
     check(file, arguments)
-    configs = {repr(s.config.model): s.config for run in load(file, arguments).runs for s in run.stages}
-    assert len(configs) > 1
+    stages = [stage for run in load(file, arguments).runs for stage in run.stages]
+    configs = {repr((c.model, c.data.name)): c for stage in stages for c in spec.configs(stage).values()}
+    assert len(configs) > 1 or file == "study_transfer.py"
     for config in configs.values():
         known = data.info(config)
         names = known.class_names or tuple(map(str, range(known.num_classes)))
@@ -73,7 +75,8 @@ def test_documented_commands(file):
         assert line[2] == "vit_jax.study"
         flags = dict(arg.partition("=")[::2] for arg in line[3:])
         name, _, arguments = flags["--config"].removeprefix("configs/").partition(":")
-        study = load(name, arguments)
+        overrides = tuple((k.removeprefix("--config."), v) for k, v in flags.items() if k.startswith("--config."))
+        study = load(name, arguments, overrides)
         assert name == file and flags["--workdir"]
         assert spec.chosen(study, [flags["--only"]] if "--only" in flags else [])
 
@@ -142,3 +145,52 @@ def test_all_sizes_are_scaled_by_two(arguments):
 def test_a_slice_finds_batches_and_measures_no_speed():
     assert {type(stage) for run in load("study_resolution.py", "v3:2x2").runs for stage in run.stages} == {LargestBatch}
     assert not any(isinstance(s, Training) for run in load("study_resolution.py").runs for s in run.stages)
+
+
+TRANSFER = {"cifar100": (0.001, 0.003, 0.01, 0.03), "imagenet2012,real,v2": (0.003, 0.01, 0.03, 0.06)}
+
+
+@pytest.mark.parametrize("data", TRANSFER)
+def test_the_learning_rate_is_chosen_on_images_held_out(data):
+    """As Table 4 says: each stage is the recipe's own config, with another learning rate and seed."""
+    dataset = data.partition(",")[0]
+    overrides = ("init_from", "x.npz"), ("total_steps", "700")
+    study = load("study_transfer.py", f"B/16,{data}", overrides)
+    assert [run.axes["seed"] for run in study.runs] == [0, 1, 2]
+    for run in study.runs:
+        *candidates, final = run.stages
+        assert tuple(stage.config.optimizer.learning_rate for stage in candidates) == TRANSFER[data]
+        assert (final.measure, [*final.configs]) == ("held_out/accuracy", [stage.name for stage in candidates])
+        for stage in candidates:
+            rate = ("optimizer.learning_rate", stage.config.optimizer.learning_rate)
+            changes = (*overrides, ("seed", run.axes["seed"]), rate)
+            recipe = f"configs/transfer.py:B/16,{dataset},held_out", f"configs/transfer.py:B/16,{data}"
+            assert stage.config == config_file.load_config(recipe[0], changes)
+            assert final.configs[stage.name] == config_file.load_config(recipe[1], changes)
+    others = ["real", "v2"] if "," in data else []
+    assert [measure.column for measure in study.measures] == ["accuracy", *others]
+    assert study.measures[0].name == ("validation/accuracy" if others else "test/accuracy")
+
+
+def test_own_images_are_held_out():
+    *candidates, final = load("study_transfer.py", "B/16,folder:/own, images").runs[0].stages
+    assert {(c.config.data.data_dir, c.config.data.split) for c in candidates} == {("/own, images", "train[:90%]")}
+    assert {(config.data.data_dir, config.data.split) for config in final.configs.values()} == {
+        ("/own, images", "train")
+    }
+
+
+def test_the_19_tasks_and_their_means():
+    study = load("study_transfer.py", "L/16,vtab")
+    assert len(study.runs) == 3 * 19 and all(len(run.stages) == 1 for run in study.runs)
+    for run in study.runs[:19]:
+        recipe = f"configs/transfer.py:L/16,vtab/{run.axes['task']}"
+        assert run.stages[0].config == config_file.load_config(recipe)
+    rows = [{**run.axes, "accuracy": 1.0} for run in study.runs[:19]]
+    counts = {row.get("group", "all"): row["runs"] for row in table.means(study, rows)}
+    assert counts == {"natural": 7, "specialised": 4, "structured": 8, "all": 19}
+
+
+def test_held_out_is_no_option_of_the_study():
+    with pytest.raises(UserError, match="holds out images of cifar10 itself; leave out the option held_out"):
+        load("study_transfer.py", "B/16,cifar10,held_out")

@@ -14,7 +14,7 @@ from helpers.folders import contents, lines
 from vit_jax import UserError, config_file
 from vit_jax.models import flops
 from vit_jax.models.functional import split
-from vit_jax.studies import execute, record
+from vit_jax.studies import checks, execute, record
 from vit_jax.training import loop, start
 
 
@@ -135,9 +135,7 @@ def test_speeds_are_measured_in_rounds(tmp_path):
         "    measure = Measure('images_per_second', 'speed', 'images_per_second', percent=False)\n"
         "    return Study('speeds', runs, (measure,), over='round')\n"
     )
-    from vit_jax.studies import spec
-
-    speeds = spec.checked(config_file.result_of(str(path), "get_study"), str(path))
+    speeds = checks.checked(config_file.result_of(str(path), "get_study"), str(path))
     execute.make(tmp_path / "study", speeds, speeds.runs, 30.0)
     execute.draw(tmp_path / "study", speeds)
     found = json.loads((tmp_path / "study" / "study.json").read_text())["runs"]

@@ -1,4 +1,4 @@
-"""The figures and the table of a study show the numbers of its rows."""
+"""The figures of a study show the numbers of its rows."""
 
 import statistics
 
@@ -8,7 +8,7 @@ from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
 from vit_jax import figures as saving
-from vit_jax.studies import Axis, Figure, Measure, Study, Training, figures, run_at
+from vit_jax.studies import Axis, Figure, figures
 
 AXES = ("model", "examples", "seed")
 RNG = np.random.default_rng(0)
@@ -73,16 +73,6 @@ def test_an_origin_begins_every_line():
     figure = Figure("a", Axis("exaflops", ""), Axis("accuracy", ""), lines="scaled", origin="base")
     found = figures.lines(figure, ("scaled", "to", "seed"), rows)
     assert {key: [p.x for p in points] for key, points in found.items()} == {"depth": [1, 2, 3], "width": [1, 2.5]}
-
-
-def test_the_table():
-    run = run_at({"model": "ViT", "examples": 100, "seed": 0}, Training("train", None))
-    text = figures.table(Study("s", (run,), (Measure("accuracy", "train", "x"),)), ROWS)
-    head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    assert head == ["model", "examples", "accuracy (%)", "runs", "parameters", "exaflops"]
-    assert len(body) == 4
-    found = 100 * np.array(values("ViT", 1000))
-    assert body[0] == ["ViT", "1,000", f"{found.mean():.1f} ± {found.std(ddof=1):.1f}", "3", "7", "2"]
 
 
 def test_png_and_pdf_are_written_whole(tmp_path):

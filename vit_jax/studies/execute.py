@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -22,8 +22,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from vit_jax.checkpoints import files
 from vit_jax.checkpoints.store import FOLDER
 from vit_jax.errors import UserError
-from vit_jax.studies import measuring, record, trained
-from vit_jax.studies.spec import Run, Speed, Stage, Study, Training
+from vit_jax.studies import choosing, measuring, record, table, trained
+from vit_jax.studies.spec import Best, LargestBatch, Run, Speed, Stage, Study, Training
 from vit_jax.training import loop, run_folder
 from vit_jax.training.hosts import Hosts
 
@@ -52,10 +52,10 @@ def make(workdir: epath.Path, study: Study, wanted: Sequence[Run], watch_seconds
     with _signals(), _compiled_once():
         for number, run in enumerate(missing, 1):
             since = time.monotonic()
-            stages = {}
+            stages: dict[str, dict[str, Any]] = {}
             for stage in run.stages:
                 with _named(run, stage):
-                    stages[stage.name] = _made(workdir, run, stage, watch_seconds)
+                    stages[stage.name] = _made(workdir, run, stage, stages, watch_seconds)
             if jax.process_index() == 0:
                 with run_folder.writing(workdir):
                     record.write_result(workdir, run, stages)
@@ -87,7 +87,7 @@ def draw(workdir: epath.Path, study: Study) -> None:
         if not rows:
             return
         with files.replacing(workdir / "table.md", shared=True) as temporary:
-            temporary.write_text(drawing.table(study, rows))
+            temporary.write_text(table.markdown(study, rows))
         for figure in study.figures:
             canvas = drawing.draw(figure, study.axes, rows)
             if canvas is None:
@@ -168,19 +168,38 @@ def _signals() -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-def _made(workdir: epath.Path, run: Run, stage: Stage, watch_seconds: float) -> dict[str, Any]:
-    """Makes a stage, if it is not complete, and returns what `result.json` keeps of it."""
-    described = record.description(stage)
-    if not isinstance(stage, Training):
-        return {**described, **measuring.measured(stage)}
+def _made(
+    workdir: epath.Path, run: Run, stage: Stage, earlier: Mapping[str, Mapping[str, Any]], watch_seconds: float
+) -> dict[str, Any]:
+    """Makes a stage, if it is not complete, and returns what `result.json` keeps of it.
+
+    Args:
+        workdir: the study's folder.
+        run: the run that the stage belongs to.
+        stage: which stage.
+        earlier: what this function has returned for the earlier stages of the run, by name.
+        watch_seconds: as in `make`.
+    """
+    if isinstance(stage, Speed | LargestBatch):
+        return {**record.description(stage), **measuring.measured(stage)}
+    chosen, training = "", stage
+    if isinstance(stage, Best):
+        chosen = choosing.best(stage, {name: made["values"] for name, made in earlier.items()})
+        training = stage.training(chosen)
+        _LOG.info("%s: %s has the best %s", run.name, chosen, stage.measure)
+    assert isinstance(training, Training)
     folder = record.folder_of(workdir, run) / stage.name
+    _train(run, training, folder, watch_seconds)
+    return {**record.description(stage, chosen), **trained.result(folder)}
+
+
+def _train(run: Run, stage: Training, folder: epath.Path, watch_seconds: float) -> None:
     config = stage.config
     if stage.starts_from:
         config = dataclasses.replace(config, init_from=_start_of(folder, stage))
     if config.wandb.project and config.wandb.name is None:
         config = dataclasses.replace(config, wandb=dataclasses.replace(config.wandb, name=f"{run.name}/{stage.name}"))
     loop.train(config, folder, watch_seconds=watch_seconds)
-    return {**described, **trained.result(folder)}
 
 
 def _start_of(folder: epath.Path, stage: Training) -> str:
@@ -189,7 +208,7 @@ def _start_of(folder: epath.Path, stage: Training) -> str:
     If the study was moved after the stage had saved a checkpoint, this is the old place: the stage has recorded it, and
     does not read that model again.
     """
-    recorded = record.of_training(folder, stage)
+    recorded = record.of_training(folder)
     if recorded and (folder / FOLDER).exists():
         return recorded["config"]["init_from"]
     return str(folder.parent / stage.starts_from)

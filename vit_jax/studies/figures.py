@@ -1,4 +1,4 @@
-"""Draws the figures of a study from its rows, and writes its table."""
+"""Draws the figures of a study from its rows."""
 
 import itertools
 import statistics
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter, NullLocator
 
 from vit_jax import figures
-from vit_jax.studies.spec import Figure, Study, groups, number
+from vit_jax.studies.spec import Figure, groups
 
 Row = Mapping[str, Any]
 _BESIDE = 1.03  # the ratio of the x of one line to that of the next
@@ -124,39 +124,3 @@ def _ticks(axis: Any, values: Sequence[float], *, exact: bool) -> None:
             LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=_ALWAYS) if small else plain
         )
         axis.set_minor_formatter(NullFormatter())
-
-
-def table(study: Study, rows: Sequence[Row]) -> str:
-    """Returns the results as a table in Markdown: for each place on the axes the mean ± the standard deviation.
-
-    Runs that differ only in `study.over` make one line. Shares are in percent. After the measures come the number of
-    runs of the line, the parameters and the compute of the first training.
-    """
-    axes = [axis for axis in study.runs[0].axes if axis != study.over]
-    measures = [measure for measure in study.measures if any(measure.column in row for row in rows)]
-    extra = [column for column in ("parameters", "exaflops") if any(column in row for row in rows)]
-    heads = [f"{m.column.replace('_', ' ')}{' (%)' if m.percent else ''}" for m in measures]
-    head = [*(axis.replace("_", " ") for axis in axes), *heads, "runs", *extra]
-    body = []
-    for place, same in groups(rows, axes).items():
-        cells = [value if isinstance(value, str) else number(value) for value in place]
-        for measure in measures:
-            scale = 100 if measure.percent else 1
-            cells.append(_cell([scale * row[measure.column] for row in same if measure.column in row], measure.percent))
-        cells.append(str(len(same)))
-        cells += [_cell_of(column, same[0].get(column)) for column in extra]
-        body.append(cells)
-    rule = [":--" if i < len(axes) else "--:" for i in range(len(head))]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, rule, *body))
-
-
-def _cell(values: Sequence[float], percent: bool) -> str:
-    if not values:
-        return "–"
-    form = "{:.1f}" if percent else "{:,.4g}"
-    middle = form.format(statistics.mean(values))
-    return f"{middle} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else middle
-
-
-def _cell_of(column: str, value: float | None) -> str:
-    return "–" if value is None else f"{value:,}" if column == "parameters" else f"{value:.3g}"

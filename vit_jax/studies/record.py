@@ -17,7 +17,8 @@ from vit_jax import config as config_lib
 from vit_jax import data
 from vit_jax.checkpoints import files
 from vit_jax.errors import UserError
-from vit_jax.studies.spec import FREE, Run, Stage, Study, Training
+from vit_jax.studies import table
+from vit_jax.studies.spec import FREE, Best, Run, Stage, Study, Training, configs
 
 FORMAT_VERSION = 1
 RESULT, STUDY = "result.json", "study.json"
@@ -58,7 +59,7 @@ def results(workdir: epath.Path, study: Study) -> dict[str, Result]:
             found[run.name] = result
             made = {stage.name: result["stages"].get(stage.name) for stage in run.stages}
         else:
-            made = {stage.name: of_training(folder / stage.name, stage) for stage in run.stages}
+            made = {stage.name: of_training(folder / stage.name) for stage in run.stages}
         for stage in run.stages:
             if different := _differences(made[stage.name], stage):
                 raise UserError(
@@ -89,26 +90,26 @@ def check_data(study: Study, found: Mapping[str, Result]) -> None:
         for stage in run.stages:
             made = found[run.name]["stages"][stage.name] if run.name in found else {}
             if made.get("data"):
-                known.setdefault(_data_key(stage), (run.name, made["data"]))
+                known.setdefault(_data_key(configs(stage)[made.get("chosen", "")]), (run.name, made["data"]))
+    missing = [(run, stage) for run in study.runs if run.name not in found for stage in run.stages]
     compared = set()
-    for run in study.runs:
-        for stage in run.stages if run.name not in found else ():
-            key = _data_key(stage)
-            if key in compared or key not in known:
-                continue
-            compared.add(key)
-            name, before = known[key]
-            now = data.describe(stage.config)
-            # How many images of the parts are drawn may differ from run to run.
-            if different := data.differences({**before, "num_examples": now["num_examples"]}, now):
-                raise UserError(
-                    f"{name} was trained on other data than {run.name} would be: {'; '.join(different)}; put the data "
-                    "back as they were, or take another --workdir"
-                )
+    for run, config in ((run, config) for run, stage in missing for config in configs(stage).values()):
+        key = _data_key(config)
+        if key in compared or key not in known:
+            continue
+        compared.add(key)
+        name, before = known[key]
+        now = data.describe(config)
+        # How many images of the parts are drawn may differ from run to run.
+        if different := data.differences({**before, "num_examples": now["num_examples"]}, now):
+            raise UserError(
+                f"{name} was trained on other data than {run.name} would be: {'; '.join(different)}; put the data "
+                "back as they were, or take another --workdir"
+            )
 
 
-def _data_key(stage: Stage) -> str:
-    return repr([getattr(stage.config.data, key) for key in ("name", "split", "data_dir", "classes", "max_labels")])
+def _data_key(config: config_lib.Config) -> str:
+    return repr([getattr(config.data, key) for key in ("name", "split", "data_dir", "classes", "max_labels")])
 
 
 def write_result(workdir: epath.Path, run: Run, stages: Mapping[str, Mapping[str, Any]]) -> None:
@@ -119,20 +120,32 @@ def write_result(workdir: epath.Path, run: Run, stages: Mapping[str, Mapping[str
     files.write_json(folder / RESULT, {**record, "axes": dict(run.axes), "stages": dict(stages)})
 
 
-def description(stage: Stage) -> dict[str, Any]:
-    """Returns what tells a stage from others of its name, as JSON: its kind, its settings and its config."""
-    settings = {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage) if f.name not in ("name", "config")}
-    return {"kind": type(stage).__name__, "settings": settings, "config": _plain(dataclasses.asdict(stage.config))}
+def description(stage: Stage, candidate: str = "") -> dict[str, Any]:
+    """Returns what tells a stage from others of its name, as JSON: its kind, its settings and its config.
+
+    Of a `Best`, the config is that of the candidate that was chosen.
+    """
+    described = {**_settings(stage), "config": _plain(dataclasses.asdict(configs(stage)[candidate]))}
+    return {**described, "chosen": candidate} if isinstance(stage, Best) else described
+
+
+def _settings(stage: Stage) -> dict[str, Any]:
+    """Returns the kind of a stage and its settings, without configs."""
+    fields = [field.name for field in dataclasses.fields(stage) if field.name not in ("name", "config", "configs")]
+    settings = {name: getattr(stage, name) for name in fields}
+    if isinstance(stage, Best):
+        settings["candidates"] = [*stage.configs]
+    return {"kind": type(stage).__name__, "settings": settings}
 
 
 def rows(study: Study, found: Mapping[str, Result]) -> list[dict[str, Any]]:
     """Returns the row of each complete run, in the study's order.
 
-    A row has `name`, the axes and the measures of the study; every value of every stage, under STAGE/VALUE; and of the
-    first training `steps`, `parameters`, `exaflops` (10^18 floating-point operations of the training) and
-    `curves`: for each of the study's measures of that training, the pairs of a step and its value then.
-    `exaflops_total` and `seconds` are sums over all trainings; seconds are those of training steps, without the start
-    and the evaluations.
+    A row has `name`, the axes and the measures of the study; every value of every stage, under STAGE/VALUE; the
+    candidate that a `Best` has chosen, under STAGE/chosen; and of the first training `steps`, `parameters`, `exaflops`
+    (10^18 floating-point operations of the training) and `curves`: for each of the study's measures of that training,
+    the pairs of a step and its value then. `exaflops_total` and `seconds` are sums over all trainings; seconds are
+    those of training steps, without the start and the evaluations.
     """
     return [_row(study, run, found[run.name]) for run in study.runs if run.name in found]
 
@@ -148,7 +161,8 @@ def _row(study: Study, run: Run, result: Result) -> dict[str, Any]:
             )
         if measure.name in values:
             row[measure.column] = values[measure.name]
-    trainings = [stages[stage.name] for stage in run.stages if isinstance(stage, Training)]
+    row |= {f"{name}/chosen": made["chosen"] for name, made in stages.items() if "chosen" in made}
+    trainings = [stages[stage.name] for stage in run.stages if isinstance(stage, Training | Best)]
     if trainings:
         first = trainings[0]
         row |= {key: first[key] for key in ("steps", "parameters", "exaflops")}
@@ -164,9 +178,9 @@ def write_study(workdir: epath.Path, study: Study, found: Mapping[str, Result]) 
     made = rows(study, found)
     missing = [run.name for run in study.runs if run.name not in found]
     value = {"format_version": FORMAT_VERSION, "version": vit_jax.__version__, "study": study.name}
+    value |= {"runs": made, "missing": missing, "means": table.means(study, made)}
     workdir.mkdir(parents=True, exist_ok=True)
-    # Several machines may make runs of the same study at once.
-    files.write_json(workdir / STUDY, {**value, "runs": made, "missing": missing}, shared=True)
+    files.write_json(workdir / STUDY, value, shared=True)  # several machines may make runs of the same study at once
     return made
 
 
@@ -208,34 +222,46 @@ def _is_whole(made: Mapping[str, Any]) -> bool:
     """Returns whether what `result.json` holds of a stage has all that is read of it. Raises KeyError if not."""
     numbers = [made[key] for key in ("steps", "parameters", "exaflops", "seconds")] if "curves" in made else []
     dicts = [made[key] for key in ("settings", "config", "values")] + [made.get("curves", {})]
-    training = made["kind"] == Training.__name__
+    best = made["kind"] == Best.__name__
     return (
-        training == ("curves" in made)
+        (best or made["kind"] == Training.__name__) == ("curves" in made)
+        and best == isinstance(made.get("chosen"), str)
         and all(isinstance(value, dict) for value in dicts)
         and all(isinstance(value, int | float) for value in numbers)
     )
 
 
-def of_training(folder: epath.Path, stage: Stage) -> dict[str, Any] | None:
+def of_training(folder: epath.Path) -> dict[str, Any] | None:
     """Returns the config and the data that a training has recorded in its folder, or None if it has not begun."""
     path = folder / "config.json"
-    if not isinstance(stage, Training) or not path.exists():
+    if not path.exists():
         return None
     found = files.read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
         raise UserError(f"{path} does not describe a run; restore it or move it away")
-    return {**description(stage), "config": found["config"], "data": found.get("data")}
+    return {"config": found["config"], "data": found.get("data")}
 
 
 def _differences(made: Mapping[str, Any] | None, stage: Stage) -> list[str]:
-    """Returns a phrase for each difference between a stage as it was made and as it would be made now."""
+    """Returns a phrase for each difference between a stage as it was made and as it would be made now.
+
+    Args:
+        made: its entry in `result.json`, what `of_training` returns, or None.
+        stage: as it is now.
+    """
     if made is None:
         return []
-    now, config = description(stage), stage.config
-    found = [f"{key} was {made[key]} and is {now[key]}" for key in ("kind", "settings") if made[key] != now[key]]
+    now = _settings(stage).items()
+    found = [f"{key} was {made[key]} and is {value}" for key, value in now if made.get(key, value) != value]
     if found:
         return found
-    if isinstance(stage, Training):
+    # Which candidate a training that has only begun has chosen is not recorded: it is the one that fits best.
+    names = [made["chosen"]] if "chosen" in made else configs(stage)
+    return min((_of_config(made, stage, configs(stage)[name]) for name in names), key=len)
+
+
+def _of_config(made: Mapping[str, Any], stage: Stage, config: config_lib.Config) -> list[str]:
+    if isinstance(stage, Training | Best):
         config = data.resolved(config, made.get("data"))
         if stage.starts_from:  # the model that it starts from is the run's own, wherever its folder was then
             config = dataclasses.replace(config, init_from=made["config"].get("init_from"))

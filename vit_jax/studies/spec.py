@@ -1,20 +1,20 @@
 """What a study is: runs, each of one or more stages, and what is read and drawn of them. Nothing here is executed.
 
-The function `get_study` of a config file returns a `Study`; `checked` checks it and applies the user's overrides.
+The function `get_study` of a config file returns a `Study`; `checks.py` checks it and applies the user's overrides.
 """
 
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vit_jax import config as config_lib
-from vit_jax import config_file
 from vit_jax.errors import UserError
 
 # Columns of a result that are not axes and not measures; `record.py` says what they are.
 COLUMNS = ("name", "steps", "exaflops", "exaflops_total", "parameters", "seconds", "curves")
+MEAN_COLUMNS = ("over", "runs")  # those of a mean over runs, beside axes and measures
 # Keys that do not change the results of a run. Evaluations may change while a single run goes on, but the results of a
 # study must all come from the same ones.
 FREE = tuple(key for key in config_lib.FREE_ON_RESUME if key != "evaluations")
@@ -38,6 +38,32 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
+class Best:
+    """A stage that trains once more, with the config that belongs to the best of some earlier trainings of the run.
+
+    For example, the candidates train at several learning rates without the images that are held out, which judge them,
+    and this stage trains at the best of these rates on all images.
+
+    Attributes:
+        name: the stage's name and its folder's.
+        configs: for each candidate, the name of an earlier training, the config that is trained if it is the best.
+        measure: what the candidates are judged by, such as held_out/accuracy, at their last step.
+        least: whether the lowest value is the best, as for a loss. The first of equal candidates is taken.
+        starts_from: as in `Training`.
+    """
+
+    name: str
+    configs: Mapping[str, Any]
+    measure: str
+    least: bool = False
+    starts_from: str = ""
+
+    def training(self, candidate: str) -> Training:
+        """Returns what is trained if this candidate is the best."""
+        return Training(self.name, self.configs[candidate], self.starts_from)
+
+
+@dataclasses.dataclass(frozen=True)
 class Speed:
     """A stage that measures how many images a second the model of a config classifies on the devices at hand."""
 
@@ -55,7 +81,7 @@ class LargestBatch:
     topology: str  # such as v3:2x2
 
 
-Stage = Training | Speed | LargestBatch
+Stage = Training | Best | Speed | LargestBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +155,9 @@ class Study:
         measures: the first is what the log says of a finished run.
         figures: what is drawn.
         over: the axis that the table averages over; the study may lack the axis `seed`.
+        means: axes over which means are taken, too. Each entry gives one mean for every place on the other axes: with
+            the axes group, task and seed, `("task",)` gives the mean of each group's tasks, and `("group", "task")`
+            that of all tasks.
     """
 
     name: str
@@ -136,6 +165,7 @@ class Study:
     measures: tuple[Measure, ...]
     figures: tuple[Figure, ...] = ()
     over: str = "seed"
+    means: tuple[tuple[str, ...], ...] = ()
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -163,40 +193,9 @@ def number(value: int | float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def checked(study: Any, path: str, overrides: Sequence[tuple[str, Any]] = ()) -> Study:
-    """Returns the study with typed configs and the overrides applied to the config of every stage.
-
-    Args:
-        study: what `get_study` of a config file returned.
-        path: of that file, for messages.
-        overrides: pairs of a dotted key and its value.
-
-    Raises:
-        UserError: it is no study, names are not unique or can't be those of folders, a config is wrong, an override
-            sets a key that the study sets to several values, or a measure, a figure or a stage refers to nothing.
-    """
-    if not isinstance(study, Study):
-        raise UserError(f"get_study() of {path} gives no study; let it return a vit_jax.studies.Study")
-    _check_names(study, path)
-    _check_references(study, path)
-    for key, _ in overrides:
-        _check_override(study, key)
-
-    def typed(stage: Stage) -> Stage:
-        config = stage.config
-        if not isinstance(config, config_lib.Config):
-            config, _ = config_file.overridden(config, overrides)
-        elif overrides:
-            raise UserError(
-                f"--config.{overrides[0][0]} can't be set, because {path} gives typed configs; let it take them from "
-                "vit_jax.config_file.section"
-            )
-        return dataclasses.replace(stage, config=config)
-
-    runs = tuple(dataclasses.replace(run, stages=tuple(map(typed, run.stages))) for run in study.runs)
-    study = dataclasses.replace(study, runs=runs)
-    _check_measures(study, path)
-    return study
+def configs(stage: Stage) -> Mapping[str, Any]:
+    """Returns the configs that a stage may have, by candidate; those of most stages have one, under ""."""
+    return stage.configs if isinstance(stage, Best) else {"": stage.config}
 
 
 def chosen(study: Study, names: Sequence[str]) -> tuple[Run, ...]:
@@ -208,125 +207,6 @@ def chosen(study: Study, names: Sequence[str]) -> tuple[Run, ...]:
             hint = f"the nearest is {near[0]}" if near else "--list prints the names"
             raise UserError(f"the study {study.name} has no run {name!r}; {hint}")
     return tuple(run for run in study.runs if not names or run.name in names)
-
-
-def _check_names(study: Study, path: str) -> None:
-    if not study.runs:
-        raise UserError(f"the study of {path} has no runs; let get_study() return some")
-    seen: set[str] = set()
-    for run in study.runs:
-        folders = [run.name, *(stage.name for stage in run.stages)]
-        for name in folders:
-            if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9.+_-]*", name):
-                raise UserError(f"{path} names a run or a stage {name!r}, which can't be a folder's name; rename it")
-        if run.name.lower() in seen:  # some disks do not tell the case of letters apart
-            raise UserError(f"{path} has two runs of the name {run.name}; give each its own axes or name")
-        if not run.stages or len(set(folders[1:])) < len(folders[1:]):
-            raise UserError(f"{path}: the run {run.name} needs stages of different names; it has {folders[1:]}")
-        if run.axes.keys() != study.runs[0].axes.keys():
-            raise UserError(f"{path}: the runs {study.runs[0].name} and {run.name} have other axes; give all the same")
-        seen.add(run.name.lower())
-
-
-def _check_references(study: Study, path: str) -> None:
-    """Raises UserError if a measure, a figure or a stage refers to something that the study does not have."""
-    axes, stages = study.axes, {stage.name for run in study.runs for stage in run.stages}
-    columns = [measure.column for measure in study.measures]
-    if not columns:
-        raise UserError(f"the study of {path} has no measures; name what its runs are judged by")
-    taken = [*axes, *columns, *COLUMNS]
-    for name in taken:
-        if taken.count(name) > 1:
-            raise UserError(f"{path} gives two columns the name {name!r}; rename an axis or a measure")
-    for measure in study.measures:
-        if measure.stage not in stages:
-            raise UserError(
-                f"{path}: the measure {measure.column} is of the stage {measure.stage!r}, which is no stage"
-            )
-    if study.over not in (*axes, "seed"):
-        raise UserError(f"{path}: the table averages over {study.over!r}; the axes are {', '.join(axes)}")
-    for figure in study.figures:
-        _check_figure(figure, axes, columns, path)
-    names = [figure.name for figure in study.figures]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{path} has two figures of the name {twice[0]}; rename one")
-    for run in study.runs:
-        earlier: list[str] = []
-        for stage in run.stages:
-            if isinstance(stage, Training) and stage.starts_from and stage.starts_from not in earlier:
-                raise UserError(f"{path}: {run.name}/{stage.name} starts from {stage.starts_from!r}, no earlier stage")
-            earlier += [stage.name] if isinstance(stage, Training) else []
-
-
-def _check_figure(figure: Figure, axes: Sequence[str], measures: Sequence[str], path: str) -> None:
-    """Raises UserError if a figure can't be drawn from results with these axes and measures."""
-    numbers = [column for column in COLUMNS if column not in ("name", "curves")]
-    lines = [axis for axis in axes if axis != figure.over]
-    for what, name, allowed in (
-        ("x", figure.x.column, ("exaflops", "steps") if figure.along else (*lines, *measures, *numbers)),
-        ("y", figure.y.column, measures if figure.along else (*measures, *numbers)),
-        ("lines", figure.lines, lines),
-        ("over", figure.over, (*axes, "seed")),
-        ("statistic", figure.statistic, ("mean", "median")),
-        *(("where", name, axes) for name in figure.where),
-    ):
-        if name not in allowed:
-            raise UserError(f"{path}: the figure {figure.name} has {what}={name!r}; it can be {', '.join(allowed)}")
-
-
-def _check_measures(study: Study, path: str) -> None:
-    """Raises UserError if a measure of a training is of none of its evaluations; the configs are typed."""
-    for run, stage in _stages(study):
-        for measure in study.measures:
-            if measure.stage != stage.name or not isinstance(stage, Training):
-                continue
-            known = [*stage.config.evaluations, "train"]
-            if measure.name.partition("/")[0] not in known:
-                raise UserError(
-                    f"{path}: {run.name}/{stage.name} has no evaluation for the measure {measure.name}; it has "
-                    f"{', '.join(known)}"
-                )
-
-
-def _check_override(study: Study, key: str) -> None:
-    """Raises UserError if the stages of the study have several values at a key, or not all have the key.
-
-    Keys that do not change the result may always be set.
-    """
-    if f"{key}.".startswith(tuple(f"{free}." for free in FREE)):
-        return
-    if key == "init_from" and any(isinstance(s, Training) and s.starts_from for _, s in _stages(study)):
-        raise UserError("config.init_from is set by the study itself, where a stage starts from another; leave it out")
-    found: dict[str, str] = {}
-    for run, stage in _stages(study):
-        flat = config_lib.flatten(
-            stage.config.to_dict() if not dataclasses.is_dataclass(stage.config) else stage.config
-        )
-        where = f"{run.name}/{stage.name}"
-        siblings = _siblings(key)
-        if not any(sibling in flat for sibling in siblings):
-            raise UserError(
-                f"{where} has no config.{key}, so it can't be set in all runs; change it in the study's file"
-            )
-        # A duration in one unit replaces that in another, so all its units count.
-        found.setdefault(repr([flat.get(sibling) for sibling in siblings]), where)
-    if len(found) > 1:
-        one, other = list(found.values())[:2]
-        raise UserError(
-            f"the study {study.name} gives config.{key} several values itself, as in {one} and {other}; change it in "
-            "the study's file"
-        )
-
-
-def _siblings(key: str) -> list[str]:
-    stem, _, unit = key.rpartition("_")
-    return [f"{stem}_{other}" for other in config_lib.UNITS] if unit in config_lib.UNITS and stem else [key]
-
-
-def _stages(study: Study) -> Iterator[tuple[Run, Stage]]:
-    for run in study.runs:
-        for stage in run.stages:
-            yield run, stage
 
 
 def groups(rows: Iterable[Mapping[str, Any]], axes: Sequence[str]) -> dict[tuple, list[Mapping[str, Any]]]:
