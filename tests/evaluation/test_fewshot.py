@@ -184,9 +184,18 @@ def test_in_a_run_that_is_resumed(small, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_processes(start, tmp_path):
-    flags = ("--config.evaluations.test.kind=fewshot", "--config.evaluations.test.shots=1,5")
+@pytest.mark.parametrize(
+    ("measure", "flags"),
+    [
+        ("5shot", ("kind=fewshot", "shots=1,5")),
+        ("20nn", ("kind=knn", "k=1,20")),
+        ("accuracy", ("kind=probe", "train_split=train")),
+    ],
+)
+def test_several_processes(start, tmp_path, measure, flags):
+    """A run of two processes gives the same measures as one of one process with as many devices."""
+    flags = [f"--config.evaluations.test.{flag}" for flag in flags]
     for count in (1, 2):
         processes.run(start, tmp_path / str(count), count, 2 // count, *flags)
-    assert "test/5shot" in lines(tmp_path / "2")[-1]
+    assert f"test/{measure}" in lines(tmp_path / "2")[-1]
     processes.agree(tmp_path / "1", tmp_path / "2")
