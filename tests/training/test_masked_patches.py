@@ -25,8 +25,9 @@ from vit_jax.tasks.masked_patches import colours, corruption, patches_of
 from vit_jax.training import start
 
 PLAIN = {
-    "task.name": "masked_patches", "data.max_labels": 0, "model.image_size": 16, "model.dropout": 0.0,
-    "model.drop_path": 0.0, "model.depth": 1, "optimizer.average": 0.0, "augmentation.mixup": 0.0, "augmentation.flip": False, "augmentation.rotate_degrees": 0.0,
+    "task.name": "masked_patches", "data.max_labels": 0, "model.image_size": 16, "model.depth": 1, "model.dropout": 0.0,
+    "model.drop_path": 0.0, "optimizer.average": 0.0, "augmentation.mixup": 0.0, "augmentation.flip": False,
+    "augmentation.rotate_degrees": 0.0,
 }  # fmt: skip
 LONG = {"total_steps": 40, "checkpoint.every_steps": 20, "evaluations.test.every_steps": 20}
 TARGETS = ["mean_colour", "downsized", "pixels"]

@@ -142,8 +142,9 @@ class Evaluation:
 
     kind: str = key(
         "classification",
-        "classification: what the head predicts; the others learn classes from frozen features: fewshot by least "
-        "squares from a few images of each, knn by the nearest neighbours, probe by logistic regression",
+        "classification: what the task predicts, such as classes by the head; the others learn classes from frozen "
+        "features: fewshot by least squares from a few images of each, knn by the nearest neighbours, probe by "
+        "logistic regression",
         choices=("classification", "fewshot", "knn", "probe"),
     )
     split: str = key("test", "split to evaluate on")
