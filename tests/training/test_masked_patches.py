@@ -30,6 +30,7 @@ PLAIN = {
     "augmentation.rotate_degrees": 0.0,
 }  # fmt: skip
 LONG = {"total_steps": 40, "checkpoint.every_steps": 20, "evaluations.test.every_steps": 20}
+corrupted = jax.jit(corruption, static_argnums=(1, 2))
 TARGETS = ["mean_colour", "downsized", "pixels"]
 
 
@@ -51,7 +52,7 @@ def keys(count, seed=0):
 def test_which_patches_are_corrupted_and_how(patches, count):
     """Exactly `count`, each as often; of these 80 % are masked, 10 % replaced by any other patch, and the rest stay."""
     rows = 4000
-    at, source, masked = map(np.asarray, corruption(keys(rows), patches, count))
+    at, source, masked = map(np.asarray, corrupted(keys(rows), patches, count))
     assert at.shape == (rows, count) and source.shape == masked.shape == (rows, patches)
     chosen = np.zeros((rows, patches), bool)
     chosen[np.arange(rows)[:, None], at] = True
@@ -68,10 +69,10 @@ def test_which_patches_are_corrupted_and_how(patches, count):
 
 
 def test_what_is_corrupted_depends_on_the_key_of_the_row_alone():
-    whole = corruption(keys(6), 16, 8)
-    for one, other in zip(corruption(keys(6)[2:4], 16, 8), whole, strict=True):
+    whole = corrupted(keys(6), 16, 8)
+    for one, other in zip(corrupted(keys(6)[2:4], 16, 8), whole, strict=True):
         np.testing.assert_array_equal(one, other[2:4])
-    assert (np.asarray(corruption(keys(6, seed=1), 16, 8).at) != np.asarray(whole.at)).any()
+    assert (np.asarray(corrupted(keys(6, seed=1), 16, 8).at) != np.asarray(whole.at)).any()
 
 
 def numpy_colours(image, grid, cells):
@@ -130,9 +131,10 @@ def test_measures_are_those_of_the_definition(variant, target):
     learned = task(target=target, masked_share=0.45)
     own = drawn(nnx.eval_shape(lambda: learned.modules(arch, nnx.Rngs(0))))
     batch = {"image": images, "mask": jnp.array([1.0, 0.0, 1.0])}
-    found = learned.measures(model, own, batch, keys(3))
+    measures = jax.jit(lambda images, keys: learned.measures(model, own, {"image": images}, keys))
+    found = measures(images, keys(3))
 
-    at, source, masked = map(np.asarray, corruption(fold_in(keys(3), "masked_patches"), patches, count))
+    at, source, masked = map(np.asarray, corrupted(fold_in(keys(3), "masked_patches"), patches, count))
     kernel, bias, mask = (np.asarray(x[...], np.float64) for x in (own.head.kernel, own.head.bias, own.mask))
     loss, accuracy = np.zeros((3, count)), np.zeros((3, count))
     for row, number in np.ndindex(3, count):
@@ -154,11 +156,11 @@ def test_measures_are_those_of_the_definition(variant, target):
     if target != "pixels":
         np.testing.assert_allclose(found["accuracy"], accuracy.mean(axis=1), rtol=1e-6)
 
-    fewer = learned.measures(model, own, {"image": images[:2]}, keys(3)[:2])
+    fewer = measures(images[:2], keys(3)[:2])
     for name in found:
         np.testing.assert_allclose(fewer[name], found[name][:2], rtol=1e-6)
-    total, metrics = learned.loss(model, own, batch, keys(3))  # the mean over the rows that count
-    np.testing.assert_allclose(total, loss.mean(axis=1)[[0, 2]].mean(), rtol=1e-5)
+    total, metrics = jax.jit(lambda batch, keys: learned.loss(model, own, batch, keys))(batch, keys(3))
+    np.testing.assert_allclose(total, loss.mean(axis=1)[[0, 2]].mean(), rtol=1e-5)  # of the rows that count
     assert set(metrics) == set(found) - {"loss"}
 
 
