@@ -85,9 +85,7 @@ def from_catalog(config: config_lib.Config) -> Info | None:
     spec = training_spec(config)
     members = mixture.members(spec)
     entries = [catalog.find(member.name) for member in members]
-    labelled = config.data.max_labels > 0
-    chosen_by_label = config.data.classes or (config.data.labels_per_class and not labelled)
-    if chosen_by_label or not all(entries):
+    if config.data.classes or not all(entries):
         return None
     num_examples = 0
     for number, (member, entry) in enumerate(zip(members, entries, strict=True)):
@@ -96,7 +94,7 @@ def from_catalog(config: config_lib.Config) -> Info | None:
             parts = catalog.resolve(member.name, member.split, functools.partial(entry.count, member.name))
         num_examples += sum(len(positions) for _, positions in parts)
     classes: tuple[int, tuple[str, ...] | None] | None = 0, ()
-    if labelled:
+    if config.data.max_labels:
         classes = _joined([member.name for member in members], [entry for entry in entries if entry])
     if classes is None and config.model.num_classes and not config.data.labels_per_class:
         classes = config.model.num_classes, None

@@ -32,10 +32,16 @@ class Data:
         above=0,
     )
     classes: tuple[int, ...] = key(
-        (), "train and evaluate on these classes only, renumbered from 0 in this order; () for all classes", least=0
+        (),
+        "train and evaluate on these classes only, renumbered from 0 in this order; () for all classes",
+        least=0,
+        needs=("max_labels",),
     )
     labels_per_class: int | None = key(
-        None, "train on only this many images of each class, drawn at random with `seed`", above=0
+        None,
+        "train on only this many images of each class, drawn at random with `seed`",
+        above=0,
+        needs=("max_labels",),
     )
     subset: int | None = key(None, "train on only this many images, drawn at random with `seed`", above=0)
     max_labels: int = key(
