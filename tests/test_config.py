@@ -75,7 +75,6 @@ def test_typed_converts_and_is_idempotent(config):
         ("data.crop_area_min", 3.0, "data.crop_area_min is 3.0; it must be at most 1"),
         ("data.crop_area_min", 0.0, "it must be above 0"),
         ("data.workers", -2, "data.workers is -2; it must be at least 0"),
-        ("model.num_classes", 0, "model.num_classes is 0; it must be above 0"),
         ("accumulation_steps", 3, "can't be split into config.accumulation_steps=3"),
     ],
 )

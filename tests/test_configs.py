@@ -18,6 +18,7 @@ from vit_jax.data.catalog import vtab
 from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.functional import split
+from vit_jax.planning import compiling
 from vit_jax.studies import checks
 from vit_jax.training import start
 
@@ -194,6 +195,35 @@ def test_pretrain_is_table_3():
     assert load("pretrain.py:B/16,imagenet21k").model.pre_logits == 768
     assert imagenet21k.data.split == "full[51200:]"
     assert imagenet21k.evaluations["validation"].split == "full[:51200]"
+
+
+@pytest.mark.parametrize("dataset", ["imagenet2012", "imagenet21k", "jft300m"])
+def test_masked_patches_is_the_appendix(dataset):
+    config = vit_jax.load_config(f"configs/masked_patches.py:B/16,{dataset}")
+    assert (config.task.name, config.task.target, config.task.masked_share) == ("masked_patches", "mean_colour", 0.5)
+    assert (config.optimizer.name, config.optimizer.learning_rate, config.global_batch_size) == ("adam", 2e-4, 4096)
+    assert (config.schedule.name, config.schedule.warmup_steps) == ("cosine", 10_000)
+    assert config.total_steps == (1_000_000 if dataset == "jft300m" else 100_000)
+    assert (config.data.max_labels, config.model.num_classes) == (0, 0)
+    assert config.model.scan == vit_jax.load_config(f"configs/pretrain.py:B/16,{dataset}").model.scan
+    model = compiling.model_of(config)  # as `plan` makes it, without the data set
+    assert model.arch.num_classes == 0 and model.class_names == ()
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist5k"])
+def test_masked_patches_in_miniature_fit_few_labels(dataset):
+    """The encoder that is left is that of `few_labels.py`, at another image size."""
+    small, few = load(f"masked_patches.py:{dataset}"), load("few_labels.py:2")
+    same = ("name", "width", "depth", "mlp_dim", "num_heads", "pool", "posemb")
+    assert {key: getattr(small.model, key) for key in same} == {key: getattr(few.model, key) for key in same}
+    assert small.data.name == dataset and small.evaluations["test"].name == "digits"
+
+
+@pytest.mark.parametrize("arguments", ["", "B/16", "B/16,cifar10", "digits,B/16", ",imagenet2012", "B/16,digits"])
+def test_masked_patches_refuses(arguments):
+    with pytest.raises(UserError, match="such as masked_patches.py:B/16,imagenet2012, and got") as error:
+        load(f"masked_patches.py:{arguments}")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -182,14 +182,16 @@ def _check(section: Any, prefix: str, name: str) -> None:
             raise UserError(
                 f"nothing reads config.{key}={value!r}: it needs config.{prefix}{other}; set that or leave it out"
             )
-    if known.only and value != known.default:
-        other, allowed = known.only[0], known.only[1:]
+    only = known.only if value != known.default else ()
+    while only:
+        other, allowed = only[0], only[1:]
         found = getattr(section, other)
         if found not in (None, *allowed):
             raise UserError(
                 f"nothing reads config.{key}={value!r}: it needs config.{prefix}{other} to be {either(allowed)}, "
                 f"and that is {found!r}; leave it out or change one of the two"
             )
+        only = key_at(f"{prefix}{other}").only  # where the other key is not read, neither is this one
 
 
 def _check_units(section: Any, prefix: str) -> None:
@@ -213,8 +215,6 @@ def _check_together(config: schema.Config) -> None:
             f"config.data.subset={config.data.subset} and config.data.labels_per_class={config.data.labels_per_class} "
             "both say how many images are drawn; keep one"
         )
-    if config.model.num_classes == 0 and config.task.name == "classification":
-        raise UserError("config.model.num_classes is 0; it must be above 0, or left out to take that of the data set")
     if config.global_batch_size % config.accumulation_steps:
         raise UserError(
             f"config.global_batch_size={config.global_batch_size} can't be split into "

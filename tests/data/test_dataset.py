@@ -185,6 +185,10 @@ def test_no_labels(folder, tmp_path):
     assert data.info(folder) == data.Info(9, 0, ())
     batch = next(data.batches(folder))
     assert "label" not in batch and "labels" not in batch and batch["image"].shape == (4, 8, 8, 3)
+    assert data.info(config_lib.default()).num_classes == 10
+    config = config_lib.default()
+    config.data.max_labels = 0
+    assert data.info(config) == data.Info(1500, 0, ()) and data.class_names(config) == ()  # from the catalog
     flat = tmp_path / "flat"
     flat.mkdir()
     for i, path in enumerate(sorted((tmp_path / "train").rglob("*.png"))):

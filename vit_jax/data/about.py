@@ -69,20 +69,23 @@ def class_names(config: Any) -> tuple[str, ...]:
     """
     config = config_lib.typed(config)
     known = from_catalog(config)
-    return (known and known.class_names) or sources.class_names(training_spec(config))
+    if known and known.class_names is not None:
+        return known.class_names
+    return sources.class_names(training_spec(config))
 
 
 def from_catalog(config: config_lib.Config) -> Info | None:
     """Returns what the catalog tells of the training set of a config, or None.
 
     It is None if the catalog does not have the data set, if the config chooses some of its classes (the catalog does
-    not have their numbers of examples), if no labels are read, or if a mixture has data sets of different classes whose
-    names the catalog does not have (then `config.model.num_classes` tells their number, if it is set).
+    not have their numbers of examples), or if a mixture has data sets of different classes whose names the catalog does
+    not have (then `config.model.num_classes` tells their number, if it is set). There are no classes if no labels are
+    read.
     """
     spec = training_spec(config)
     members = mixture.members(spec)
     entries = [catalog.find(member.name) for member in members]
-    if config.data.classes or not config.data.max_labels or not all(entries):
+    if config.data.classes or not all(entries):
         return None
     num_examples = 0
     for number, (member, entry) in enumerate(zip(members, entries, strict=True)):
@@ -90,7 +93,9 @@ def from_catalog(config: config_lib.Config) -> Info | None:
         with mixture.naming(number, member):
             parts = catalog.resolve(member.name, member.split, functools.partial(entry.count, member.name))
         num_examples += sum(len(positions) for _, positions in parts)
-    classes = _joined([member.name for member in members], [entry for entry in entries if entry])
+    classes: tuple[int, tuple[str, ...] | None] | None = 0, ()
+    if config.data.max_labels:
+        classes = _joined([member.name for member in members], [entry for entry in entries if entry])
     if classes is None and config.model.num_classes and not config.data.labels_per_class:
         classes = config.model.num_classes, None
     if classes is None:

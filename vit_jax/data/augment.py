@@ -134,7 +134,7 @@ def mix(batch: Batch, keys: Keys, settings: Augmentation, repeats: int = 1) -> B
     on = [op for op in MIXING if op.is_on(settings)]
     if not on:
         return batch
-    if "label" not in batch:
+    if jnp.ndim(batch.get("label", 0)) != 2:  # (batch,) if the task does not read the labels of the data
         raise UserError(f"config.augmentation.{on[0].name} mixes labels, and the task has none; leave it out")
     own, *others = (op.own(batch["image"].shape, fold_in(keys, op.name), settings) for op in on)
     if others:

@@ -104,9 +104,9 @@ def _closing(dataset: Dataset, made: Generator[Batch]) -> Generator[Batch]:
 
 
 def _check_classes(config: config_lib.Config, dataset: Dataset) -> None:
-    """Raises UserError if the model has fewer classes than the data set."""
+    """Raises UserError if the model has a head of fewer classes than the data set."""
     classes, found = config.model.num_classes, len(dataset.class_names)
-    if classes is not None and classes < found:
+    if classes and classes < found:
         raise UserError(
             f"config.model.num_classes is {classes}, and the data set {config.data.name} has {found} classes; set it "
             f"to {found} or more, or leave it out"

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.models.architecture import MixerArchitecture, Preprocessing, ResNetArchitecture
 from vit_jax.models.mixer import MixerBody
-from vit_jax.models.model import Model, head, keys_of_rows
+from vit_jax.models.model import Change, Model, head, keys_of_rows
 from vit_jax.models.observe import Observed, Observer
 from vit_jax.models.patchify import Patchify
 from vit_jax.models.resnet import BitBody
@@ -61,9 +61,17 @@ class Mixer(Model):
         """
         return self._encode(images, key).tokens
 
+    def encode_patches(
+        self, images: ArrayLike, change: Change, *, key: Array | None = None
+    ) -> Float[Array, "batch patches width"]:
+        return self._encode(images, key, change=change).tokens
+
     def observe(self, images: ArrayLike, observer: Observer) -> Observed:
         return self._encode(images, None, observer)
 
-    def _encode(self, images: ArrayLike, key: Array | None, observer: Observer | None = None) -> Observed:
+    def _encode(
+        self, images: ArrayLike, key: Array | None, observer: Observer | None = None, change: Change | None = None
+    ) -> Observed:
         x = self.stem(self.preprocessing.normalize(images))
-        return self.mixer(x.reshape(len(x), -1, x.shape[-1]), keys_of_rows(key, len(x)), observer)
+        x = x.reshape(len(x), -1, x.shape[-1])
+        return self.mixer(x if change is None else change(x), keys_of_rows(key, len(x)), observer)

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ from vit_jax.models import summary
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.observe import Observed, Observer
 from vit_jax.randomness import Keys, row_keys
+
+Change = Callable[[Float[Array, "batch patches width"]], Float[Array, "batch patches width"]]
 
 
 class Model(nnx.Module):
@@ -72,6 +75,21 @@ class Model(nnx.Module):
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch tokens width"]:
         """Returns the tokens after the final norm: special tokens first, then patches in raster order."""
         raise NotImplementedError
+
+    def encode_patches(
+        self, images: ArrayLike, change: Change, *, key: Array | None = None
+    ) -> Float[Array, "batch patches width"]:
+        """Returns the patches' tokens of `encode`, in raster order, after a change of the embedded patches.
+
+        Args:
+            images: as in `__call__`.
+            change: takes the embedded patches, before position embeddings are added, and returns others of that shape.
+            key: as in `__call__`.
+
+        Raises:
+            UserError: the model has no patches, as BiT; also as `__call__`.
+        """
+        raise UserError(f"a model of the family {self.arch.family} has no patches to change; take a ViT")
 
     def observe(self, images: ArrayLike, observer: Observer) -> Observed:
         """Returns the tokens of `encode` and what the observer made of the blocks, of which it sees one at a time.

@@ -14,7 +14,7 @@ from vit_jax.models.architecture import Preprocessing, VitArchitecture
 from vit_jax.models.dropout import dropout
 from vit_jax.models.encoder import Encoder, Scope
 from vit_jax.models.linear import layer_norm, linear
-from vit_jax.models.model import Model, head, keys_of_rows
+from vit_jax.models.model import Change, Model, head, keys_of_rows
 from vit_jax.models.observe import ATTENTION, Observed, Observer
 from vit_jax.models.patchify import Patchify
 from vit_jax.models.pool import POOLS
@@ -104,16 +104,25 @@ class VisionTransformer(Model):
         seen = self._encode(images, mask, key, observer=ATTENTION)
         return Encoded(seen.tokens, seen.outputs)
 
+    def encode_patches(
+        self, images: ArrayLike, change: Change, *, key: Array | None = None
+    ) -> Float[Array, "batch patches width"]:
+        return self._encode(images, None, key, change).tokens[:, self.arch.specials :]
+
     def observe(self, images: ArrayLike, observer: Observer) -> Observed:
         return self._encode(images, None, None, observer=observer)
 
-    def _encode(self, images: ArrayLike, mask: Array | None, key: Array | None, **options: Any) -> Observed:
+    def _encode(
+        self, images: ArrayLike, mask: Array | None, key: Array | None, change: Change | None = None, **options: Any
+    ) -> Observed:
         """Returns the result of the stem and the encoder. `options` are those of `Encoder.__call__`."""
         arch = self.arch
         x = self.preprocessing.normalize(images)
         x = self.embedding(self.stem(x) if arch.stages is not None else x)
         batch, *grid, width = x.shape
         x = x.reshape(batch, -1, width)
+        if change is not None:
+            x = change(x)
         if mask is not None and (mask.shape != x.shape[:2] or mask.dtype != bool):
             raise UserError(
                 f"the mask has the shape {mask.shape} and the type {mask.dtype}; give booleans {x.shape[:2]}, one for "

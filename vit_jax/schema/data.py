@@ -32,10 +32,16 @@ class Data:
         above=0,
     )
     classes: tuple[int, ...] = key(
-        (), "train and evaluate on these classes only, renumbered from 0 in this order; () for all classes", least=0
+        (),
+        "train and evaluate on these classes only, renumbered from 0 in this order; () for all classes",
+        least=0,
+        needs=("max_labels",),
     )
     labels_per_class: int | None = key(
-        None, "train on only this many images of each class, drawn at random with `seed`", above=0
+        None,
+        "train on only this many images of each class, drawn at random with `seed`",
+        above=0,
+        needs=("max_labels",),
     )
     subset: int | None = key(None, "train on only this many images, drawn at random with `seed`", above=0)
     max_labels: int = key(
@@ -142,8 +148,9 @@ class Evaluation:
 
     kind: str = key(
         "classification",
-        "classification: what the head predicts; the others learn classes from frozen features: fewshot by least "
-        "squares from a few images of each, knn by the nearest neighbours, probe by logistic regression",
+        "classification: what the task predicts, such as classes by the head; the others learn classes from frozen "
+        "features: fewshot by least squares from a few images of each, knn by the nearest neighbours, probe by "
+        "logistic regression",
         choices=("classification", "fewshot", "knn", "probe"),
     )
     split: str = key("test", "split to evaluate on")

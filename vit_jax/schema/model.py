@@ -10,7 +10,8 @@ class Model:
     """The model: the keywords of `vit_jax.create`.
 
     A key that is None gets its value from the variant, or from the file of `init_from` if that is set; `num_classes`
-    comes from the data set. A key that the model's family does not have can't be set.
+    comes from the data set, or is 0 if the task trains no head. A key that the model's family does not have can't be
+    set.
     """
 
     # The upper limits are far above every real model. They stop a damaged file from requesting endless time or memory.
@@ -18,9 +19,7 @@ class Model:
     image_size: int | tuple[int, int] = key(
         224, "side of the square images, or (height, width)", least=1, most=2**20, unit="pixels"
     )
-    num_classes: int | None = key(
-        None, "number of classes, the width of the head; 0 for no head, which can't be trained", least=0, most=2**24
-    )
+    num_classes: int | None = key(None, "number of classes, the width of the head; 0 for no head", least=0, most=2**24)
     patch_size: int | tuple[int, int] | None = key(
         None,
         "side of the square patches, or (height, width); in a hybrid, in positions of the ResNet's output",

@@ -9,11 +9,12 @@ from vit_jax.schema.key import duration, key
 class Task:
     """What the model learns."""
 
-    name: str = key("classification", "the task", choices=("classification",))
+    name: str = key("classification", "the task", choices=("classification", "masked_patches"))
     loss: str = key(
         "softmax",
         "softmax: cross-entropy over the classes; sigmoid: binary cross-entropy of each class",
         choices=("softmax", "sigmoid"),
+        only=("name", "classification"),
     )
     label_smoothing: float = key(
         0.0,
@@ -21,6 +22,20 @@ class Task:
         least=0,
         below=1,
         only=("loss", "softmax"),
+    )
+    target: str = key(
+        "mean_colour",
+        "what is predicted of a masked patch; mean_colour: its mean colour, of 512; downsized: these colours of 4x4 "
+        "parts of it; pixels: its values in the model's range, with a squared error",
+        choices=("mean_colour", "downsized", "pixels"),
+        only=("name", "masked_patches"),
+    )
+    masked_share: float = key(
+        0.5,
+        "share of each image's patches that are corrupted and predicted",
+        above=0,
+        most=1,
+        only=("name", "masked_patches"),
     )
 
 

@@ -25,13 +25,19 @@ def labelled(labels: Float[Array, "batch classes"]) -> Bool[Array, " batch"]:
     return (labels != 0).any(axis=-1)
 
 
+def _require_head(num_classes: int | None) -> None:
+    if num_classes == 0:
+        raise UserError("config.model.num_classes is 0; it must be above 0, or left out to take that of the data set")
+
+
 class Classification(Task):
     """Learns the weights of classes (batch, classes), so that mixtures and several right classes fit."""
 
     classifies = True
 
     def check(self, config: config_lib.Config) -> None:
-        """Raises UserError if no labels are read to train on or to evaluate on."""
+        """Raises UserError if there is no head, or if no labels are read to train on or to evaluate on."""
+        _require_head(config.model.num_classes)
         most = {f"evaluations.{name}": section.max_labels for name, section in config.evaluations.items()}
         for name, count in {"data": config.data.max_labels, **most}.items():
             if count == 0:
@@ -52,8 +58,9 @@ class Classification(Task):
         compiled step.
 
         Raises:
-            UserError: there are no labels, or they have another shape or type.
+            UserError: there is no head, or there are no labels, or they have another shape or type.
         """
+        _require_head(num_classes)
         mask = batch["mask"]
         if "labels" in batch:
             return self._of_several(jnp.asarray(batch["labels"]), mask, num_classes)

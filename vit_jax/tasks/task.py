@@ -22,7 +22,9 @@ class Task:
     is used as the data gives it.
     """
 
-    classifies = False  # whether `measures` compares the model's logits, or those in the batch, with `label`
+    # Whether it trains the model's head, and `measures` compares the logits, or those in the batch, with `label`. If it
+    # does not, the model has no head unless the config says otherwise.
+    classifies = False
 
     def __init__(self, settings: config_lib.Task):
         """`settings` is the config's section."""

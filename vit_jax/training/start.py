@@ -17,6 +17,7 @@ from vit_jax.models.build import abstract
 from vit_jax.models.class_names import padded
 from vit_jax.models.functional import Params
 from vit_jax.models.model import Model
+from vit_jax.tasks import make_task
 from vit_jax.values import first_difference
 
 _LOG = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ def model_of(config: Any, folder: epath.Path | None = None, class_names: tuple[s
     arch, keywords = _variant(config)
     file = None if config.init_from is None else _file(config, arch)
     names = data.class_names(config) if class_names is None else class_names
-    keywords = {"num_classes": len(names), **keywords}
-    names = padded(names, keywords["num_classes"])
+    keywords = {"num_classes": len(names) if make_task(config.task).classifies else 0, **keywords}
+    names = padded(names, keywords["num_classes"]) if keywords["num_classes"] else ()
     arch = arch.replace(**keywords)
     preprocessing = None
     if file is not None:
