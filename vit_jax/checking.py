@@ -213,7 +213,7 @@ def _check_together(config: schema.Config) -> None:
             f"config.data.subset={config.data.subset} and config.data.labels_per_class={config.data.labels_per_class} "
             "both say how many images are drawn; keep one"
         )
-    if config.model.num_classes == 0 and config.task.name == "classification":
+    if config.model.num_classes == 0 and config.task.name in ("classification", "distillation"):
         raise UserError("config.model.num_classes is 0; it must be above 0, or left out to take that of the data set")
     if config.global_batch_size % config.accumulation_steps:
         raise UserError(

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from vit_jax import config as config_lib
 from vit_jax.models.architecture import Architecture
+from vit_jax.models.functional import Params
 from vit_jax.models.model import Model
 from vit_jax.randomness import Keys
 
@@ -22,6 +23,7 @@ class Task:
     is used as the data gives it.
     """
 
+    frozen: tuple[str, ...] = ()  # patterns of its own parameters that are not trained, as in `optimizer.freeze`
     classifies = False  # whether `measures` compares the model's logits, or those in the batch, with `label`
 
     def __init__(self, settings: config_lib.Task):
@@ -38,6 +40,27 @@ class Task:
         table. They are not part of the model that a run leaves.
         """
         return None
+
+    def given(self, model: Model) -> Params:
+        """Returns values on the host for some parameters of `modules`, as a nested dict, in place of initial ones.
+
+        They are read once, when a run starts; a run that goes on has them in its checkpoint.
+
+        Args:
+            model: the one that learns; its parameters may be shapes.
+
+        Raises:
+            UserError: they can't be read, or do not fit the model.
+        """
+        return {}
+
+    def further_flops(self) -> int:
+        """Returns the FLOPs of a training step for each image, besides those of the model."""
+        return 0
+
+    def evaluator(self) -> "Task":
+        """Returns the task that evaluations measure: this one, or another that needs no modules of its own."""
+        return self
 
     def targets(self, batch: Batch, num_classes: int) -> Batch:
         """Returns arrays (batch, …) that are added to the batch on the device, or replace some of it.
