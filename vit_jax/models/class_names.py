@@ -40,9 +40,7 @@ def check_same(name: str, num_classes: int, class_names: Sequence[str], classes:
         _LOG.info("%s does not say the names of its classes; their order is taken to be the data's", name)
     elif differs := first_difference(class_names, classes):
         label, theirs, ours = differs
-        raise UserError(
-            f"{name} calls the class {label} {theirs!r}, and the config's data calls it {ours!r}; {mend}"
-        )
+        raise UserError(f"{name} calls the class {label} {theirs!r}, and the config's data calls it {ours!r}; {mend}")
 
 
 class Top(NamedTuple):

@@ -93,7 +93,7 @@ class Model(nnx.Module):
         return tokens.astype(jnp.float32).mean(axis=1)
 
     def logits_of_heads(self, tokens: Float[Array, "batch tokens width"]) -> tuple[Float[Array, "batch classes"], ...]:
-        """Returns the logits of each head, float32, as `logits` does; a model has one head, or two if it is distilled."""
+        """Returns the logits of each head, float32, whose mean `logits` returns; only a distilled model has two."""
         return (self.logits(tokens),)
 
     def logits(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch classes"]:

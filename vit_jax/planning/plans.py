@@ -169,7 +169,8 @@ def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice,
 
 
 def _analytic(
-    state: TrainState, frozen: Collection[str], mesh: AbstractMesh, where: Slice, work: int, dtype: str) -> _Found:
+    state: TrainState, frozen: Collection[str], mesh: AbstractMesh, where: Slice, work: int, dtype: str
+) -> _Found:
     held = _held(state)
     sizes = {path: leaf.size for path, leaf in flatten(state.params).items()}
     trained = sum(size for path, size in sizes.items() if path not in frozen)

@@ -78,8 +78,8 @@ class Model:
     )
     distilled: bool | None = key(
         None,
-        "make the first register a distillation token, which a second head reads; the logits are the mean of both heads "
-        "(2012.12877); needs a class token and registers, `pool=tok` and `registers=1`",
+        "make the first register a distillation token, which a second head reads, so that logits are the mean of both "
+        "heads (2012.12877); needs `pool=tok` and `registers=1`",
     )
     posemb: str | None = key(
         None,

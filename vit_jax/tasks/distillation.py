@@ -27,8 +27,8 @@ class Distillation(Classification):
     """Hard distillation (2012.12877, equation 3), in which a teacher adds a second label to each image.
 
     The teacher is the model in `config.task.teacher`. Its label is the class that it predicts for the image that the
-    student sees, augmented and mixed. A distilled student (`config.model.distilled`) learns the image's own label by the
-    head that reads the class token, and the teacher's by the head that reads the distillation token. Other students
+    student sees, augmented and mixed. A distilled student (`config.model.distilled`) learns the image's own label by
+    the head that reads the class token, and the teacher's by the head that reads the distillation token. Other students
     learn both by the one head that they have.
 
     The teacher's parameters are among those of the run, under `task/teacher/`, so that they are split over the devices
@@ -39,17 +39,18 @@ class Distillation(Classification):
     frozen = ("^vit_jax/task/teacher/",)
 
     def check(self, config: config_lib.Config) -> None:
-        """Raises UserError if there is no teacher or no label to learn from."""
+        """Raises UserError if there is no teacher that predicts classes, or no label to learn from."""
         super().check(config)
-        assert self._file
+        if not self._file.architecture.num_classes:
+            raise UserError(f"config.task.teacher={self.settings.teacher} has no head; name a model that has one")
 
     def modules(self, arch: Architecture, rngs: nnx.Rngs) -> nnx.Dict:
-        """Returns the teacher as `teacher`, which computes in the student's type. Raises UserError if it can't teach."""
+        """Returns the teacher, which computes in the student's type. Raises UserError if its classes are others."""
         found = self._file.architecture
         if found.num_classes != arch.num_classes:
             raise UserError(
-                f"config.task.teacher={self.settings.teacher} has {found.num_classes} classes, and the model that learns "
-                f"has {arch.num_classes}; name a teacher of the same classes"
+                f"config.task.teacher={self.settings.teacher} has {found.num_classes} classes, and the model that "
+                f"learns has {arch.num_classes}; name a teacher of the same classes"
             )
         # Without a backward pass there is nothing to recompute.
         changes = {"dtype": arch.dtype, "scan": arch.scan, "remat": "none"}
@@ -86,7 +87,7 @@ class Distillation(Classification):
         ours = self._losses(heads[0], batch["label"], smoothing=self.settings.label_smoothing)
         theirs = self._losses(heads[-1], jax.nn.one_hot(taught, heads[-1].shape[-1]))
         label_loss, teacher_loss = masked_mean(ours, mask), masked_mean(theirs, mask)
-        agree = sum(heads).argmax(axis=-1) == taught
+        agree = jnp.stack(heads).mean(axis=0).argmax(axis=-1) == taught
         metrics = {
             "label_loss": label_loss,
             "teacher_loss": teacher_loss,
@@ -101,12 +102,9 @@ class Distillation(Classification):
         if path is None:
             raise UserError("config.task.name=distillation needs a teacher; set config.task.teacher to a trained model")
         try:
-            file = read.read(path)
+            return read.read(path)
         except UserError as error:
             raise UserError(f"config.task.teacher can't be read: {error}") from error
-        if not file.architecture.num_classes:
-            raise UserError(f"config.task.teacher={path} has no head, so it predicts no classes; name one with a head")
-        return file
 
     @property
     def _preprocessing(self) -> Preprocessing:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,11 +113,12 @@ def _placed(params: Params, shardings: Params) -> Params:
     flat, where = flatten(params), flatten(shardings)
     if jax.process_count() > 1:
         # Each process cuts out the parts of its devices; device_put would compare all processes' whole copies.
-        host = {path: np.asarray(x) for path, x in flat.items()}
-        cut = {path: functools.partial(operator.getitem, x) for path, x in host.items()}
-        arrays = {path: jax.make_array_from_callback(x.shape, where[path], cut[path]) for path, x in host.items()}
-        return unflatten(arrays)
+        return unflatten({path: _cut(np.asarray(x), where[path]) for path, x in flat.items()})
     return unflatten(jax.device_put(flat, {path: where[path] for path in flat}))
+
+
+def _cut(host: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def evaluated(state: TrainState) -> Params:
