@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import read
@@ -82,7 +82,7 @@ class Distillation(Classification):
         cross-entropies, and `agreement`, the share of the images for which both models predict the same class.
         """
         images, mask = batch["image"], batch["mask"]
-        taught = predicted(own.teacher, model.preprocessing, images)
+        taught = teacher_logits(own.teacher, model.preprocessing, images).argmax(axis=-1)
         heads = model.logits_of_heads(model.encode_for_head(images, key=key))
         ours = self._losses(heads[0], batch["label"], smoothing=self.settings.label_smoothing)
         theirs = self._losses(heads[-1], jax.nn.one_hot(taught, heads[-1].shape[-1]))
@@ -111,10 +111,10 @@ class Distillation(Classification):
         return self._file.preprocessing or Preprocessing(self._file.architecture.image_size)
 
 
-def predicted(
+def teacher_logits(
     teacher: Model, preprocessing: Preprocessing, images: Float[Array, "batch height width_px 3"]
-) -> Int[Array, " batch"]:
-    """Returns the class that a teacher predicts for each image, without dropout.
+) -> Float[Array, "batch classes"]:
+    """Returns the logits of a teacher for the images of a student, without dropout.
 
     Args:
         teacher: its own preprocessing says the size, the mean and the deviation that it takes. Images of another size
@@ -126,4 +126,4 @@ def predicted(
     size = teacher.preprocessing.size
     if pixels.shape[1:3] != size:
         pixels = jax.image.resize(pixels, (len(pixels), *size, 3), "bilinear")
-    return teacher(teacher.preprocessing.from_pixels(pixels)).argmax(axis=-1)
+    return teacher(teacher.preprocessing.from_pixels(pixels))
