@@ -22,10 +22,11 @@ Published accuracies on ImageNet in %, 300 epochs at 224 px (Tables 5 and 9); we
 Hardware and time: the authors trained B/16 on one machine with 8 GPUs in less than three days (published). We have not
 measured it; `vit_jax.plan` estimates it for a TPU slice, with the teacher's forward pass.
 
-Our augmentation differs from the authors' in details: RandAugment's magnitude is 9 in each operation and not drawn
-around 9 with the deviation 0.5, and mixup and CutMix draw a share for each image and not one for each batch. The final
-learning rate and the smallest crop are those of the authors' code, since the paper does not give them. The weight decay
-is multiplied by the learning rate, as in AdamW.
+Some details differ from the authors'. The batch has 960 images and not 1024, so that the three repeats of each image
+are in the same one; the learning rate follows the batch by their rule. RandAugment's magnitude is 9 in each operation
+and not drawn around 9 with the deviation 0.5. Mixup and CutMix draw a share for each image and not one for each batch.
+The final learning rate and the smallest crop are those of the authors' code, since the paper does not give them. The
+weight decay is multiplied by the learning rate, as in AdamW.
 
 On two CPU cores, `deit.py:digits` shows distillation in miniature: a small ViT learns scikit-learn's digits from 10
 labelled images per class, and a teacher helps that was trained on all of them.
@@ -76,7 +77,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
 
 def _imagenet(config: config_lib.Section, variant: str) -> None:
     config.total_epochs = 300
-    config.global_batch_size = 1024
+    config.global_batch_size = 960
 
     config.data.name = "imagenet2012"
     config.data.crop = "inception"

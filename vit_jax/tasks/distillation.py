@@ -52,9 +52,7 @@ class Distillation(Classification):
                 f"config.task.teacher={self.settings.teacher} has {found.num_classes} classes, and the model that "
                 f"learns has {arch.num_classes}; name a teacher of the same classes"
             )
-        # Without a backward pass there is nothing to recompute.
-        changes = {"dtype": arch.dtype, "scan": arch.scan, "remat": "none"}
-        return nnx.Dict(teacher=build(found.replace(**changes), self._preprocessing, rngs=rngs))
+        return nnx.Dict(teacher=build(self._architecture(arch), self._preprocessing, rngs=rngs))
 
     def given(self, model: Model) -> Params:
         """Returns the teacher's parameters. Raises UserError if its classes are not those of `model`."""
@@ -67,9 +65,9 @@ class Distillation(Classification):
             raise UserError(f"{name} has a head of zeros, so it predicts no classes; name a model that was trained")
         return {"teacher": params}
 
-    def further_flops(self) -> int:
+    def further_flops(self, arch: Architecture) -> int:
         """Returns the FLOPs of the teacher's forward pass for one image."""
-        return flops.forward(abstract(self._file.architecture), 1)
+        return flops.forward(abstract(self._architecture(arch)), 1)
 
     def evaluator(self) -> Task:
         """Returns the task that evaluates the student, for which no teacher is needed."""
@@ -105,6 +103,11 @@ class Distillation(Classification):
             return read.read(path)
         except UserError as error:
             raise UserError(f"config.task.teacher can't be read: {error}") from error
+
+    def _architecture(self, student: Architecture) -> Architecture:
+        """Returns the teacher's architecture, which computes as the student does."""
+        # Without a backward pass there is nothing to recompute.
+        return self._file.architecture.replace(dtype=student.dtype, scan=student.scan, remat="none")
 
     @property
     def _preprocessing(self) -> Preprocessing:

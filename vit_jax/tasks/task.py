@@ -54,8 +54,8 @@ class Task:
         """
         return {}
 
-    def further_flops(self) -> int:
-        """Returns the FLOPs of a training step for each image, besides those of the model."""
+    def further_flops(self, arch: Architecture) -> int:
+        """Returns the FLOPs of a training step for each image, besides those of the model, which is of `arch`."""
         return 0
 
     def evaluator(self) -> "Task":

@@ -16,4 +16,4 @@ def flops_of_step(config: Config, model: Model, batch_size: int) -> int:
         batch_size: the number of images in a step.
     """
     of_model = flops.step(model, batch_size, freeze.frozen(config, model))
-    return of_model + batch_size * make_task(config.task).further_flops()
+    return of_model + batch_size * make_task(config.task).further_flops(model.arch)
