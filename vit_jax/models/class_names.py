@@ -29,7 +29,7 @@ def check_same(name: str, num_classes: int, class_names: Sequence[str], classes:
 
     Args:
         name: what messages call the model, such as its file.
-        num_classes: the width of its head.
+        num_classes: the number of its outputs.
         class_names: the names of its outputs, or () if it has none; then only the number of classes is compared.
         classes: the names of the data's classes.
         mend: the end of the messages, which says how to correct it.

@@ -36,8 +36,8 @@ class Task:
     def modules(self, arch: Architecture, rngs: nnx.Rngs) -> nnx.Module | None:
         """Returns the task's own modules, such as a decoder, with initial parameters; None if it has none.
 
-        Their parameters are learned and saved beside the model's, under the path `task/`, and are sharded by the same
-        table. They are not part of the model that a run leaves.
+        Their parameters are learned, unless `frozen` has them, and saved beside the model's, under the path `task/`,
+        and are sharded by the same table. They are not part of the model that a run leaves.
         """
         return None
 
