@@ -437,6 +437,40 @@ def test_model_and_data_set_are_needed(file, valid, arguments):
     assert all(name in str(error.value) for name in valid)
 
 
+@pytest.mark.parametrize("options", ["", ",distilled", ",distilled,real,v2"])
+def test_deit_is_table_9(options):
+    config = load(f"deit.py:S/16,imagenet2012{options}")
+    assert (config.global_batch_size, config.total_steps) == (960, round(300 * 1_281_167 / 960))
+    assert config.schedule.warmup_steps == round(5 * 1_281_167 / 960)
+    optimizer, augmentation = config.optimizer, config.augmentation
+    assert (optimizer.name, optimizer.learning_rate, optimizer.weight_decay) == ("adam", 5e-4 * 960 / 512, 0.05)
+    assert (optimizer.grad_clip_norm, config.task.label_smoothing, config.data.repeats) == (0, 0.1, 3)
+    assert (config.model.dropout, config.model.drop_path) == (None, 0.1)
+    assert (augmentation.randaugment_layers, augmentation.randaugment_magnitude) == (2, 9)
+    assert (augmentation.mixup, augmentation.cutmix, augmentation.erasing) == (0.8, 1.0, 0.25)
+    distilled = "distilled" in options
+    assert config.task.name == ("distillation" if distilled else "classification")
+    assert (config.model.distilled, config.model.registers) == ((True, 1) if distilled else (None, None))
+    assert config.evaluations.keys() == {"validation", *options.split(",")} - {"", "distilled"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "such as deit.py:S/16,imagenet2012, or deit.py:digits, and got ''"),
+        ("S/16", "the data set is imagenet2012"),
+        ("L/16,imagenet2012", "the models are Ti/16, S/16, B/16"),
+        ("S/16,cifar10", "the data set is imagenet2012"),
+        ("S/16,imagenet2012,teacher", "the option 'teacher' .*each of distilled, real, v2 once"),
+        ("digits,real", "the option 'real' .*takes each of distilled once"),
+    ],
+)
+def test_deit_refuses(arguments, said):
+    with pytest.raises(UserError, match=said) as error:
+        vit_jax.load_config(f"configs/deit.py:{arguments}")
+    assert "\n" not in str(error.value)
+
+
 def test_imagenet21k_is_no_transfer_target():
     with pytest.raises(UserError, match="the data sets are imagenet2012, cifar10"):
         load("transfer.py:B/16,imagenet21k")

@@ -76,14 +76,14 @@ def test_a_step():
 
 def test_gpus_by_bounds():
     where = slices.parse("h100:16")
-    moved = estimate.gpu_collectives(10**9, {"data": 16, "fsdp": 1}, "bfloat16")
+    moved = estimate.gpu_collectives(2 * 10**9, 10**9, {"data": 16, "fsdp": 1}, "bfloat16")
     assert [(c.op, c.bytes) for c in moved] == [("all-reduce", 2 * 10**9)]
     found = estimate.gpu_seconds(10**15, moved, where)
     assert found.compute == pytest.approx(1e15 / (16 * 989e12))
     assert found.interconnect == pytest.approx(2 * 15 / 16 * 2e9 / 50e9)
     assert found.estimate == max(found.compute / estimate.GPU_EFFICIENCY, found.interconnect)
-    assert {c.op for c in estimate.gpu_collectives(1, {"data": 2, "fsdp": 8}, "float32")} == {
+    assert {c.op for c in estimate.gpu_collectives(1, 1, {"data": 2, "fsdp": 8}, "float32")} == {
         "all-gather",
         "reduce-scatter",
     }
-    assert estimate.gpu_collectives(1, {"data": 1, "fsdp": 1}, "float32") == ()
+    assert estimate.gpu_collectives(1, 1, {"data": 1, "fsdp": 1}, "float32") == ()

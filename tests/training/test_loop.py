@@ -17,6 +17,7 @@ from helpers.folders import checkpoints as steps
 from helpers.folders import lines
 from vit_jax import chips
 from vit_jax.checkpoints import store
+from vit_jax.models import flops
 from vit_jax.training import run
 
 
@@ -42,7 +43,7 @@ def test_part_of_the_devices_peak(small, tmp_path, monkeypatch):
     vit_jax.train(config, tmp_path / "run")
     last = lines(tmp_path / "run")[-1]
     model = vit_jax.load(tmp_path / "run" / "model.npz")
-    operations = last["train/images_per_second"] * run.flops.step(model, 1)
+    operations = last["train/images_per_second"] * flops.step(model, 1)
     assert last["train/mfu"] == pytest.approx(operations / (jax.device_count() * 197e12))
 
 

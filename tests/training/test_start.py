@@ -203,9 +203,9 @@ def test_the_recommended_augreg_checkpoint(goldens, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("classes", "names", "message"),
     [
-        (3, ("a", "b", "d"), "a head of other classes, such as 'c' where 'd' is trained on .label 2."),
-        (3, ("b", "a", "c"), "such as 'a' where 'b' is trained on .label 0."),
-        (4, ("a", "b", "c", "d"), "has a head of 3 classes, and 4 are trained on"),
+        (3, ("a", "b", "d"), "calls the class 2 'c', and the config's data calls it 'd'; leave init_head out"),
+        (3, ("b", "a", "c"), "calls the class 0 'a', and the config's data calls it 'b'"),
+        (4, ("a", "b", "c", "d"), "model.npz has 3 classes, and the config's data has 4; leave init_head out"),
     ],
 )
 def test_a_head_of_other_classes_is_not_kept(tmp_path, classes, names, message):

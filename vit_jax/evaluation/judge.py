@@ -16,12 +16,11 @@ from vit_jax.evaluation.features import computed_once
 from vit_jax.evaluation.make import make_evaluations
 from vit_jax.evaluation.predictions import Write, predict
 from vit_jax.evaluation.registry import KINDS
-from vit_jax.models.class_names import padded
+from vit_jax.models.class_names import check_same, padded
 from vit_jax.models.functional import split
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
 from vit_jax.tasks import Learner, make_task
-from vit_jax.values import first_difference
 
 Measures = dict[str, dict[str, float]]
 _LOG = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def judge(
     config = config_lib.typed(config)
     if not config.evaluations:
         raise UserError("the config has no evaluations; set one by --config.evaluations, or in the file")
-    task = make_task(config.task)
+    task = make_task(config.task).evaluator()
     task.check(config)
     if config.preprocessing != config_lib.Preprocessing():
         _LOG.warning("config.preprocessing is not read: each model has its own")
@@ -80,7 +79,10 @@ def judge(
     with data.opened_once():
         if reads_task:
             for each in models:
-                _check_classes(*_head(each, keywords), data.class_names(config))
+                name, count, names = _head(each, keywords)
+                classes = data.class_names(config)
+                mend = "name the data that it was trained for"
+                check_same(name, count, names, padded(classes, count) if names else classes, mend)
         for each in models:
             name, model = _loaded(each, keywords)
             if reads_task and Learner(model, task).has_own:
@@ -127,21 +129,3 @@ def _head(model: Model | epath.PathLike, keywords: dict[str, Any]) -> tuple[str,
         return "model", model.arch.num_classes, model.class_names
     file = model_file.read(model, **keywords)
     return str(model), file.architecture.num_classes, file.class_names
-
-
-def _check_classes(name: str, num_classes: int, class_names: tuple[str, ...], classes: tuple[str, ...]) -> None:
-    """Raises UserError if a model was trained for other classes than the data has."""
-    if class_names:
-        if differs := first_difference(class_names, padded(classes, num_classes)):
-            label, theirs, ours = differs
-            raise UserError(
-                f"{name} calls the class {label} {theirs!r}, and the config's data calls it {ours!r}; name the data "
-                "that it was trained for"
-            )
-    elif num_classes != len(classes):
-        raise UserError(
-            f"{name} has {num_classes} classes, and the config's data has {len(classes)}; name the data "
-            "that it was trained for"
-        )
-    else:
-        _LOG.info("%s does not say the names of its classes; their order is taken to be the data's", name)

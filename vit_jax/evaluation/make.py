@@ -38,7 +38,7 @@ def make_evaluations(
         UserError: the name of an evaluation is not allowed, a batch can't be split over the devices, or a data set is
             missing.
     """
-    learner = Learner(model, make_task(config.task))
+    learner = Learner(model, make_task(config.task).evaluator())
     extract = Extractor(learner, mesh)
     return {name: _evaluation(name, config, model, learner, extract, mesh, closing) for name in config.evaluations}
 
@@ -82,7 +82,7 @@ def _evaluation(
         section=section,
         learner=learner,
         num_classes=model.arch.num_classes,
-        task=make_task(config.task),
+        task=make_task(config.task).evaluator(),
         seed=config.seed,
         mesh=mesh,
         dataset=dataset,

@@ -1,5 +1,6 @@
 """The names of the outputs of a model's head, and the most probable classes of images."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from vit_jax.errors import UserError
 from vit_jax.models.functional import split
+from vit_jax.values import first_difference
+
+_LOG = logging.getLogger(__name__)
 
 
 def padded(names: Sequence[str], count: int) -> tuple[str, ...]:
@@ -17,6 +22,25 @@ def padded(names: Sequence[str], count: int) -> tuple[str, ...]:
     either all outputs or none.
     """
     return (*names, *(f"unused {number}" for number in range(len(names), count)))
+
+
+def check_same(name: str, num_classes: int, class_names: Sequence[str], classes: Sequence[str], mend: str) -> None:
+    """Raises UserError if a model was trained for other classes than the data has.
+
+    Args:
+        name: what messages call the model, such as its file.
+        num_classes: the number of its outputs.
+        class_names: the names of its outputs, or () if it has none; then only the number of classes is compared.
+        classes: the names of the data's classes.
+        mend: the end of the messages, which says how to correct it.
+    """
+    if num_classes != len(classes):
+        raise UserError(f"{name} has {num_classes} classes, and the config's data has {len(classes)}; {mend}")
+    if not class_names:
+        _LOG.info("%s does not say the names of its classes; their order is taken to be the data's", name)
+    elif differs := first_difference(class_names, classes):
+        label, theirs, ours = differs
+        raise UserError(f"{name} calls the class {label} {theirs!r}, and the config's data calls it {ours!r}; {mend}")
 
 
 class Top(NamedTuple):

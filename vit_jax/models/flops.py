@@ -35,11 +35,12 @@ def step(model: Model, batch_size: int, frozen: Collection[str] = ()) -> int:
         batch_size: the number of images in a step.
         frozen: the inner paths of parameters that are constants of the step, such as `encoder/blocks/norm1/scale`. A
             stack of which only some layers are frozen is not constant, and is computed as if all of it were trained.
+            Paths of parameters that the model does not have, such as those of a task, change nothing.
     """
-    if not frozen:
-        return 3 * forward(model, batch_size)
     jaxpr, paths = _traced(model)
     trained = [path not in frozen for path in paths]
+    if all(trained):
+        return batch_size * 3 * count(jaxpr)
     return batch_size * _counted(jaxpr, [*trained, *[False] * (len(jaxpr.invars) - len(paths))])[0]
 
 

@@ -18,6 +18,11 @@ def of_model(params: Params) -> Params:
     return {key: value for key, value in params.items() if key != TASK}
 
 
+def is_own(path: str) -> bool:
+    """Returns whether the parameter at a path belongs to a run's task and not to its model."""
+    return path.startswith(f"{TASK}/")
+
+
 def split(model: nnx.Module) -> tuple[Callable[[Params], Any], Params]:
     """Returns `(bind, params)`: `bind(params)` gives the module again, also with other parameters.
 

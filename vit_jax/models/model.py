@@ -110,6 +110,10 @@ class Model(nnx.Module):
         """Returns the head's input, float32, from the tokens that `encode` returns. The default is their mean."""
         return tokens.astype(jnp.float32).mean(axis=1)
 
+    def logits_of_heads(self, tokens: Float[Array, "batch tokens width"]) -> tuple[Float[Array, "batch classes"], ...]:
+        """Returns the logits of each head, float32, whose mean `logits` returns; only a distilled model has two."""
+        return (self.logits(tokens),)
+
     def logits(self, tokens: Float[Array, "batch tokens width"]) -> Float[Array, "batch classes"]:
         """Returns the logits, float32, from the tokens of `encode`, or the features if the model has no head."""
         features = self.pooled(tokens)

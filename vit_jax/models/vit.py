@@ -156,7 +156,14 @@ class VisionTransformer(Model):
 
         With a second head, which reads the distillation token, the result is the mean of both heads.
         """
-        logits = super().logits(tokens)
         if self.arch.distilled and self.arch.num_classes:
-            return (logits + self.head_dist(tokens[:, 1].astype(jnp.float32))) / 2
-        return logits
+            first, second = self.logits_of_heads(tokens)
+            return (first + second) / 2
+        return super().logits(tokens)
+
+    def logits_of_heads(self, tokens: Float[Array, "batch tokens width"]) -> tuple[Float[Array, "batch classes"], ...]:
+        """Returns the logits of the head and, in a distilled model, of the head that reads the distillation token."""
+        first = super().logits(tokens)
+        if self.arch.distilled and self.arch.num_classes:
+            return first, self.head_dist(tokens[:, 1].astype(jnp.float32))
+        return (first,)

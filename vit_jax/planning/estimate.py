@@ -112,7 +112,7 @@ def step_seconds(flops: int, program: Program, where: Slice, devices: Sequence[A
     return StepSeconds(estimate, compute, memory, interconnect, compiler, host)
 
 
-def gpu_collectives(parameters: int, mesh: dict[str, int], dtype: str) -> tuple[Collective, ...]:
+def gpu_collectives(parameters: int, trained: int, mesh: dict[str, int], dtype: str) -> tuple[Collective, ...]:
     """Returns the collectives of a step on GPUs, which are not read from a program but follow from the mesh.
 
     These are the sum of the gradients and, with `fsdp`, the gathering of the parameters in the forward and in the
@@ -120,17 +120,19 @@ def gpu_collectives(parameters: int, mesh: dict[str, int], dtype: str) -> tuple[
 
     Args:
         parameters: the number of parameters.
+        trained: the number of those that are not frozen.
         mesh: the size of each axis of the mesh.
         dtype: the type in which parameters and gradients are sent, such as `bfloat16`.
     """
-    size, count = parameters * jnp.dtype(dtype).itemsize, mesh["data"] * mesh["fsdp"]
+    size, gradients = (number * jnp.dtype(dtype).itemsize for number in (parameters, trained))
+    count = mesh["data"] * mesh["fsdp"]
     if count == 1:
         return ()
     if mesh["fsdp"] == 1:
-        return (Collective("all-reduce", 1, size, (), overlapped=True),)
+        return (Collective("all-reduce", 1, gradients, (), overlapped=True),)
     return (
         Collective("all-gather", 2, size, (), overlapped=True),
-        Collective("reduce-scatter", 1, size, (), overlapped=True),
+        Collective("reduce-scatter", 1, gradients, (), overlapped=True),
     )
 
 

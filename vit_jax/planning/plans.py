@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import config as config_lib
 from vit_jax import sharding
-from vit_jax.models import flops
+from vit_jax.models.functional import flatten, of_model
 from vit_jax.models.model import Model
 from vit_jax.planning import watch
 from vit_jax.planning.compiling import Memory, compile_step, model_of
@@ -18,6 +19,7 @@ from vit_jax.planning.program import Collective, parse
 from vit_jax.planning.slices import Slice, devices
 from vit_jax.training import freeze
 from vit_jax.training.state import TrainState, abstract_state, resolve
+from vit_jax.training.work import flops_of_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +46,13 @@ class Plan:
     devices: int  # in all slices
     chips: int  # in all slices
     mesh: dict[str, int]  # the size of each axis
-    parameters: int
+    parameters: int  # of the model, without those of its task
     global_batch_size: int
     total_steps: int
     compiled: bool  # False for GPUs: the step time follows from published figures, and nothing is compiled
     fits: bool | None  # None if it is not known, as for GPUs
     hbm_per_device: Memory
-    flops_per_step: int  # on all devices: three times the forward pass, less what `optimizer.freeze` saves
+    flops_per_step: int  # on all devices: three times the forward pass, less what is frozen saves, and the task's own
     total_exaflops: float  # of the whole run
     step_seconds: StepSeconds | None
     images_per_second: float | None
@@ -112,14 +114,13 @@ def make_plan(config: Any, where: Slice, name: str = "the step") -> tuple[Plan, 
     sharding.check_batch(mesh, size, "global_batch_size", config.accumulation_steps)
     if where.chip.tpu:
         mesh = sharding.make_mesh(config.mesh, devices(where))
-    work = flops.step(model, size, freeze.frozen(config, model))
+    work = flops_of_step(config, model, size)
     state = abstract_state(config, model, mesh)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if isinstance(mesh, Mesh):
         with watch.progress(f"{name} for {where}"):
             found = _compiled(config, model, mesh, where, work, _held(state))
     else:
-        found = _analytic(state, parameters, mesh, where, work, model.arch.dtype)
+        found = _analytic(state, freeze.frozen(config, model), mesh, where, work, model.arch.dtype)
     estimate = found.times.estimate if found.times else None
     hours = estimate and estimate * steps / 3600
     plan = Plan(
@@ -128,7 +129,7 @@ def make_plan(config: Any, where: Slice, name: str = "the step") -> tuple[Plan, 
         devices=where.devices,
         chips=where.chips,
         mesh=dict(mesh.shape),
-        parameters=parameters,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(of_model(state.params))),
         global_batch_size=size,
         total_steps=steps,
         compiled=where.chip.tpu,
@@ -167,12 +168,16 @@ def _compiled(config: config_lib.Config, model: Model, mesh: Mesh, where: Slice,
     )
 
 
-def _analytic(state: TrainState, parameters: int, mesh: AbstractMesh, where: Slice, work: int, dtype: str) -> _Found:
+def _analytic(
+    state: TrainState, frozen: Collection[str], mesh: AbstractMesh, where: Slice, work: int, dtype: str
+) -> _Found:
     held = _held(state)
+    sizes = {path: leaf.size for path, leaf in flatten(state.params).items()}
+    trained = sum(size for path, size in sizes.items() if path not in frozen)
     memory = Memory(held, 0, None, None, int(where.chip.hbm))
     if held > where.chip.hbm:
         return _Found(False, memory)
-    collectives = gpu_collectives(parameters, dict(mesh.shape), dtype)
+    collectives = gpu_collectives(sum(sizes.values()), trained, dict(mesh.shape), dtype)
     return _Found(None, memory, gpu_seconds(work, collectives, where), _moved(collectives, where, []))
 
 

@@ -75,6 +75,11 @@ class Model:
     registers: int | None = key(
         None, "number of register tokens, which are further special tokens (2309.16588)", least=0, most=2**24
     )
+    distilled: bool | None = key(
+        None,
+        "make the first register a distillation token, which a second head reads, so that logits are the mean of both "
+        "heads (2012.12877); needs `pool=tok` and `registers=1`",
+    )
     posemb: str | None = key(
         None,
         "position embeddings: a learned table; two learned tables of half the width, for rows and columns; learned "

@@ -9,12 +9,17 @@ from vit_jax.schema.key import duration, key
 class Task:
     """What the model learns."""
 
-    name: str = key("classification", "the task", choices=("classification", "masked_patches"))
+    name: str = key("classification", "the task", choices=("classification", "distillation", "masked_patches"))
     loss: str = key(
         "softmax",
         "softmax: cross-entropy over the classes; sigmoid: binary cross-entropy of each class",
         choices=("softmax", "sigmoid"),
-        only=("name", "classification"),
+        only=("name", "classification", "distillation"),
+    )
+    teacher: str | None = key(
+        None,
+        "model that teaches the classes that it predicts: whatever init_from takes, with the classes of the data",
+        only=("name", "distillation"),
     )
     label_smoothing: float = key(
         0.0,

@@ -8,9 +8,8 @@ from etils import epath
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import files
 from vit_jax.errors import UserError
-from vit_jax.models import flops
 from vit_jax.models.functional import split
-from vit_jax.training import freeze, start
+from vit_jax.training import start, work
 from vit_jax.training.metrics_file import all_values
 
 _OF_TIME = ("train/images_per_second", "train/mfu", "train/data_wait")  # differ from time to time
@@ -29,7 +28,7 @@ def result(folder: epath.Path) -> dict[str, Any]:
     steps, values = config.total_steps, all_values(folder)
     if steps not in values:
         raise UserError(f"{folder}/metrics.jsonl lacks the last step, {steps}; move the folder away to train anew")
-    work = flops.step(model, config.global_batch_size, freeze.frozen(config, model))
+    operations = work.flops_of_step(config, model, config.global_batch_size)
     measures = {key for line in values.values() for key in line if not key.startswith("train/")}
     return {
         "config": recorded["config"],
@@ -37,7 +36,7 @@ def result(folder: epath.Path) -> dict[str, Any]:
         "values": {key: value for key, value in values[steps].items() if key not in _OF_TIME},
         "curves": {key: [[s, line[key]] for s, line in values.items() if key in line] for key in sorted(measures)},
         "steps": steps,
-        "exaflops": work * steps / 1e18,
+        "exaflops": operations * steps / 1e18,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(split(model)[1])),
         "seconds": _seconds(values, config.global_batch_size),
     }

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from vit_jax.models.functional import TASK, Params, of_model, split
+from vit_jax.models.functional import TASK, Params, flatten, of_model, split, unflatten
 from vit_jax.models.model import Model
 from vit_jax.randomness import stream_key
 from vit_jax.tasks.task import Task
@@ -38,7 +38,12 @@ class Learner:
         """Returns the model with some parameters; those of the task need not be among them."""
         return self._bind(of_model(params))
 
-    def with_own(self, params: Params, seed: int) -> Params:
-        """Returns a model's parameters with initial ones of the task's own beside them; may be traced."""
+    def with_own(self, params: Params, seed: int, given: Params) -> Params:
+        """Returns a model's parameters with initial ones of the task's own beside them; may be traced.
+
+        `given` has those of them, under the key `task`, that are not to be drawn; see `Task.given`.
+        """
         own = self._task.modules(self._arch, nnx.Rngs(stream_key(seed, "task")))
-        return params if own is None else {**params, TASK: split(own)[1]}
+        if own is None:
+            return params
+        return {**params, **unflatten({**flatten({TASK: split(own)[1]}), **flatten(given)})}

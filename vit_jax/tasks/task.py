@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from vit_jax import config as config_lib
 from vit_jax.models.architecture import Architecture
+from vit_jax.models.functional import Params
 from vit_jax.models.model import Model
 from vit_jax.randomness import Keys
 
@@ -22,6 +23,7 @@ class Task:
     is used as the data gives it.
     """
 
+    frozen: tuple[str, ...] = ()  # patterns of its own parameters that are not trained, as in `optimizer.freeze`
     # Whether it trains the model's head, and `measures` compares the logits, or those in the batch, with `label`. If it
     # does not, the model has no head unless the config says otherwise.
     classifies = False
@@ -36,10 +38,31 @@ class Task:
     def modules(self, arch: Architecture, rngs: nnx.Rngs) -> nnx.Module | None:
         """Returns the task's own modules, such as a decoder, with initial parameters; None if it has none.
 
-        Their parameters are learned and saved beside the model's, under the path `task/`, and are sharded by the same
-        table. They are not part of the model that a run leaves.
+        Their parameters are learned, unless `frozen` has them, and saved beside the model's, under the path `task/`,
+        and are sharded by the same table. They are not part of the model that a run leaves.
         """
         return None
+
+    def given(self, model: Model) -> Params:
+        """Returns values on the host for some parameters of `modules`, as a nested dict, in place of initial ones.
+
+        They are read once, when a run starts; a run that goes on has them in its checkpoint.
+
+        Args:
+            model: the one that learns; its parameters may be shapes.
+
+        Raises:
+            UserError: they can't be read, or do not fit the model.
+        """
+        return {}
+
+    def further_flops(self, arch: Architecture) -> int:
+        """Returns the FLOPs of a training step for each image, besides those of the model, which is of `arch`."""
+        return 0
+
+    def evaluator(self) -> "Task":
+        """Returns the task that evaluations measure: this one, or another that needs no modules of its own."""
+        return self
 
     def targets(self, batch: Batch, num_classes: int) -> Batch:
         """Returns arrays (batch, …) that are added to the batch on the device, or replace some of it.

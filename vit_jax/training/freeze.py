@@ -5,6 +5,7 @@ stacked parameter is one array: if only some of its layers are frozen, it is tra
 the frozen layers are set to zero.
 """
 
+import dataclasses
 from typing import Any
 
 from vit_jax.config import Config, Optimizer
@@ -15,8 +16,18 @@ from vit_jax.tasks import Learner, make_task
 from vit_jax.training import patterns
 
 
+def optimizer_of(config: Config) -> Optimizer:
+    """Returns the section `optimizer` of a config, whose `freeze` also has the patterns that the task freezes.
+
+    They come first, because a pattern that finds nothing that an earlier one has not is an error, and those of a config
+    often find everything but the head.
+    """
+    own = make_task(config.task).frozen
+    return dataclasses.replace(config.optimizer, freeze=(*own, *config.optimizer.freeze))
+
+
 class Freeze:
-    """The split of the parameters by `config.optimizer.freeze`.
+    """The split of the parameters by the key `freeze` of the section that `optimizer_of` returns.
 
     Attributes:
         factors: by path inside the model: 0 for a frozen parameter, 1 for a trained one, or an array over the layers of
@@ -54,4 +65,4 @@ def join(trained: Params, frozen: Params) -> Params:
 
 def frozen(config: Config, model: Model) -> set[str]:
     """Returns the paths of the frozen parameters of a model and of the config's task. Raises UserError as `Freeze`."""
-    return Freeze(config.optimizer, Learner(model, make_task(config.task)).shapes).frozen
+    return Freeze(optimizer_of(config), Learner(model, make_task(config.task)).shapes).frozen

@@ -18,13 +18,12 @@ from vit_jax.checkpoints.formats import Description
 from vit_jax.checkpoints.store import FOLDER, Store
 from vit_jax.errors import UserError
 from vit_jax.evaluation import computed_once, make_evaluations
-from vit_jax.models import flops
 from vit_jax.models.functional import of_model
 from vit_jax.models.model import Model
 from vit_jax.models.preprocessed import preprocessed
-from vit_jax.training import freeze, metrics, run_folder, start
+from vit_jax.training import metrics, run_folder, start, work
 from vit_jax.training.hosts import Hosts
-from vit_jax.training.state import TrainState, abstract_state, create_state
+from vit_jax.training.state import TrainState, abstract_state, create_state, evaluated
 from vit_jax.training.step import Metrics, make_step
 
 _LOG = logging.getLogger(__name__)
@@ -200,7 +199,7 @@ class Run:
         self._store.wait()
         with run_folder.writing(self.folder):
             self._writer.flush()  # a run with a model is complete, and nothing would make its last measures again
-        params = sharding.to_first_host(of_model(state.average or state.params))
+        params = sharding.to_first_host(of_model(evaluated(state)))
         if params is not None:
             path = self.folder / "model.npz"
             with run_folder.writing(self.folder):
@@ -221,8 +220,7 @@ class Run:
         chip = chips.of_device(jax.devices()[0].device_kind)
         if chip is None:
             return None
-        work = flops.step(self._model, 1, freeze.frozen(self.config, self._model))
-        return jax.device_count() * chip.device_peak / work
+        return jax.device_count() * chip.device_peak / work.flops_of_step(self.config, self._model, 1)
 
     def _restored(self) -> tuple[TrainState, int] | None:
         """Returns the state and the step of the newest whole checkpoint, if there is one."""
@@ -272,7 +270,7 @@ class Run:
         values: dict[str, float] = {}
         with computed_once():
             for name in chosen:
-                found = self._evaluations[name](state.average or state.params)
+                found = self._evaluations[name](evaluated(state))
                 result = {f"{name}/{key}": value for key, value in found.items() if key != "examples"}
                 self._require_finite(step, result)
                 values.update(result)

@@ -14,11 +14,10 @@ from vit_jax.errors import UserError
 from vit_jax.models import variants
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.build import abstract
-from vit_jax.models.class_names import padded
+from vit_jax.models.class_names import check_same, padded
 from vit_jax.models.functional import Params
 from vit_jax.models.model import Model
 from vit_jax.tasks import make_task
-from vit_jax.values import first_difference
 
 _LOG = logging.getLogger(__name__)
 # Fields of the architecture that must be equal in the file of `init_from` and in the config's variant (`pool` and
@@ -57,7 +56,8 @@ def model_of(config: Any, folder: epath.Path | None = None, class_names: tuple[s
     preprocessing = None
     if file is not None:
         if config.init_head == "keep":
-            _check_classes(file, names, keywords["num_classes"])
+            name, count = f"config.init_head=keep: {file.name}", file.architecture.num_classes
+            check_same(name, count, file.class_names, names, "leave init_head out for a new head")
         arch, preprocessing = _fine_tuned(file, arch, keywords, config), file.preprocessing
     return abstract(arch, _preprocessing(config.preprocessing, preprocessing, arch.image_size), names)
 
@@ -79,30 +79,6 @@ def _variant(config: config_lib.Config) -> tuple[Architecture, dict[str, Any]]:
     name = keywords.pop("name")
     keywords = _read_by(name, keywords)
     return variants.named(name, **keywords), keywords
-
-
-def _check_classes(file: read.ModelFile, names: tuple[str, ...], count: int) -> None:
-    """Raises UserError if the head in a file does not fit the classes of the training data.
-
-    Args:
-        file: the file of `init_from`.
-        names: the names of the training classes, by label.
-        count: the width of the head that is trained.
-    """
-    there = file.architecture.num_classes
-    if there != count:
-        raise UserError(
-            f"config.init_head=keep: {file.name} has a head of {there} classes, and {count} are trained on; leave "
-            "init_head out for a new head"
-        )
-    if not file.class_names:
-        _LOG.info("%s does not say the names of its classes; its head is kept, since their number agrees", file.name)
-    elif differs := first_difference(file.class_names, names):
-        label, theirs, ours = differs
-        raise UserError(
-            f"config.init_head=keep: {file.name} has a head of other classes, such as {theirs!r} "
-            f"where {ours!r} is trained on (label {label}); leave init_head out for a new head"
-        )
 
 
 def _preprocessing(

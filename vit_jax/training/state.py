@@ -13,11 +13,11 @@ from jax.sharding import AbstractMesh, Mesh
 from vit_jax import config as config_lib
 from vit_jax import data, sharding
 from vit_jax.models.build import build
-from vit_jax.models.functional import Params, of_model, split
+from vit_jax.models.functional import TASK, Params, flatten, is_own, of_model, split, unflatten
 from vit_jax.models.model import Model
 from vit_jax.randomness import stream_key
 from vit_jax.tasks import Learner, make_task
-from vit_jax.training.freeze import Freeze
+from vit_jax.training.freeze import Freeze, optimizer_of
 from vit_jax.training.optimizer import make_optimizer
 
 
@@ -31,7 +31,7 @@ class TrainState:
     step: jax.Array  # int32, the number of steps done, which is also the index of the next step
     params: Params
     opt_state: Any  # that of the trained parameters; frozen ones have none
-    average: Params | None  # the Polyak average of the parameters; None without averaging
+    average: Params | None  # Polyak's, of all parameters but frozen ones of the task; None without averaging
 
 
 def resolve(config: Any, recorded: Mapping[str, Any] | None = None) -> config_lib.Config:
@@ -46,10 +46,14 @@ def resolve(config: Any, recorded: Mapping[str, Any] | None = None) -> config_li
 
 def initial(config: config_lib.Config, params: Params) -> TrainState:
     """Returns the state before the first step, with the given parameters."""
-    trained, _ = Freeze(config.optimizer, params).split(params)
-    opt_state = make_optimizer(config.optimizer, params).init(trained)
-    # A copy, because two leaves of a donated state can't share a buffer.
-    average = jax.tree.map(jnp.copy, params) if config.optimizer.average else None
+    settings = optimizer_of(config)
+    freeze = Freeze(settings, params)
+    opt_state = make_optimizer(settings, params).init(freeze.split(params)[0])
+    average = None
+    if settings.average:
+        moving = {path: x for path, x in flatten(params).items() if not (path in freeze.frozen and is_own(path))}
+        # A copy, because two leaves of a donated state can't share a buffer.
+        average = unflatten({path: jnp.copy(x) for path, x in moving.items()})
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)
 
 
@@ -83,23 +87,35 @@ def create_state(config: Any, model: Model, params: Params | None = None, mesh: 
     """
     config = resolve(config)
     mesh = mesh or sharding.make_mesh(config.mesh)
-    learner = Learner(model, make_task(config.task))
+    task = make_task(config.task)
+    learner = Learner(model, task)
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, model, mesh))
+    given = _placed({TASK: task.given(model)}, shardings.params)
     params = split(model)[1] if params is None else params
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
 
-        def draw():
+        def draw(given: Params) -> TrainState:
             drawn = split(build(model.arch, rngs=nnx.Rngs(stream_key(config.seed, "parameters"))))[1]
-            return initial(config, learner.with_own(drawn, config.seed))
+            return initial(config, learner.with_own(drawn, config.seed, given))
 
-        return jax.jit(draw, out_shardings=shardings)()
-    params = sharding.placed(params, of_model(shardings.params))
+        return jax.jit(draw, out_shardings=shardings)(given)
 
-    def begin(params: Params) -> TrainState:
+    def begin(params: Params, given: Params) -> TrainState:
         # A copy, so that the arrays of the model are not donated with the state.
-        return initial(config, learner.with_own(jax.tree.map(jnp.copy, params), config.seed))
+        return initial(config, learner.with_own(jax.tree.map(jnp.copy, params), config.seed, given))
 
-    return jax.jit(begin, out_shardings=shardings)(params)
+    return jax.jit(begin, out_shardings=shardings)(_placed(params, shardings.params), given)
+
+
+def _placed(params: Params, shardings: Params) -> Params:
+    """Returns parameters as arrays on the devices. `shardings` has theirs by the same path, and may have others."""
+    flat, where = flatten(params), flatten(shardings)
+    return unflatten(sharding.placed(flat, {path: where[path] for path in flat}))
+
+
+def evaluated(state: TrainState) -> Params:
+    """Returns the parameters that are evaluated and saved as the model: the averages of those that have one."""
+    return state.params if state.average is None else unflatten({**flatten(state.params), **flatten(state.average)})
 
 
 def to_model(model: Model, state: TrainState) -> Model:
@@ -107,5 +123,4 @@ def to_model(model: Model, state: TrainState) -> Model:
 
     The weights are copies, because the next step donates the arrays of the state.
     """
-    params = state.params if state.average is None else state.average
-    return split(model)[0](jax.tree.map(jnp.copy, of_model(params)))
+    return split(model)[0](jax.tree.map(jnp.copy, of_model(evaluated(state))))

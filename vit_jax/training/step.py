@@ -14,7 +14,7 @@ from vit_jax.models.model import Model
 from vit_jax.randomness import Keys, row_keys, stream_key
 from vit_jax.tasks import Batch, Learner, make_task
 from vit_jax.training import average, compiler
-from vit_jax.training.freeze import Freeze, join
+from vit_jax.training.freeze import Freeze, join, optimizer_of
 from vit_jax.training.optimizer import make_optimizer
 from vit_jax.training.schedule import make_schedule
 from vit_jax.training.state import TrainState, abstract_state, resolve
@@ -49,8 +49,9 @@ def make_step(config: Any, model: Model, mesh: Mesh | None = None) -> jax.stages
     mesh = mesh or sharding.make_mesh(config.mesh)
     task, micro_batches = make_task(config.task), config.accumulation_steps
     learner = Learner(model, task)
-    optimizer, schedule = make_optimizer(config.optimizer, learner.shapes), make_schedule(config)
-    freeze = Freeze(config.optimizer, learner.shapes)
+    settings = optimizer_of(config)
+    optimizer, schedule = make_optimizer(settings, learner.shapes), make_schedule(config)
+    freeze = Freeze(settings, learner.shapes)
     state_shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, model, mesh))
     rows = sharding.batch_sharding(mesh)
 
