@@ -1,7 +1,5 @@
 """Distillation: its loss against NumPy, a teacher that does not change, and what does not fit."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -307,5 +305,4 @@ def test_recipe(tmp_path, teacher):
     make_task(config.task).check(config)
     model = training.model_of(config)
     assert model.arch.distilled and model.arch.specials == 2
-    assert json.loads(json.dumps(vars(config.task)))["teacher"] == overrides[0][1]
     training.state.abstract_state(config, model, sharding.make_mesh(config.mesh))
