@@ -24,6 +24,18 @@ pre-training. We have not measured it.
 
     python -m vit_jax.main --config=configs/masked_patches.py:digits --workdir=/tmp/masked
     python -m vit_jax.main --config=configs/few_labels.py:2 --config.init_from=/tmp/masked --workdir=/tmp/few
+
+Hardware: two CPU cores. Time: about two minutes. Expect (measured): on 1,500 of scikit-learn's digits without their
+labels, the training loss falls from 5.8 at step 10 to 0.78. On the 297 test images the loss is 0.70, and 70 % of the
+colours are right, where 39 % of the patches are black. `mnist5k`, which trains on the 5,000 images of `mnist5k.py`,
+ends at a training loss of 0.62, and with 49 % of the colours of the same test images right.
+
+The small model gains nothing from it. Fine-tuned on 2 labels per class, it has these accuracies in %, means and
+standard deviations of the seeds 0 to 4, where `few_labels.py:2,scratch` has 72.9 ± 3.1:
+
+- `digits`: 69.4 ± 4.0 by `few_labels.py:2`, and 72.7 ± 1.9 with as many steps as from scratch and their learning rate,
+  `--config.total_steps=1200 --config.optimizer.learning_rate=2e-3`;
+- `mnist5k`: 72.4 ± 4.3 by `few_labels.py:2`, which by its docstring has 83.3 % after pre-training with labels.
 """
 
 from vit_jax import config as config_lib
@@ -44,7 +56,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
     config = config_lib.default()
     config.task.name = "masked_patches"
     config.data.max_labels = 0
-    config.model.num_classes = 0  # no head: the task has a decoder of its own, which the saved model does not
+    config.model.num_classes = 0  # no head: the task has a decoder of its own, which the saved model lacks
     config.optimizer.name = "adam"
     config.schedule.name = "cosine"
     if arguments in SMALL:
