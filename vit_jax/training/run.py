@@ -268,9 +268,10 @@ class Run:
     def _measures(self, chosen: Sequence[str], step: int, state: TrainState) -> dict[str, float]:
         """Returns the measures of some evaluations, such as `test/accuracy`, and shows them."""
         values: dict[str, float] = {}
+        params = evaluated(state)  # the same for all, so that they share the features
         with computed_once():
             for name in chosen:
-                found = self._evaluations[name](evaluated(state))
+                found = self._evaluations[name](params)
                 result = {f"{name}/{key}": value for key, value in found.items() if key != "examples"}
                 self._require_finite(step, result)
                 values.update(result)
