@@ -128,6 +128,7 @@ def test_a_folder_that_can_not_be_made(tmp_path, monkeypatch):
         writing.check_folder(epath.Path(tmp_path / "out"), overwrite=True)
 
 
+@pytest.mark.slow
 def test_class_names_are_no_formulas(tmp_path):
     model = models.create("Mixer-S/16")
     model.class_names = ("$x_$", r"$\frac$", "c", "d", "e")

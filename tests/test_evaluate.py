@@ -147,6 +147,7 @@ def test_a_config_without_evaluations(small, run):
         list(judge([str(run[0])], config))
 
 
+@pytest.mark.slow
 def test_a_model_with_more_outputs_than_classes(small, tmp_path):
     values = vit_jax.train(small({"model.num_classes": 7, "total_steps": 2}), tmp_path / "run")
     ((_, found),) = judge([str(tmp_path / "run")], small())

@@ -58,9 +58,11 @@ def test_what_is_read_whole():
     assert jpeg_tiles.cut(lacking, jpeg_tiles.frame(lacking), (5, 10, 70, 20))[1:] == ((5, 10, 70, 20), (20, 75))
 
 
+@pytest.mark.parametrize("marks", [{"restart_marker_rows": 1}, {"restart_marker_rows": 0, "restart_marker_blocks": 5}])
 @pytest.mark.parametrize("size", [(16, 16), (64, 64)])
-def test_random_crops_of_files_with_and_without_markers_are_the_same(size):
-    marked, plain = jpeg(260, 300, 2), jpeg(260, 300, 2, restart_marker_rows=0)
+def test_random_crops_of_files_with_and_without_markers_are_the_same(size, marks):
+    marked, plain = jpeg(260, 320, 2, **marks), jpeg(260, 320, 2, restart_marker_rows=0)
+    assert jpeg_tiles.frame(marked).marked and not jpeg_tiles.frame(plain).marked
     for seed in range(20):
         crops = [decode.random_crop(file, size, 0.05, np.random.default_rng(seed)) for file in (marked, plain)]
         np.testing.assert_array_equal(*crops)

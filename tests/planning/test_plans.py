@@ -70,6 +70,7 @@ def test_a_job_that_does_not_fit(job, four):
     assert found.flops_per_step > 0
 
 
+@pytest.mark.slow
 def test_across_slices_go_gradients_alone(job):
     pytest.importorskip("libtpu")
     config = job({"mesh.data": 2, "mesh.fsdp": 4, "model.width": 128, "model.mlp_dim": 512})

@@ -83,6 +83,7 @@ def test_no_whole_checkpoint_is_an_error(small, stopped):
     refused(small(), stopped, "none of the checkpoints 12, 9", "move the folder away")
 
 
+@pytest.mark.slow
 def test_goes_on_with_other_free_keys(small, finished, stopped):
     without_checkpoint(stopped)
     free = {"mesh.fsdp": 2, "data.threads": 1, "log_steps": 1, "checkpoint.every_steps": 1, "checkpoint.keep": 5,

@@ -88,7 +88,7 @@ def test_sharded_equals_whole(config, whole, mesh):
     "changes",
     [
         pytest.param({"accumulation_steps": 4, "mesh.data": 4, "mesh.tensor": 2}, marks=pytest.mark.slow),
-        {"accumulation_steps": 2, "mesh.data": 1, "mesh.fsdp": 8},
+        pytest.param({"accumulation_steps": 2, "mesh.data": 1, "mesh.fsdp": 8}, marks=pytest.mark.slow),
         pytest.param({"model.scan": False}, marks=pytest.mark.slow),
         pytest.param({"model.remat": "full"}, marks=pytest.mark.slow),
         pytest.param({"model.remat": "dots", "model.scan": False}, marks=pytest.mark.slow),
