@@ -42,6 +42,7 @@ the two cores.
 """
 
 from vit_jax import config as config_lib
+from vit_jax import config_file
 from vit_jax.data.catalog import IMAGENET_TESTS
 from vit_jax.errors import UserError
 
@@ -58,18 +59,9 @@ def get_config(arguments: str = "") -> config_lib.Section:
             f"{arguments!r}; the models are {', '.join(VARIANTS)}, and the data set is imagenet2012"
         )
     allowed = ["distilled", *(() if digits else IMAGENET_TESTS)]
-    for option in options:
-        if option not in allowed or options.count(option) > 1:
-            raise UserError(
-                f"deit.py can't read the option {option!r} of {arguments!r}; it takes each of {', '.join(allowed)} "
-                "once at most"
-            )
+    config_file.check_options("deit.py", arguments, options, allowed, first)
 
-    config = config_lib.default()
-    if digits:
-        _digits(config)
-    else:
-        _imagenet(config, first)
+    config = _digits() if digits else _imagenet(first)
     if "distilled" in options:
         config.task.name = "distillation"
         config.model.distilled = True
@@ -79,7 +71,8 @@ def get_config(arguments: str = "") -> config_lib.Section:
     return config
 
 
-def _imagenet(config: config_lib.Section, variant: str) -> None:
+def _imagenet(variant: str) -> config_lib.Section:
+    config = config_lib.default()
     config.total_epochs = 300
     config.global_batch_size = 960
 
@@ -116,35 +109,12 @@ def _imagenet(config: config_lib.Section, variant: str) -> None:
     config.schedule.end_learning_rate = 1e-5
 
     config.evaluations.validation = config_lib.evaluation(split="validation", every_percent=5.0)
+    return config
 
 
-def _digits(config: config_lib.Section) -> None:
+def _digits() -> config_lib.Section:
+    config = config_file.section("configs/digits.py:,,10")
     config.total_steps = 700
-    config.global_batch_size = 128
-    config.log_steps = 10
-
-    config.data.name = "digits"
-    config.data.labels_per_class = 10
-
-    config.model.name = "Ti/2"
-    config.model.image_size = 8
-    config.model.width = 64
-    config.model.depth = 4
-    config.model.mlp_dim = 128
-    config.model.num_heads = 4
-    config.model.posemb_std = 0.5  # see digits.py
-    config.model.scan = False
-
-    config.augmentation.rotate_degrees = 10.0
-    config.augmentation.shift_pixels = 0.5
     config.augmentation.mixup = 0.8
-
-    config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.weight_decay = 0.1
-    config.optimizer.grad_clip_norm = 1.0
-    config.schedule.name = "cosine"
-    config.schedule.warmup_percent = 10.0
-
-    config.evaluations.test = config_lib.evaluation(split="test", every_percent=20.0)
     config.checkpoint.every_percent = 50.0
+    return config

@@ -47,12 +47,7 @@ def get_config(arguments: str = "") -> config_lib.Section:
     if not dataset:
         raise UserError("evaluate.py takes a data set, such as evaluate.py:imagenet2012 or evaluate.py:digits,knn")
     allowed = [*KINDS, *(IMAGENET_TESTS if dataset == "imagenet2012" else ())]
-    for kind in kinds:
-        if kind not in allowed or kinds.count(kind) > 1:
-            raise UserError(
-                f"evaluate.py can't read the kind {kind!r} of {arguments!r}; {dataset} takes each of "
-                f"{', '.join(allowed)} once at most"
-            )
+    config_file.check_options("evaluate.py", arguments, kinds, allowed, dataset)
     config = _base(dataset)
     ((name, test),) = config.evaluations.items()
     del config.evaluations[name]

@@ -39,85 +39,57 @@ standard deviations of the seeds 0 to 4, where `few_labels.py:2,scratch` has 72.
 """
 
 from vit_jax import config as config_lib
+from vit_jax import config_file
 from vit_jax.errors import UserError
 
-# The split that is trained on, the one evaluated, and the number of steps.
-LARGE = {
-    "imagenet2012": ("train", "validation", 100_000),
-    "imagenet21k": ("full[51200:]", "full[:51200]", 100_000),
-    "jft300m": ("train", None, 1_000_000),
-}
-SMALL = {"digits": "train", "mnist5k": "train+test"}
-UNROLLED = ("Ti", "S", "B", "L", "Mixer-S", "Mixer-B", "Mixer-L")  # as in `pretrain.py`
+STEPS = {"imagenet2012": 100_000, "imagenet21k": 100_000, "jft300m": 1_000_000}
+SMALL = {"digits": "train", "mnist5k": "train+test"}  # the split that is trained on
 
 
 def get_config(arguments: str = "") -> config_lib.Section:
     variant, _, dataset = (part.strip() for part in arguments.partition(","))
-    config = config_lib.default()
-    config.task.name = "masked_patches"
-    config.data.max_labels = 0
-    config.model.num_classes = 0  # no head: the task has a decoder of its own, which the saved model lacks
-    config.optimizer.name = "adam"
-    config.schedule.name = "cosine"
     if arguments in SMALL:
-        _small(config, arguments)
-    elif variant and dataset in LARGE:
-        _large(config, variant, dataset)
+        config = _small(arguments)
+    elif variant and dataset in STEPS:
+        config = _large(variant, dataset)
     else:
         raise UserError(
             f"masked_patches.py takes a model and a data set, such as masked_patches.py:B/16,imagenet2012, and got "
-            f"{arguments!r}; the data sets are {', '.join(LARGE)}, and {' and '.join(SMALL)} stand alone"
+            f"{arguments!r}; the data sets are {', '.join(STEPS)}, and {' and '.join(SMALL)} stand alone"
         )
+    config.task = config_lib.default().task
+    config.task.name = "masked_patches"
+    config.data.max_labels = 0
+    config.model.num_classes = 0  # no head: the task has a decoder of its own, which the saved model lacks
     return config
 
 
-def _large(config: config_lib.Section, variant: str, dataset: str) -> None:
-    train, held_out, steps = LARGE[dataset]
-    config.total_steps = steps
+def _large(variant: str, dataset: str) -> config_lib.Section:
+    """Returns a config with the images and the model of `pretrain.py`, but for what belongs to its head."""
+    config = config_file.section(f"configs/pretrain.py:{variant},{dataset}")
+    config.total_steps = STEPS[dataset]
     config.global_batch_size = 4096
 
-    config.data.name = dataset
-    config.data.split = train
-    config.data.crop = "inception"
-    config.augmentation.flip = True
-    config.preprocessing.antialias = False  # as in `pretrain.py`
+    config.model.dropout = config.model.pre_logits = None
+    config.model.head_bias = 0.0
 
-    config.model.name = variant
-    config.model.image_size = 224
-    config.model.scan = variant.partition("/")[0] not in UNROLLED
-    config.model.dtype = "bfloat16"
-
+    config.optimizer = config_lib.default().optimizer
+    config.optimizer.name = "adam"
     config.optimizer.learning_rate = 2e-4
+    config.schedule.name = "cosine"
+    config.schedule.end_learning_rate = 0.0
     config.schedule.warmup_steps = 10_000
-    if held_out:
-        config.evaluations.validation = config_lib.evaluation(split=held_out, every_percent=5.0)
+    return config
 
 
-def _small(config: config_lib.Section, dataset: str) -> None:
+def _small(dataset: str) -> config_lib.Section:
+    """Returns a config with the model, the augmentation and the optimizer of `mnist5k.py`."""
+    config = config_file.section("configs/mnist5k.py")
     config.total_steps = 1000
-    config.global_batch_size = 128
-    config.log_steps = 10
 
     config.data.name = dataset
     config.data.split = SMALL[dataset]
 
-    # The model and its augmentation are those of `mnist5k.py`.
-    config.model.name = "Ti/4"
-    config.model.image_size = 16
-    config.model.width = 64
-    config.model.depth = 4
-    config.model.mlp_dim = 128
-    config.model.num_heads = 4
-    config.model.posemb_std = 0.5
-    config.model.scan = False
-
-    config.augmentation.rotate_degrees = 15.0
-    config.augmentation.shift_pixels = 1.5
-
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.weight_decay = 0.1
-    config.optimizer.grad_clip_norm = 1.0
-    config.schedule.warmup_percent = 10.0
-
+    del config.evaluations["digits"]
     config.evaluations.test = config_lib.evaluation(name="digits", split="test", every_percent=20.0)
-    config.checkpoint.every_percent = 20.0
+    return config

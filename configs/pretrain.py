@@ -35,6 +35,7 @@ two to four minutes.
 """
 
 from vit_jax import config as config_lib
+from vit_jax import config_file
 from vit_jax.data.catalog import IMAGENET_TESTS
 from vit_jax.errors import UserError
 
@@ -62,11 +63,8 @@ def get_config(arguments: str = "") -> config_lib.Section:
             f"pretrain.py takes a model and a data set, such as pretrain.py:B/16,imagenet2012, and got {arguments!r}; "
             f"the data sets are {', '.join(SPLITS)}"
         )
-    if wrong := [o for o in options if o not in IMAGENET_TESTS or dataset != "imagenet2012" or options.count(o) > 1]:
-        raise UserError(
-            f"pretrain.py can't read the option {wrong[0]!r} of {arguments!r}; imagenet2012 takes each of "
-            f"{', '.join(IMAGENET_TESTS)} once at most, and other data sets none"
-        )
+    allowed = tuple(IMAGENET_TESTS) if dataset == "imagenet2012" else ()
+    config_file.check_options("pretrain.py", arguments, options, allowed, dataset)
     if variant.startswith("BiT") and dataset != "jft300m":
         raise UserError(f"BiT is trained in another way; take bit.py:{variant.removeprefix('BiT-')},{dataset}")
     train, held_out = SPLITS[dataset]

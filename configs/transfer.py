@@ -83,6 +83,7 @@ The ImageNet results in the paper's Table 2 use images of 512 px (518 for patche
 from typing import NamedTuple
 
 from vit_jax import config as config_lib
+from vit_jax import config_file
 from vit_jax.data.catalog import IMAGENET_TESTS, vtab
 from vit_jax.errors import UserError
 
@@ -139,12 +140,7 @@ def _split(arguments: str) -> tuple[str, str, str, list[str]]:
             f"the data sets are {', '.join(name for name in SETTINGS if name != 'folder')} and folder:DIR"
         )
     allowed = ["held_out", *(IMAGENET_TESTS if dataset == "imagenet2012" else ())]
-    for option in options:
-        if option not in allowed or options.count(option) > 1:
-            raise UserError(
-                f"transfer.py can't read the option {option!r} of {arguments!r}; {dataset} takes each of "
-                f"{', '.join(allowed)} once at most"
-            )
+    config_file.check_options("transfer.py", arguments, options, allowed, dataset)
     return variant, dataset, folder, options
 
 

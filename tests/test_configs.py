@@ -285,14 +285,14 @@ def test_vit_s16_baseline(arguments, epochs):
     [
         ("evaluate.py", "evaluate.py takes a data set"),
         ("evaluate.py:cifr", "no data set 'cifr'; take digits"),
-        ("evaluate.py:cifar10,real", "the kind 'real' .*takes each of classification, fewshot, knn, probe once"),
+        ("evaluate.py:cifar10,real", "the option 'real' .*takes each of classification, fewshot, knn, probe once"),
         ("evaluate.py:digits,knn,knn", "'knn'"),
         ("augreg.py", "augreg.py:B/16,imagenet21k,medium1, and got ''"),
         ("augreg.py:B/16,cifar10,none", "the data sets are imagenet21k, imagenet2012"),
         ("augreg.py:B/16,imagenet21k,medium1,dropout", "perhaps regularised"),
         ("augreg.py:B/16,imagenet21k,medium", r"level 'medium' \(did you mean medium"),
         ("augreg.py:Mixer-B/16,imagenet21k,medium1", "take pretrain.py"),
-        ("vit_s16_baseline.py:100", "'100'; it takes the epochs 90, 150, 300"),
+        ("vit_s16_baseline.py:100", "the epochs '100'; it takes 90, 150, 300"),
         ("vit_s16_baseline.py:90,real,real", "each of real, v2 once"),
     ],
 )
@@ -387,7 +387,7 @@ def test_imagenet_real_and_v2(recipe):
         ("transfer.py:B/16,cifar10,folder:/own", "can't read the option 'cifar10'"),
         ("transfer.py:B/16,my_folder:/own", "takes a model and a data set"),
         ("transfer.py:B/16,vtab/clevr", "the data sets are .*vtab/clevr_count, vtab/clevr_distance"),
-        ("pretrain.py:B/16,cifar10,real", "can't read the option 'real' .*other data sets none"),
+        ("pretrain.py:B/16,cifar10,real", "can't read the option 'real' .*; cifar10 takes none"),
         ("pretrain.py:B/16,imagenet2012,held_out", "'held_out' .*takes each of real, v2 once"),
     ],
 )

@@ -8,7 +8,7 @@ import ast
 import pathlib
 import runpy
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vit_jax import config as config_lib
@@ -112,6 +112,22 @@ def result_of(path: str | None, function: str) -> Any:
         raise
     except Exception as error:  # the file is a program of the user's, which may raise any error
         raise UserError(f"the config file {path} failed with {type(error).__name__}: {_one_line(error)}") from error
+
+
+def check_options(file: str, arguments: str, options: Sequence[str], allowed: Sequence[str], of: str) -> None:
+    """Raises UserError if one of the options of a recipe is unknown or given twice.
+
+    Args:
+        file: the recipe, such as transfer.py.
+        arguments: its arguments, as the user gives them after the colon.
+        options: those of the arguments that are options.
+        allowed: the options that there are.
+        of: what has these options, such as the data set that the arguments name.
+    """
+    for option in options:
+        if option not in allowed or options.count(option) > 1:
+            takes = f"each of {', '.join(allowed)} once at most" if allowed else "none"
+            raise UserError(f"{file} can't read the option {option!r} of {arguments!r}; {of} takes {takes}")
 
 
 def _find(path: str) -> pathlib.Path:

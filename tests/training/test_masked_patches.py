@@ -17,12 +17,12 @@ from helpers.models import drawn
 from vit_jax import config as config_lib
 from vit_jax import data, training
 from vit_jax.checkpoints import names
-from vit_jax.models import variants
+from vit_jax.models import flops, variants
 from vit_jax.models.architecture import Preprocessing
 from vit_jax.randomness import fold_in, row_keys
 from vit_jax.tasks import make_task
 from vit_jax.tasks.masked_patches import colours, corruption, patches_of
-from vit_jax.training import start
+from vit_jax.training import start, work
 
 PLAIN = {
     "task.name": "masked_patches", "data.max_labels": 0, "model.image_size": 16, "model.depth": 1, "model.dropout": 0.0,
@@ -182,6 +182,18 @@ def test_a_run(source):
     model = vit_jax.load(source)
     assert model.arch.num_classes == 0 and model.class_names == ()
     assert model.features(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 16)
+
+
+@pytest.mark.parametrize(("target", "outputs"), [("mean_colour", 512), ("downsized", 16 * 512), ("pixels", 4 * 4 * 3)])
+@pytest.mark.parametrize("scan", [True, False])
+def test_all_tokens_and_the_decoder_count(masked, target, outputs, scan):
+    """The operations of a step are those of all tokens, as in a model whose head reads them all, and of the decoder."""
+    changes = {"model.scan": scan, "task.target": target, "model.depth": 2}
+    config = training.resolve(masked(changes))
+    every = training.model_of(training.resolve(masked({**changes, "model.pool": "gap", "model.class_token": True})))
+    model, decoder = training.model_of(config), 2 * 8 * config.model.width * outputs
+    assert work.flops_of_step(config, model, 5) == flops.step(every, 5) + 5 * 3 * decoder
+    assert flops.step(model, 5) < flops.step(every, 5) or scan
 
 
 def test_its_own_parameters_are_in_the_state(masked):

@@ -6,7 +6,7 @@ operand that needs a gradient: a weight needs one if it is trained, and an activ
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +17,15 @@ from jax.interpreters import partial_eval
 from vit_jax.models.functional import split
 from vit_jax.models.model import Model
 
+Call = Callable[[Model, Any], Any]
 
-def forward(model: Model, batch_size: int) -> int:
-    """Returns the FLOPs of a forward pass over `batch_size` images of the size `model.arch.image_size`."""
-    return batch_size * count(_traced(model)[0])
+
+def forward(model: Model, batch_size: int, call: Call = Model.__call__) -> int:
+    """Returns the FLOPs of a forward pass over `batch_size` images of the size `model.arch.image_size`.
+
+    `call` takes the model and images, and computes what is counted: by default the logits.
+    """
+    return batch_size * count(_traced(model, call)[0])
 
 
 def step(model: Model, batch_size: int, frozen: Collection[str] = ()) -> int:
@@ -49,12 +54,12 @@ def count(jaxpr: Any) -> int:
     return _counted(jaxpr, [False] * len(jaxpr.invars))[0]
 
 
-def _traced(model: Model) -> tuple[Any, list[str]]:
+def _traced(model: Model, call: Call = Model.__call__) -> tuple[Any, list[str]]:
     """Returns the jaxpr of a forward pass over one image, and the paths of the parameters, its first inputs."""
     bind, params = split(model)
     images = jax.ShapeDtypeStruct((1, *model.arch.image_size, 3), np.uint8)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
-    traced = jax.make_jaxpr(lambda params, images: bind(params)(images))(shapes, images).jaxpr
+    traced = jax.make_jaxpr(lambda params, images: call(bind(params), images))(shapes, images).jaxpr
     # The trace contains attention weights that no output uses. The compiler removes them, so they must not count.
     computed, _ = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars), instantiate=True)
     leaves, _ = jax.tree_util.tree_flatten_with_path(shapes)

@@ -18,7 +18,9 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
+from vit_jax.models import flops
 from vit_jax.models.architecture import Architecture, MixerArchitecture, VitArchitecture
+from vit_jax.models.build import abstract
 from vit_jax.models.linear import linear
 from vit_jax.models.model import Model
 from vit_jax.randomness import Keys, fold_in
@@ -118,18 +120,17 @@ class MaskedPatches(Task):
         """
         arch = _with_patches(arch)
         self._count(arch)
-        height, width_px = (pixels // patches for pixels, patches in zip(arch.image_size, arch.grid, strict=True))
-        cells = CELLS.get(self.settings.target)
-        if cells and (height % cells or width_px % cells):
-            raise UserError(
-                f"config.task.target={self.settings.target} cuts a patch into {cells}x{cells} parts, and the model's "
-                f"have {height}x{width_px} pixels; choose another target or patch size"
-            )
-        outputs = cells**2 * COLOURS if cells else height * width_px * 3
         return nnx.Dict(
             mask=nnx.Param(0.02 * jax.random.normal(rngs.params(), (arch.width,))),
-            head=linear(arch.width, outputs, "float32", rngs),
+            head=linear(arch.width, self._outputs(arch), "float32", rngs),
         )
+
+    def further_flops(self, arch: Architecture) -> int:
+        """Returns the FLOPs for one image of the tokens that a head would not read, and of the decoder."""
+        arch, model = _with_patches(arch), abstract(arch)
+        every = flops.forward(model, 1, lambda model, images: model.encode_patches(images, lambda x: x))
+        decoder = 2 * self._count(arch) * arch.width * self._outputs(arch)
+        return 3 * (every - flops.forward(model, 1) + decoder)
 
     def loss(self, model: Model, own: Any, batch: Batch, key: Keys) -> tuple[Array, dict[str, Array]]:
         """Returns the mean loss over the corrupted patches and, if colours are predicted, the accuracy."""
@@ -165,6 +166,19 @@ class MaskedPatches(Task):
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
         right = (logits.argmax(axis=-1) == classes).astype(jnp.float32)
         return {"loss": losses.mean(axis=(1, 2)), "accuracy": right.mean(axis=(1, 2))}
+
+    def _outputs(self, arch: Patched) -> int:
+        """Returns the width of the decoder's result. Raises UserError if patches can't be cut as the target asks."""
+        height, width_px = (pixels // patches for pixels, patches in zip(arch.image_size, arch.grid, strict=True))
+        cells = CELLS.get(self.settings.target)
+        if cells is None:
+            return height * width_px * 3
+        if height % cells or width_px % cells:
+            raise UserError(
+                f"config.task.target={self.settings.target} cuts a patch into {cells}x{cells} parts, and the model's "
+                f"have {height}x{width_px} pixels; choose another target or patch size"
+            )
+        return cells**2 * COLOURS
 
     def _count(self, arch: Patched) -> int:
         """Returns how many patches of an image are corrupted. Raises UserError if there is none, or no other patch."""
