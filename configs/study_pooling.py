@@ -1,6 +1,6 @@
 """Compare the class token with average pooling over learning rates (Figure 9 of 2010.11929).
 
-    pip install '.[demo]' -c constraints.txt
+    pip install '.[mnist]' -c constraints.txt
     python -m vit_jax.study --config=configs/study_pooling.py --workdir=/tmp/pooling
 
 These 24 runs train the small ViT of `mnist5k.py` on 4,000 MNIST digits, without augmentation, with the class token and

