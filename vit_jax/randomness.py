@@ -15,9 +15,10 @@ from vit_jax import streams
 Keys = Key[Array, " batch"]
 
 
-def stream_key(seed: int, stream: str) -> Key[Array, ""]:
-    """Returns the key of a stream; `streams` lists their names."""
-    return jax.random.fold_in(jax.random.key(seed), streams.number(stream))
+def stream_key(seed: int | Key[Array, ""], stream: str) -> Key[Array, ""]:
+    """Returns the key of a stream; `streams` lists their names. `seed` is a seed, or the key `jax.random.key(seed)`."""
+    root = jax.random.key(seed) if isinstance(seed, int) else seed
+    return jax.random.fold_in(root, streams.number(stream))
 
 
 def row_keys(key: Key[Array, ""], rows: int | Array) -> Keys:

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Key
 
 from vit_jax.models.functional import TASK, Params, flatten, of_model, split, unflatten
 from vit_jax.models.model import Model
@@ -38,10 +39,10 @@ class Learner:
         """Returns the model with some parameters; those of the task need not be among them."""
         return self._bind(of_model(params))
 
-    def with_own(self, params: Params, seed: int, given: Params) -> Params:
+    def with_own(self, params: Params, seed: int | Key[Array, ""], given: Params) -> Params:
         """Returns a model's parameters with initial ones of the task's own beside them; may be traced.
 
-        `given` has those of them, under the key `task`, that are not to be drawn; see `Task.given`.
+        `seed` is a seed or its key. `given` has those of them, under the key `task`, that are not to be drawn; see `Task.given`.
         """
         own = self._task.modules(self._arch, nnx.Rngs(stream_key(seed, "task")))
         if own is None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import AbstractMesh, Mesh
+from jaxtyping import Array
 
 from vit_jax import config as config_lib
 from vit_jax import data, sharding
@@ -92,19 +94,23 @@ def create_state(config: Any, model: Model, params: Params | None = None, mesh: 
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, model, mesh))
     given = _placed({TASK: task.given(model)}, shardings.params)
     params = split(model)[1] if params is None else params
+    # The seed is an argument and no constant, so that runs that differ in their seed have the same program.
+    root = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
 
-        def draw(given: Params) -> TrainState:
-            drawn = split(build(model.arch, rngs=nnx.Rngs(stream_key(config.seed, "parameters"))))[1]
-            return initial(config, learner.with_own(drawn, config.seed, given))
+        def draw(given: Params, root: Array) -> TrainState:
+            key = jax.random.wrap_key_data(root)
+            drawn = split(build(model.arch, rngs=nnx.Rngs(stream_key(key, "parameters"))))[1]
+            return initial(config, learner.with_own(drawn, key, given))
 
-        return jax.jit(draw, out_shardings=shardings)(given)
+        return jax.jit(draw, out_shardings=shardings)(given, root)
 
-    def begin(params: Params, given: Params) -> TrainState:
+    def begin(params: Params, given: Params, root: Array) -> TrainState:
         # A copy, so that the arrays of the model are not donated with the state.
-        return initial(config, learner.with_own(jax.tree.map(jnp.copy, params), config.seed, given))
+        own = learner.with_own(jax.tree.map(jnp.copy, params), jax.random.wrap_key_data(root), given)
+        return initial(config, own)
 
-    return jax.jit(begin, out_shardings=shardings)(_placed(params, shardings.params), given)
+    return jax.jit(begin, out_shardings=shardings)(_placed(params, shardings.params), given, root)
 
 
 def _placed(params: Params, shardings: Params) -> Params:
