@@ -46,6 +46,20 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that need the TPU compiler with `tpu`, by which `.ci/run` selects them."""
+    for item in items:
+        if "tpu_compiler" in getattr(item, "fixturenames", ()):
+            item.add_marker("tpu")
+
+
+@pytest.fixture(scope="session")
+def tpu_compiler() -> None:
+    """Skips a test that needs the TPU compiler if it is not installed."""
+    pytest.importorskip("libtpu")
+
+
 @pytest.fixture(scope="session")
 def goldens() -> pathlib.Path:
     """Returns the folder of files with expected numbers; tests/goldens/README.md describes them."""

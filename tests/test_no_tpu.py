@@ -59,8 +59,7 @@ def test_nothing_is_told_without_libtpu(tmp_path, monkeypatch):
     assert not told(tmp_path)
 
 
-def test_python_prints_nothing():
-    pytest.importorskip("libtpu")
+def test_python_prints_nothing(tpu_compiler):
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("TPU_", "LIBTPU", "JAX_", "XLA_"))}
     code = "import vit_jax, sys; assert 'jax' not in sys.modules; import jax; jax.devices()"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)

@@ -23,8 +23,7 @@ def plan(start, *args, without=("tensorflow",)):
     return ended(start("plan", *JOB, *args, without=without))
 
 
-def test_a_plan_and_its_files(start, tmp_path):
-    pytest.importorskip("libtpu")
+def test_a_plan_and_its_files(tpu_compiler, start, tmp_path):
     files = f"--json={tmp_path / 'plan.json'}", f"--hlo={tmp_path / 'step.txt'}"
     code, out, err = plan(start, "--topology=v5e:2x2", *files)
     assert code == 0, err
@@ -36,8 +35,7 @@ def test_a_plan_and_its_files(start, tmp_path):
     assert (tmp_path / "step.txt").read_text().startswith("HloModule")
 
 
-def test_sweep(start, tmp_path):
-    pytest.importorskip("libtpu")
+def test_sweep(tpu_compiler, start, tmp_path):
     file = tmp_path / "sweep.json"
     sweep = "--sweep=global_batch_size=16,18", "--sweep=mesh.fsdp=1,4", f"--json={file}"
     code, out, err = plan(start, "--topology=v5e:2x2", *sweep)
@@ -50,9 +48,8 @@ def test_sweep(start, tmp_path):
     assert "refused" in found[2]
 
 
-def test_a_signal_while_it_compiles(start, tmp_path):
+def test_a_signal_while_it_compiles(tpu_compiler, start, tmp_path):
     """A signal during compilation ends with one sentence, although libtpu's own handlers print a stack trace."""
-    pytest.importorskip("libtpu")
     file = tmp_path / "sweep.json"
     large = "--config.model.depth=12", "--config.model.scan=false", "--topology=v5e:2x2", f"--json={file}"
     command = *JOB, *large, "--sweep=global_batch_size=18,16"

@@ -17,6 +17,5 @@ def job(small):
 
 
 @pytest.fixture(scope="session")
-def four():
-    pytest.importorskip("libtpu")
+def four(tpu_compiler):
     return slices.parse("v5e:2x2")

@@ -13,13 +13,12 @@ CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
 
 
 @pytest.mark.slow
-def test_the_unrolled_step_stays_cheap(start, tmp_path):
+def test_the_unrolled_step_stays_cheap(tpu_compiler, start, tmp_path):
     """The step must stay below `CYCLES` and `TEMPORARIES`, with 64 images a device on v5e.
 
     With the same settings, big_vision's step takes 116.7 million cycles and 3.51 GiB. The compiler runs in a process of
     its own, because the XLA_FLAGS of the tests would change the result.
     """
-    pytest.importorskip("libtpu")
     model = ["--config.model.scan=false", "--config.model.dropout=0.0", "--config.optimizer.moment_dtype=bfloat16"]
     job = start(
         "plan",

@@ -71,8 +71,7 @@ def test_a_job_that_does_not_fit(job, four):
 
 
 @pytest.mark.slow
-def test_across_slices_go_gradients_alone(job):
-    pytest.importorskip("libtpu")
+def test_across_slices_go_gradients_alone(tpu_compiler, job):
     config = job({"mesh.data": 2, "mesh.fsdp": 4, "model.width": 128, "model.mlp_dim": 512})
     found, _ = plans.make_plan(config, slices.parse("v5e:2x2", 2))
     assert found.devices == 8
@@ -94,8 +93,7 @@ def test_what_does_not_divide(job, four, changes, said):
         plans.make_plan(job(changes), four)
 
 
-def test_only_data_goes_across_slices(job):
-    pytest.importorskip("libtpu")
+def test_only_data_goes_across_slices(tpu_compiler, job):
     with pytest.raises(UserError, match="data=1, which does not divide over 2 slices"):
         plans.make_plan(job({"mesh.data": 1, "mesh.fsdp": 8}), slices.parse("v5e:2x2", 2))
 
@@ -162,9 +160,8 @@ def test_operations_agree_with_the_tpu_compiler(name, four):
 
 
 @pytest.mark.slow
-def test_a_probe_costs_a_forward_pass_by_the_tpu_compiler():
+def test_a_probe_costs_a_forward_pass_by_the_tpu_compiler(tpu_compiler):
     """As benchmarks/probe.py counts it: cycles, and numbers kept: two moments of the head alone and a counter."""
-    pytest.importorskip("libtpu")
     script = pathlib.Path(__file__).parents[2] / "benchmarks" / "probe.py"
     command = [sys.executable, script, "--model=S/16", "--batch=64", "--topology=v5e:1x1", "--scan"]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout

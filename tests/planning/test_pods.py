@@ -5,12 +5,7 @@ import pytest
 from vit_jax import command_line
 from vit_jax.planning import plans, slices
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def compiler():
-    pytest.importorskip("libtpu")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tpu_compiler")]
 
 
 def planned(recipe, where, count=1, **overrides):

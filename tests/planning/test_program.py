@@ -108,13 +108,12 @@ def test_a_loop_of_unknown_length_counts_once():
 
 
 @pytest.fixture(scope="module")
-def products():
+def products(tpu_compiler):
     """Returns two programs of six chained matrix products with sharded weights: one scanned, one unrolled."""
     import jax
 
     from vit_jax.planning import slices
 
-    pytest.importorskip("libtpu")
     mesh = jax.sharding.Mesh(np.array(slices.devices(slices.parse("v5e:2x2"))), ("x",))
     rows, columns = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("x",), (None, "x")))
 

@@ -51,9 +51,8 @@ def test_without_the_compiler(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name, chip in CHIPS.items() if chip.tpu])
-def test_the_compiler_knows_every_generation(name):
+def test_the_compiler_knows_every_generation(tpu_compiler, name):
     """The compiler finds as many devices in the largest slice of each generation as our table says."""
-    pytest.importorskip("libtpu")
     chip = CHIPS[name]
     for shape in (chip.largest, (2, 2, 1)[: chip.dimensions]):
         found = slices.devices(slices.parse(f"{name}:{'x'.join(map(str, shape))}"))
@@ -62,8 +61,7 @@ def test_the_compiler_knows_every_generation(name):
         assert {chips.of_device(d.device_kind) for d in found} == {chip}
 
 
-def test_several_slices_and_single_chips():
-    pytest.importorskip("libtpu")
+def test_several_slices_and_single_chips(tpu_compiler):
     assert {d.slice_index for d in slices.devices(slices.parse("v5e:2x2", 3))} == {0, 1, 2}
     assert len(slices.devices(slices.parse("v6e:1x1"))) == 1
     with pytest.raises(UserError, match="no slice that the TPU compiler knows"):

@@ -1,7 +1,5 @@
 """The compiler options: the compiler accepts them, and they are found by the names of its devices."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +15,8 @@ TPUS = [name for name, chip in CHIPS.items() if chip.tpu]
 
 
 @pytest.fixture(scope="module")
-def mesh():
+def mesh(tpu_compiler):
     """Returns a function from the name of a chip to a mesh over a small slice of it; no TPU is needed."""
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("libtpu is not installed")
 
     def make(name):
         shape = (2, 2, 1)[: CHIPS[name].dimensions]

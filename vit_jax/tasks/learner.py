@@ -42,7 +42,8 @@ class Learner:
     def with_own(self, params: Params, seed: int | Key[Array, ""], given: Params) -> Params:
         """Returns a model's parameters with initial ones of the task's own beside them; may be traced.
 
-        `seed` is a seed or its key. `given` has those of them, under the key `task`, that are not to be drawn; see `Task.given`.
+        `seed` is a seed or its key. `given` has those of them, under the key `task`, that are not to be drawn; see
+        `Task.given`.
         """
         own = self._task.modules(self._arch, nnx.Rngs(stream_key(seed, "task")))
         if own is None:
