@@ -1,7 +1,7 @@
 """Parses command lines as the verbs do, without running a verb. Used by test_commands.py.
 
-Standard input has JSON, `{MODULE: [[ARGUMENT, …], …], …}`. Standard output gets `{MODULE: {"flags": [NAME, …], "errors":
-[SENTENCE, …]}, …}`. This is a program of its own, because absl keeps all flags of a process in one place.
+Standard input has JSON, `{MODULE: [[ARGUMENT, …], …], …}`. Standard output gets JSON, too, `{MODULE: {"flags": [NAME,
+…], "errors": [SENTENCE, …]}, …}`. This is a program of its own, because absl keeps all flags of a process in one place.
 """
 
 import importlib

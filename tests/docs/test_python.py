@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from helpers import documents
 from PIL import Image
 
 import vit_jax
+from helpers import documents
 
 # Text of the documents, and what replaces it here; only sizes and paths change.
 SMALLER = {'"B/16", num_classes=1000, image_size=224': '"Ti/16", depth=2, image_size=32', "300": "2", "/tmp/": "./"}

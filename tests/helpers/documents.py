@@ -1,6 +1,7 @@
 """The documents of the repository, and the links, code and commands in them."""
 
 import html.parser
+import itertools
 import json
 import pathlib
 import re
@@ -19,6 +20,7 @@ FILES = [
 ]
 NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
+_COMMAND = re.compile(r"(python -m vit_jax\.|vit_jax |pip install |python \w+/)")
 
 
 class Block(NamedTuple):
@@ -50,7 +52,7 @@ def anchors(name: str) -> set[str]:
     A heading in lower case loses all but letters, digits, underscores, hyphens and spaces; spaces become hyphens.
     """
     tokens = _blocks(name)
-    headings = [after for token, after in zip(tokens, tokens[1:], strict=False) if token.type == "heading_open"]
+    headings = [after for token, after in itertools.pairwise(tokens) if token.type == "heading_open"]
     words = ["".join(part.content for part in heading.children or ()) for heading in headings]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in words}
 
@@ -72,7 +74,7 @@ def commands(name: str) -> list[list[str]]:
     notebook passes to the shell. A command that starts another one, after `--`, counts as two.
     """
     lines = [line for block in blocks(name) if not block.language for line in _lines(block.text)]
-    lines += [span for span in spans(name) if re.match(r"(python -m vit_jax|vit_jax|pip install|python \w+/)\b", span)]
+    lines += [each for span in spans(name) if _COMMAND.match(span) for each in _alternatives(span)]
     if name.endswith(".ipynb"):
         for cell in _cells((ROOT / name).read_text(encoding="utf-8"), "code"):
             shell = [line for line in _lines(cell) if line.lstrip().startswith(("!", "%pip"))]
@@ -105,6 +107,12 @@ def _inline(name: str) -> list[Token]:
 
 def _lines(code: str) -> list[str]:
     return [line for line in code.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def _alternatives(span: str) -> list[str]:
+    """Returns the commands that a piece of code such as `vit_jax train|predict` stands for."""
+    found = re.search(r"\b\w+(?:\|\w+)+", span)
+    return [span.replace(found[0], word) for word in found[0].split("|")] if found else [span]
 
 
 def _split(line: str) -> Iterator[list[str]]:
