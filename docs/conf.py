@@ -2,7 +2,7 @@
 
     pip install '.[docs]' -c constraints.txt && sphinx-build -W --keep-going docs /tmp/vit_jax_pages
 
-The pages are plain Markdown, and can be read on GitHub, too. No network is needed, unlike for Sphinx's own examples.
+The pages are plain Markdown, and can be read on GitHub, too. Nothing is downloaded.
 """
 
 import re

@@ -18,6 +18,7 @@ from helpers.documents import ROOT
 from vit_jax import config as config_lib
 from vit_jax import config_file
 from vit_jax.__main__ import VERBS
+from vit_jax.models import variants
 from vit_jax.studies import checks
 
 MODULES = {verb: module for verb, module, _ in VERBS}
@@ -25,7 +26,7 @@ PARSER = pathlib.Path(__file__).with_name("parse_flags.py")
 OTHERS = {".ci/run", "docker", "kubectl", "mypy", "pytest", "ruff", "sky", "source", "sphinx-build", "tfds", "venv"}
 OTHERS |= {"vit_jax", "wandb"}
 PACKAGES = {"skypilot[gcp]"}  # that documents install, beside this one
-PLACEHOLDERS = {"FILE", "FILE.py", "configs/evaluate.py:DATASET", "…"}  # in place of a config
+PLACEHOLDERS = {"FILE", "configs/transfer.py:VARIANT,folder:DIR", "configs/evaluate.py:DATASET", "…"}  # in place of a config
 
 
 def program(command):
@@ -92,7 +93,9 @@ def test_flags_in_sentences_are_those_of_a_command():
     scripts = "".join(path.read_text() for path in [*ROOT.glob("launch/*.[ps]*"), *ROOT.glob("benchmarks/*.py")])
     for name in documents.NAMES:
         for span in documents.spans(name):
-            for flag in re.findall(r"^--([a-z_]\w*)", span):
+            if span.split()[0] in OTHERS:
+                continue
+            for flag in re.findall(r"(?:^|\s)--([a-z_]\w*)", span):
                 negated = flag.removeprefix("no")
                 assert {flag, negated} & known or flag == "config" or f"--{flag}" in scripts, (name, span)
 
@@ -111,7 +114,7 @@ def configs():
 
 
 def test_configs_load():
-    """With all keys that flags set. Studies are checked whole."""
+    """With all keys that flags set, and their models exist. Studies are checked whole."""
     seen = set()
     for name, module, path, overrides in configs():
         if path in PLACEHOLDERS or (path, *overrides) in seen:
@@ -121,7 +124,7 @@ def test_configs_load():
             pairs = [tuple(override.split("=", 1)) for override in overrides]
             assert checks.checked(config_file.result_of(path, "get_study"), path, pairs).runs, name
         else:
-            config_file.load_config(path, overrides)
+            variants.named(config_file.load_config(path, overrides).model.name)
     assert len(seen) > 30
 
 

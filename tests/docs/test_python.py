@@ -9,7 +9,12 @@ import vit_jax
 from helpers import documents
 
 # Text of the documents, and what replaces it here; only sizes and paths change.
-SMALLER = {'"B/16", num_classes=1000, image_size=224': '"Ti/16", depth=2, image_size=32', "300": "2", "/tmp/": "./"}
+SMALLER = {
+    '"B/16", num_classes=1000, image_size=224': '"Ti/16", depth=2, image_size=32',
+    '"total_steps": 300': '"total_steps": 2, "model.depth": 1',
+    "300": "2",
+    "/tmp/": "./",
+}
 PAGES = [name for name in documents.NAMES if any(block.language == "python" for block in documents.blocks(name))]
 
 
