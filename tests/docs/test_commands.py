@@ -26,7 +26,7 @@ PARSER = pathlib.Path(__file__).with_name("parse_flags.py")
 OTHERS = {".ci/run", "docker", "kubectl", "mypy", "pytest", "ruff", "sky", "source", "sphinx-build", "tfds", "venv"}
 OTHERS |= {"vit_jax", "wandb"}
 PACKAGES = {"skypilot[gcp]"}  # that documents install, beside this one
-PLACEHOLDERS = {"FILE", "configs/transfer.py:VARIANT,folder:DIR", "configs/evaluate.py:DATASET", "…"}  # in place of a config
+PLACEHOLDERS = {"…", "FILE", "configs/evaluate.py:DATASET", "configs/transfer.py:VARIANT,folder:DIR"}  # for a config
 
 
 def program(command):
@@ -81,6 +81,11 @@ def test_documents_have_commands():
 
 def test_programs_are_known():
     assert {what for _, what, _ in of("other")} <= OTHERS
+
+
+def test_the_readme_names_every_verb():
+    spans = "\n".join(documents.spans("README.md"))
+    assert all(f"vit_jax {verb}" in spans for verb in MODULES)
 
 
 def test_verbs_take_their_flags():
@@ -155,6 +160,10 @@ def extras(monkeypatch):
     monkeypatch.setattr(setuptools, "setup", lambda **keywords: given.update(keywords))
     runpy.run_path(str(ROOT / "setup.py"))
     return given["extras_require"]
+
+
+def test_every_extra_is_described(extras):
+    assert set(extras) <= set(documents.spans("docs/start.md"))
 
 
 def test_what_pip_installs_is_there(extras):
