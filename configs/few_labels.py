@@ -26,7 +26,7 @@ def get_config(arguments: str = "2") -> config_lib.Section:
 
     config = config_lib.default()
     # Learning rate and number of steps from scratch, for 1, 2, 5 and 10 labels: the best of several that were tried on
-    # images that are not in the split `train` (see the README).
+    # images that are not in the split `train` (see docs/transfer.md).
     from_scratch = {1: (4e-3, 600), 2: (2e-3, 1200), 5: (1e-3, 600)}.get(int(labels), (4e-3, 600))
     learning_rate, steps = from_scratch if how else (1e-3, 200)
     config.total_steps = steps

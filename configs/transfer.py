@@ -6,11 +6,11 @@ Arguments: `transfer.py:VARIANT,DATASET` or `transfer.py:VARIANT,DATASET,OPTION,
 weights, such as B/16, R50+L/32 or BiT-R101x3. DATASET is one of imagenet2012, cifar10, cifar100, oxford_iiit_pet,
 oxford_flowers102, a task of VTAB-1k such as vtab/clevr_count, or `folder:DIR` for your own images (see below).
 
-`--config.init_from` is a checkpoint of any format that the README lists, a run's folder, or `augreg:B/16` for the
-recommended public checkpoint. Without it the run starts from scratch, for which these settings are not meant. The model
-gets a new head, and the position embeddings are resampled to images of 384 px. What the config does not set (pooling,
-the kind of GELU, mean and standard deviation of the images) is taken from the checkpoint. The paper's code resizes
-without a filter against aliasing, `--config.preprocessing.antialias=false`, which is also faster.
+`--config.init_from` is a checkpoint of any format that docs/checkpoints.md lists, a run's folder, or `augreg:B/16` for
+the recommended public checkpoint. Without it the run starts from scratch, for which these settings are not meant. The
+model gets a new head, and the position embeddings are resampled to images of 384 px. What the config does not set
+(pooling, the kind of GELU, mean and standard deviation of the images) is taken from the checkpoint. The paper's code
+resizes without a filter against aliasing, `--config.preprocessing.antialias=false`, which is also faster.
 
 Expect, from the published ImageNet-21k checkpoints (accuracy in %, published; we have not measured it):
 

@@ -80,7 +80,7 @@ def test_two_processes_make_a_study(tmp_path):
 
 @pytest.mark.slow
 def test_the_first_look(start, tmp_path):
-    """The README's study in miniature, on real images, stopped and continued."""
+    """The study of docs/studies.md in miniature, on real images, stopped and continued."""
     flags = ("--config=configs/study_data_size.py:tiny", f"--workdir={tmp_path}/study")
     flags += (f"--config.data.data_dir={tmp_path}/data",)
     code, _, err = ended(start("study", *flags, "--only=BiT-examples1000-seed1"))
