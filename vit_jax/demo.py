@@ -8,9 +8,10 @@ attention rollout, and the attention of each layer and head over it. A model wit
 its classes alone, and a model that can't classify its attention alone. --images is a folder, or image files with commas
 between them, whose images can be clicked on the page; if there are more than 24, that many are drawn at random.
 
-Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF files of at most 100 MB and 100 megapixels. They are prepared
+Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF files of at most 100 MB and 89 megapixels. They are prepared
 as the model needs them, and turned as their EXIF orientation says; of an animation the first image is taken. They are
-computed one after the other, and each user sees only their own. A file is deleted when it has been read.
+computed one after the other, and each user sees only their own. Their files are deleted after about five minutes, and
+all at the end.
 
 The page needs gradio (pip install 'vit_jax[demo]'). It is served at 127.0.0.1, which only this machine reaches, unless
 --host says another address; whoever reaches the address can use the page. --port=0 takes a free port. The page and its
@@ -62,7 +63,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         samples = [(os.path.basename(path), image) for path, image in readable]
         from vit_jax.page import layout
 
-        name = os.path.basename(os.path.normpath(_MODEL.value))
+        name = os.path.basename(os.path.abspath(_MODEL.value)) if os.path.exists(_MODEL.value) else _MODEL.value
         page = layout.layout(model, name, looker(model), samples)
 
         def ready() -> None:
@@ -70,7 +71,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
                 progress.tell(f"warning: with --host={_HOST.value}, whoever reaches this machine can use the page")
             command_line.say(f"the page is at {server.url(listener)} (Ctrl-C ends it)")
 
-        server.serve(page, listener, ready, theme=layout.THEME, css=layout.CSS, max_file_size=layout.MEGABYTES * 10**6)
+        server.serve(page, listener, ready, theme=layout.THEME, css=layout.CSS, max_file_size=layout.LARGEST)
 
 
 if __name__ == "__main__":

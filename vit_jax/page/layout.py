@@ -1,6 +1,6 @@
 """The page itself, in gradio: where a photograph is dropped, and what is shown of it.
 
-What is shown of a photograph stays in the session of the user who gave it. The file is deleted when it has been read.
+What is shown of a photograph stays in the session of the user who gave it, and files of photographs are deleted.
 """
 
 import html
@@ -17,11 +17,12 @@ from vit_jax.models import summary
 from vit_jax.page.look import COUNT, Look, Picture, bars, chosen, missing
 from vit_jax.page.reading import read
 
-MEGABYTES = 100  # the largest file
+LARGEST = "100mb"  # of files
 SIDE = 448  # pixels of the longer side of a picture
 _THUMBNAIL = 96
+_DELETED = (60, 300)  # every so many seconds, the files that were uploaded or drawn so many seconds ago are deleted
 _SESSIONS, _SECONDS = 100, 3600  # how many sessions keep their looks, and for how long
-_LAYER, _MEAN = "Attention of one layer", "mean of all heads"
+_LAYER, _MEAN = "One layer", "mean of all heads"
 
 # Fonts of the user's system: gradio's own themes load theirs from Google.
 THEME = gr.themes.Base(
@@ -32,6 +33,8 @@ THEME = gr.themes.Base(
 )
 CSS = """
 .about h1 { font-size: 1.5rem; margin: 0 0 0.25rem; }
+.title h2 { font-size: 0.95rem !important; font-weight: 600; margin: 0 !important; }
+#samples .grid-wrap { min-height: 0; }
 .about p, .note p { color: var(--body-text-color-subdued); margin: 0 0 0.25rem; }
 .said [role="alert"] { color: #b91c1c; }
 .dark .said [role="alert"] { color: #fca5a5; }
@@ -58,7 +61,7 @@ def layout(
         UserError: the model has nothing to show.
     """
     lacks = missing(model)
-    with gr.Blocks(title=f"{name} – vit_jax", analytics_enabled=False, delete_cache=(60, 600)) as page:
+    with gr.Blocks(title=f"{name} – vit_jax", analytics_enabled=False, delete_cache=_DELETED) as page:
         page.state_session_capacity = _SESSIONS
         kept = gr.State(None, time_to_live=_SECONDS)
         gr.HTML(_about(model, name), elem_classes="about")
@@ -73,10 +76,22 @@ def layout(
                     elem_id="classes",
                     visible="classes" not in lacks,
                 )
+            with gr.Column(scale=3):
+                with gr.Row():
+                    _, photograph = _titled("As the model sees it", "photograph")
+                    if "attention" not in lacks:
+                        _, rollout = _titled("Attention rollout", "rollout")
+                        title, attention = _titled(_LAYER, "attention")
+                if "attention" not in lacks:
+                    with gr.Row():
+                        layer, head = _choice(model.arch)
+                gr.HTML(_title("Photographs to click"), elem_classes="title", visible=bool(samples))
                 gallery = gr.Gallery(
                     [fitted(picture, _THUMBNAIL) for _, picture in samples],
-                    label="Or click one of these",
-                    columns=4,
+                    label="Photographs to click",
+                    show_label=False,
+                    columns=8,
+                    height="auto",
                     object_fit="contain",
                     allow_preview=False,
                     interactive=False,
@@ -85,13 +100,6 @@ def layout(
                     elem_id="samples",
                     visible=bool(samples),
                 )
-            with gr.Column(scale=3), gr.Row():
-                _, photograph = _titled("The photograph as the model sees it", "photograph")
-                if "attention" not in lacks:
-                    _, rollout = _titled("Attention rollout through all layers", "rollout")
-                    with gr.Column(min_width=160):
-                        title, attention = _titled(_LAYER, "attention")
-                        layer, head = _choice(model.arch)
         gr.HTML(_paragraphs(*lacks.values(), *(() if "attention" in lacks else (_NOTE,))), elem_classes="note")
 
         parts = [kept, said, photograph, classes, *(() if "attention" in lacks else (rollout, attention))]
@@ -109,12 +117,10 @@ def layout(
 
         def dropped(path: str) -> dict:
             file = pathlib.Path(path)
-            try:
+            try:  # the place to drop a photograph is empty again, for the next one
                 return {drop: None, **show(file.name, read(file, model.preprocessing))}
             except UserError as error:
                 return {drop: None, **dict.fromkeys(parts), said: _said(f"{error}.", "alert")}
-            finally:
-                file.unlink(missing_ok=True)
 
         def clicked(event: gr.SelectData) -> dict:
             return show(*samples[event.index])
@@ -123,7 +129,7 @@ def layout(
             if found is None or found.attention is None:
                 return _title(_LAYER), gr.Image(None, alt_text=_LAYER)
             which = Map(int(layer), head - 1 if head else None)
-            text = f"Attention of layer {which.layer}, {_MEAN if which.head is None else f'head {which.head}'}"
+            text = f"Layer {which.layer}, {_MEAN if which.head is None else f'head {which.head}'}"
             picture = overlay(fitted(found.photograph, SIDE), chosen(found, which))
             return _title(text), gr.Image(picture, alt_text=text)
 
@@ -147,7 +153,7 @@ def layout(
 def _titled(text: str, name: str) -> tuple[gr.HTML, gr.Image]:
     """Returns a picture's title and, below it, the picture."""
     with gr.Column(min_width=160):
-        return gr.HTML(_title(text), elem_id=f"{name}_title"), gr.Image(
+        return gr.HTML(_title(text), elem_id=f"{name}_title", elem_classes="title"), gr.Image(
             alt_text=text,
             show_label=False,
             elem_id=name,

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,6 @@ from PIL import Image, UnidentifiedImageError
 from vit_jax.data.messages import in_words
 from vit_jax.data.read import prepared
 from vit_jax.errors import UserError
-
-MEGAPIXELS = 100  # the largest image
 
 # Pillow reads more formats, some of them by other programs, which must not run on the files of strangers. Cameras
 # write MPO, whose first image is a JPEG.
@@ -27,26 +26,32 @@ def read(path: pathlib.Path, preprocessing: Any) -> UInt8[np.ndarray, "height wi
         preprocessing: the `Preprocessing` of the model.
 
     Raises:
-        UserError: it is no image of a known format, or too large, or damaged.
+        UserError: it is no image of a known format, or too large, or damaged, or gone.
     """
-    content = path.read_bytes()
     try:
-        if _pixels(content) > MEGAPIXELS * 10**6:
-            raise Image.DecompressionBombError
+        content = path.read_bytes()
+        _check(content)
         return prepared(content, preprocessing)
+    except FileNotFoundError:
+        raise UserError(f"{path.name} had to wait for too long and was deleted; give it again") from None
     except UnidentifiedImageError:
         kinds = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
         raise UserError(f"{path.name} is no image that this page reads; give a file of the kind {kinds}") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{path.name} has more than {MEGAPIXELS} megapixels; give a smaller image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise UserError(f"{path.name} has more than {limit} megapixels; give a smaller image") from None
     except Exception as error:  # decoders raise many kinds of errors
         raise UserError(
             f"{path.name} can't be read ({in_words(error)}); save it anew, or give another image"
         ) from error
 
 
-def _pixels(content: bytes) -> int:
-    """Returns the number of pixels that the head of an image file tells. Raises the errors of Pillow."""
+def _check(content: bytes) -> None:
+    """Raises Pillow's error or warning for a file of an unknown format, or an image so large that Pillow warns of it.
+
+    Only the head of the file is read.
+    """
     Image.init()
-    with Image.open(io.BytesIO(content), formats=[kind for kind in _FORMATS if kind in Image.OPEN]) as opened:
-        return opened.width * opened.height
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.open(io.BytesIO(content), formats=[kind for kind in _FORMATS if kind in Image.OPEN]).close()
