@@ -14,11 +14,10 @@ from vit_jax.analysis.measuring import Map
 from vit_jax.analysis.overlay import fitted, overlay
 from vit_jax.errors import UserError
 from vit_jax.models import summary
-from vit_jax.page.look import COUNT, Look, Picture, bars, chosen, missing
+from vit_jax.page.look import COUNT, SIDE, Look, Picture, bars, chosen, missing
 from vit_jax.page.reading import read
 
 LARGEST = "100mb"  # of files
-SIDE = 448  # pixels of the longer side of a picture
 _THUMBNAIL = 96
 _DELETED = (60, 300)  # every so many seconds, the files that were uploaded or drawn so many seconds ago are deleted
 _SESSIONS, _SECONDS = 100, 3600  # how many sessions keep their looks, and for how long

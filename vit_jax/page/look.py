@@ -17,6 +17,7 @@ from vit_jax.models.functional import Params, split
 from vit_jax.models.observe import Observer
 
 COUNT = 5  # classes that are shown
+SIDE = 448  # pixels of the longer side of a picture
 
 Picture = UInt8[np.ndarray, "height width_px 3"]
 
