@@ -5,8 +5,8 @@ What is shown of a photograph stays in the session of the user who gave it, and 
 
 import html
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -21,7 +21,7 @@ LARGEST = "100mb"  # of files
 _THUMBNAIL = 96
 _DELETED = (60, 300)  # every so many seconds, the files that were uploaded or drawn so many seconds ago are deleted
 _SESSIONS, _SECONDS = 100, 3600  # how many sessions keep their looks, and for how long
-_LAYER, _MEAN = "One layer", "mean of all heads"
+_NO_LAYER, _MEAN = "One layer, once there is a photograph", "mean of all heads"
 
 # Fonts of the user's system: gradio's own themes load theirs from Google.
 THEME = gr.themes.Base(
@@ -45,6 +45,22 @@ _NOTE = (
 )
 
 
+class Parts(NamedTuple):
+    """What users give to the page or see on it. The last five are None for a model without attention."""
+
+    look: gr.State  # what is shown, a Look
+    drop: gr.File
+    said: gr.HTML
+    classes: gr.Label
+    photograph: gr.Image
+    samples: gr.Gallery
+    rollout: gr.Image | None = None
+    title: gr.HTML | None = None  # of `attention`
+    attention: gr.Image | None = None
+    layer: gr.Slider | None = None
+    head: gr.Dropdown | None = None
+
+
 def layout(
     model: Any, name: str, look: Callable[[Picture], Look], samples: Sequence[tuple[str, Picture]] = ()
 ) -> gr.Blocks:
@@ -62,91 +78,108 @@ def layout(
     lacks = missing(model)
     with gr.Blocks(title=f"{name} – vit_jax", analytics_enabled=False, delete_cache=_DELETED) as page:
         page.state_session_capacity = _SESSIONS
-        kept = gr.State(None, time_to_live=_SECONDS)
         gr.HTML(_about(model, name), elem_classes="about")
-        with gr.Row():
-            with gr.Column(scale=1, min_width=280):
-                drop = gr.File(label="Drop a photograph, or click to choose one", height=150, elem_id="drop")
-                said = gr.HTML(_said("There is no photograph yet."), elem_classes="said", elem_id="said")
-                classes = gr.Label(
-                    label="Most probable classes",
-                    num_top_classes=COUNT,
-                    show_heading=False,
-                    elem_id="classes",
-                    visible="classes" not in lacks,
-                )
-            with gr.Column(scale=3):
-                with gr.Row():
-                    _, photograph = _titled("As the model sees it", "photograph")
-                    if "attention" not in lacks:
-                        _, rollout = _titled("Attention rollout", "rollout")
-                        title, attention = _titled(_LAYER, "attention")
-                if "attention" not in lacks:
-                    with gr.Row():
-                        layer, head = _choice(model.arch)
-                gr.HTML(_title("Photographs to click"), elem_classes="title", visible=bool(samples))
-                gallery = gr.Gallery(
-                    [fitted(picture, _THUMBNAIL) for _, picture in samples],
-                    label="Photographs to click",
-                    show_label=False,
-                    columns=8,
-                    height="auto",
-                    object_fit="contain",
-                    allow_preview=False,
-                    interactive=False,
-                    format="png",
-                    buttons=[],
-                    elem_id="samples",
-                    visible=bool(samples),
-                )
-        gr.HTML(_paragraphs(*lacks.values(), *(() if "attention" in lacks else (_NOTE,))), elem_classes="note")
-
-        parts = [kept, said, photograph, classes, *(() if "attention" in lacks else (rollout, attention))]
-
-        def show(label: str, picture: Picture) -> dict:
-            found = look(picture)
-            size = f"{picture.shape[0]}x{picture.shape[1]}"
-            shown: dict = {kept: found, said: _said(f"{label}, as the model sees it: {size} pixels.")}
-            shown[photograph] = enlarged = fitted(picture, SIDE)
-            if found.classes:
-                shown[classes] = bars(found.classes)
-            if found.rollout is not None:
-                shown[rollout] = overlay(enlarged, found.rollout)
-            return shown
-
-        def dropped(path: str) -> dict:
-            file = pathlib.Path(path)
-            try:  # the place to drop a photograph is empty again, for the next one
-                return {drop: None, **show(file.name, read(file, model.preprocessing))}
-            except UserError as error:
-                return {drop: None, **dict.fromkeys(parts), said: _said(f"{error}.", "alert")}
-
-        def clicked(event: gr.SelectData) -> dict:
-            return show(*samples[event.index])
-
-        def redrawn(found: Look | None, layer: int, head: int) -> tuple[str, gr.Image]:
-            if found is None or found.attention is None:
-                return _title(_LAYER), gr.Image(None, alt_text=_LAYER)
-            which = Map(int(layer), head - 1 if head else None)
-            text = f"Layer {which.layer}, {_MEAN if which.head is None else f'head {which.head}'}"
-            picture = overlay(fitted(found.photograph, SIDE), chosen(found, which))
-            return _title(text), gr.Image(picture, alt_text=text)
-
-        model_alone: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
-        events = [
-            drop.upload(dropped, drop, [drop, *parts], **model_alone),
-            gallery.select(clicked, None, parts, **model_alone),
-        ]
-        if "attention" not in lacks:
-            drawing: dict[str, Any] = {
-                "fn": redrawn, "inputs": [kept, layer, head], "outputs": [title, attention], "show_progress": "hidden",
-                "concurrency_limit": 4, "concurrency_id": "drawing", "api_visibility": "private",
-            }  # fmt: skip
-            for event in events:
-                event.then(**drawing)
-            for control in (layer, head):
-                control.change(**drawing, trigger_mode="always_last")
+        parts = _parts(model, [fitted(picture, _THUMBNAIL) for _, picture in samples], lacks)
+        notes = list(lacks.values()) if "attention" in lacks else [*lacks.values(), _NOTE]
+        gr.HTML(_paragraphs(*notes), elem_classes="note")
+        _connect(parts, model.preprocessing, look, samples)
     return page
+
+
+def _parts(model: Any, thumbnails: Sequence[Picture], lacks: Mapping[str, str]) -> Parts:
+    """Returns the parts of the page, which are put where they belong."""
+    attends = "attention" not in lacks
+    made: dict[str, Any] = {"look": gr.State(None, time_to_live=_SECONDS)}
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            made["drop"] = gr.File(label="Drop a photograph, or click to choose one", height=150, elem_id="drop")
+            made["said"] = gr.HTML(_said("There is no photograph yet."), elem_classes="said", elem_id="said")
+            made["classes"] = gr.Label(
+                label="Most probable classes",
+                num_top_classes=COUNT,
+                show_heading=False,
+                elem_id="classes",
+                visible="classes" not in lacks,
+            )
+        with gr.Column(scale=3):
+            with gr.Row():
+                _, made["photograph"] = _titled("As the model sees it", "photograph")
+                if attends:
+                    _, made["rollout"] = _titled("Attention rollout", "rollout")
+                    made["title"], made["attention"] = _titled(_NO_LAYER, "attention")
+            if attends:
+                with gr.Row():
+                    made["layer"], made["head"] = _choice(model.arch)
+            gr.HTML(_title("Photographs to click"), elem_classes="title", visible=bool(thumbnails))
+            made["samples"] = gr.Gallery(
+                list(thumbnails),
+                label="Photographs to click",
+                show_label=False,
+                columns=8,
+                height="auto",
+                object_fit="contain",
+                allow_preview=False,
+                interactive=False,
+                format="png",
+                buttons=[],
+                elem_id="samples",
+                visible=bool(thumbnails),
+            )
+    return Parts(**made)
+
+
+def _connect(
+    parts: Parts, preprocessing: Any, look: Callable[[Picture], Look], samples: Sequence[tuple[str, Picture]]
+) -> None:
+    """Makes the page answer to its users. The model computes for one of them at a time."""
+    shown: list[Any] = [parts.look, parts.said, parts.photograph, parts.classes]
+    shown += [] if parts.rollout is None else [parts.rollout]
+
+    def show(label: str, picture: Picture) -> list:
+        """Returns the values of `shown`."""
+        found = look(picture)
+        size = f"{picture.shape[0]}x{picture.shape[1]}"
+        enlarged = fitted(picture, SIDE)
+        said = _said(f"{label}, as the model sees it: {size} pixels.")
+        maps = [] if found.rollout is None else [overlay(enlarged, found.rollout)]
+        return [found, said, enlarged, bars(found.classes) or None, *maps]
+
+    def dropped(path: str) -> list:
+        """Returns nothing for the place of the file, so that the next one can be dropped, and the values of `shown`."""
+        file = pathlib.Path(path)
+        try:
+            return [None, *show(file.name, read(file, preprocessing))]
+        except UserError as error:
+            return [None, None, _said(f"{error}.", "alert"), *[None] * (len(shown) - 2)]
+
+    def clicked(event: gr.SelectData) -> list:
+        return show(*samples[event.index])
+
+    model_alone: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
+    events = [
+        parts.drop.upload(dropped, parts.drop, [parts.drop, *shown], **model_alone),
+        parts.samples.select(clicked, None, shown, **model_alone),
+    ]
+    if parts.layer is None or parts.head is None:
+        return
+    drawing: dict[str, Any] = {
+        "fn": _drawn, "inputs": [parts.look, parts.layer, parts.head], "outputs": [parts.title, parts.attention],
+        "show_progress": "hidden", "concurrency_limit": 4, "concurrency_id": "drawing", "api_visibility": "private",
+    }  # fmt: skip
+    for event in events:
+        event.then(**drawing)
+    for control in (parts.layer, parts.head):
+        control.change(**drawing, trigger_mode="always_last")
+
+
+def _drawn(look: Look | None, layer: int, head: int) -> tuple[str, gr.Image]:
+    """Returns the title and the picture of a layer and a head, of which 0 is the mean of all heads."""
+    if look is None or look.attention is None:
+        return _title(_NO_LAYER), gr.Image(None, alt_text=_NO_LAYER)
+    which = Map(int(layer), head - 1 if head else None)
+    text = f"Layer {which.layer}, {_MEAN if which.head is None else f'head {which.head}'}"
+    picture = overlay(fitted(look.photograph, SIDE), chosen(look, which))
+    return _title(text), gr.Image(picture, alt_text=text)
 
 
 def _titled(text: str, name: str) -> tuple[gr.HTML, gr.Image]:
