@@ -142,6 +142,34 @@ def answers_ten_at_once(pages, paths, answers):
     assert len({picture(page, "attention").tobytes() for page in pages}) == 10
 
 
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(
+    ("model", "reason", "there", "not_there"),
+    [
+        (("Mixer-B/16", {}), "an MLP-Mixer has no attention", "#classes", "#rollout"),
+        (("Ti/16", {"num_classes": 0, "depth": 1}), "this model has no head", "#rollout img", "#classes"),
+    ],
+    ids=["no attention", "no classes"],
+)
+def test_what_is_missing_has_a_reason(start, photographs, tmp_path, model, reason, there, not_there):
+    """It is also served to other machines, with a warning, and ended by Ctrl-C."""
+    vit_jax.save(create(model[0], **model[1]), tmp_path / "model.npz")
+    with served(start, f"--model={tmp_path}", "--host=0.0.0.0") as (process, url):
+        assert url.startswith("http://127.0.0.1:")
+        with browser(url, color_scheme="dark") as user:
+            page = user()
+            drop(page, photographs[0])
+            said(page, "0.png, as the model sees it")
+            picture(page, "photograph")
+            page.wait_for_selector(there)
+            assert reason in page.inner_text(".note") and page.locator(not_there).count() == 0
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert err == "warning: with --host=0.0.0.0, whoever reaches this machine can use the page\n"
+
+
 def ended(process):
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err

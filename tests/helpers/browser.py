@@ -86,5 +86,5 @@ def served(start, *args, **env):
         assert found, process.communicate(timeout=300)[1]
         yield process, found[0]
     finally:
-        process.kill()
-        process.communicate()
+        process.terminate()  # it then deletes its files; there is nothing to end if all went well
+        process.communicate(timeout=60)

@@ -172,14 +172,14 @@ def _connect(
         control.change(**drawing, trigger_mode="always_last")
 
 
-def _drawn(look: Look | None, layer: int, head: int) -> tuple[str, gr.Image]:
+def _drawn(look: Look | None, layer: int, head: int) -> tuple[str, dict]:
     """Returns the title and the picture of a layer and a head, of which 0 is the mean of all heads."""
     if look is None or look.attention is None:
-        return _title(_NO_LAYER), gr.Image(None, alt_text=_NO_LAYER)
+        return _title(_NO_LAYER), gr.update(value=None, alt_text=_NO_LAYER)
     which = Map(int(layer), head - 1 if head else None)
     text = f"Layer {which.layer}, {_MEAN if which.head is None else f'head {which.head}'}"
     picture = overlay(fitted(look.photograph, SIDE), chosen(look, which))
-    return _title(text), gr.Image(picture, alt_text=text)
+    return _title(text), gr.update(value=picture, alt_text=text)
 
 
 def _titled(text: str, name: str) -> tuple[gr.HTML, gr.Image]:
