@@ -200,10 +200,17 @@ def _title(text: str) -> str:
 
 
 def _choice(arch: Any) -> tuple[gr.Slider, gr.Dropdown]:
-    """Returns the controls of the layer and the head. One layer alone leaves nothing to choose."""
+    """Returns the controls of the layer and the head. That of the layer is hidden if there is only one."""
     last = arch.depth - 1
     layer = gr.Slider(
-        0, last, last, step=1, label="Layer", info="counted from 0", elem_id="layer", visible=last > 0, buttons=[]
+        maximum=max(1, last),  # gradio refuses a range of one value
+        value=last,
+        step=1,
+        label="Layer",
+        info="counted from 0",
+        elem_id="layer",
+        visible=last > 0,
+        buttons=[],
     )
     heads = [_MEAN, *(f"head {number}" for number in range(arch.num_heads))]
     return layer, gr.Dropdown(heads, value=_MEAN, type="index", label="Head", info="counted from 0", elem_id="head")
