@@ -6,7 +6,8 @@
 --model is a run's folder or a checkpoint of any format. The page shows the most probable classes of a photograph, the
 attention rollout, and the attention of each layer and head over it. A model without attention, such as a ResNet, shows
 its classes alone, and a model that can't classify its attention alone. --images is a folder, or image files with commas
-between them, whose images can be clicked on the page; if there are more than 24, that many are drawn at random.
+between them, whose images can be clicked on the page; if there are more than 24, that many are drawn at random. Those
+that can't be read are named on standard error and left out.
 
 Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF files of at most 100 MB and 89 megapixels. They are prepared
 as the model needs them, and turned as their EXIF orientation says; of an animation the first image is taken. They are
