@@ -102,7 +102,7 @@ def chosen(look: Look, which: Map) -> Float[np.ndarray, "rows columns"]:
 
 
 def bars(classes: tuple[Top, ...]) -> dict[str, float]:
-    """Returns the probabilities by name. Where names are equal, as in ImageNet, the class's number is added."""
+    """Returns the probabilities by name. Equal names, which ImageNet has, are told apart by the class's number."""
     names = [each.name for each in classes]
     return {
         each.name if names.count(each.name) == 1 else f"{each.name} ({each.label})": each.probability
