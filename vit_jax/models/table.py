@@ -10,9 +10,8 @@ import math
 from typing import Any
 
 import jax
-from flax import nnx
 
-from vit_jax.models.functional import flatten, is_stacked, split
+from vit_jax.models.functional import Params, flatten, is_stacked, split
 from vit_jax.models.model import Model
 
 _HEADS = ("module", "class", "parameters", "type", "count")
@@ -100,10 +99,10 @@ def _told(model: Model, path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[
 
 def _outputs(model: Model) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Returns the shapes of an image, and of what the model makes of it; nothing is computed."""
-    graph, params = nnx.split(model)
+    bind, params = split(model)
 
-    def made(params: nnx.State, images: jax.Array) -> dict[str, jax.Array]:
-        model = nnx.merge(graph, params)
+    def made(params: Params, images: jax.Array) -> dict[str, jax.Array]:
+        model = bind(params)
         tokens = model.encode(images)
         found = {"tokens": tokens, "features": model.pooled(tokens)}
         return {**found, "logits": model.logits(tokens)} if model.arch.num_classes else found
