@@ -76,7 +76,7 @@ def test_a_page_reads_no_parameter():
     assert str(model) == repr(model)
     jax.tree.map(lambda leaf: leaf.delete(), nnx.state(model))
     page = text_of_page(model)
-    for text in ("VisionTransformer", "vit at 8x8 pixels", "embedding", "LinearGeneral", "(2, 16, 2, 8)", "deleted"):
+    for text in ("VisionTransformer", "vit at 8x8 pixels", "embedding", "LinearGeneral", "(2, 16, 2, 8,", "deleted"):
         assert text in page
     assert "shapes alone" in abstract("B/16")._repr_html_()
 
