@@ -4,12 +4,24 @@ import contextlib
 import os
 import pathlib
 import queue
+import sys
 import time
+
+from jupyter_client import KernelManager
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
 import vit_jax
 
 ROOT = pathlib.Path(vit_jax.__file__).resolve().parents[1]
 _SECONDS = 300  # for a cell, on a busy machine
+
+
+class _ThisPython(KernelSpecManager):
+    """Gives the Python of the tests as the kernel, whichever kernels are installed."""
+
+    def get_kernel_spec(self, kernel_name):
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=command, display_name="Python 3", language="python")
 
 
 class Kernel:
@@ -53,10 +65,8 @@ class Kernel:
 @contextlib.contextmanager
 def kernel(*path):
     """Yields a kernel that imports this vit_jax, and first of all modules in the folders `path`."""
-    from jupyter_client import KernelManager
-
     places = os.pathsep.join(map(str, (*path, ROOT, ROOT / "tests")))
-    manager = KernelManager(kernel_name="python3")
+    manager = KernelManager(kernel_spec_manager=_ThisPython())
     manager.start_kernel(env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": places})
     client = manager.client()
     try:

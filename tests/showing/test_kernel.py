@@ -50,7 +50,7 @@ def test_a_bar_without_ipywidgets_is_text(tmp_path):
     (tmp_path / "ipywidgets.py").write_text("raise ImportError")
     with kernel(tmp_path) as notebook:
         bar = notebook.run(BAR)
-    assert not shown(bar) and "counting: 100%" in texts(bar, "stderr") and "Warning" not in texts(bar, "stderr")
+    assert not shown(bar) and "counting:   0%" in texts(bar, "stderr") and "IProgress" not in texts(bar, "stderr")
 
 
 def test_two_interrupts_end_a_cell_and_leave_the_kernel():

@@ -1,7 +1,7 @@
 """A table of a model's modules, with the shapes and the numbers of their parameters.
 
-`flax.nnx.tabulate` can't be used: it calls every module to learn its output, and the blocks of a stack have no call of
-their own outside of `jax.lax.scan`.
+`flax.nnx.tabulate` can't be used: it recognises a module that is called by its identity, and fails with a KeyError for
+our blocks, each of which is a new object that `stack.run` takes from a stack.
 """
 
 import dataclasses
