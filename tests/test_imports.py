@@ -24,7 +24,7 @@ VERBS = (
 )  # the commands, and the module that they share
 LAYERS = (
     VERBS,
-    ("studies",),
+    ("studies", "showing"),
     ("planning",),
     ("training", "page"),
     ("evaluation", "analysis", "preparing", "predicting"),
