@@ -33,15 +33,16 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_python_of_a_document(place, name):
-    for block in documents.blocks(name):
+    names = {"config": vit_jax.config.default(), "config_lib": vit_jax.config, "jax": jax, "vit_jax": vit_jax}
+    names["images"] = np.zeros((2, 32, 32, 3), np.uint8)
+    for block in documents.blocks(name):  # a block may use what those above it have made
         if block.language != "python":
             continue
         code = block.text
         for written, smaller in SMALLER.items():
             code = code.replace(written, smaller)
         assert "/tmp" not in code
-        names = {"config": vit_jax.config.default(), "config_lib": vit_jax.config, "jax": jax, "vit_jax": vit_jax}
-        exec(code, {**names, "images": np.zeros((2, 32, 32, 3), np.uint8)})
+        exec(code, names)
     if name == "docs/python.md":
         assert (place / "run" / "model.npz").exists() and vit_jax.load(place / "mine.npz").arch.num_classes == 10
 
