@@ -24,6 +24,7 @@ _PUBLIC = {
     "read_images": "vit_jax.data",
     "train": "vit_jax.training",
     "evaluate": "vit_jax.evaluation",  # the module of this name is its command line, and is not for import
+    "export": "vit_jax.exporting",  # and so is this one
     "UserError": "vit_jax.errors",
 }
 _FOLDERS = ("analysis", "checkpoints", "config", "data", "evaluation", "models", "sharding", "training")

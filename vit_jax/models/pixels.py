@@ -78,7 +78,7 @@ def _at_hand(images: Any) -> bool:
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) == 4 and shape[-1] == 3 and min(shape) > 0:
+    if len(shape) == 4 and shape[-1] == 3 and 0 not in shape:
         return
     if len(shape) == 4 and shape[0] == 0:
         mend = "an empty batch has no result; leave it out"

@@ -1,0 +1,80 @@
+"""Compares what a file computes with what its model computes, on random images."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vit_jax.errors import UserError
+from vit_jax.exporting.function import Exported, changed
+from vit_jax.models.functional import split
+
+LIMIT = 1e-4  # the largest difference in float32; relative to the largest output, if that is above 1
+_OTHER_BATCH = 3  # the second batch size that is tried if a file takes any
+
+
+class Agreement(NamedTuple):
+    """How well a file agrees with its model.
+
+    Attributes:
+        difference: the largest absolute difference of an output.
+        limit: the largest that is allowed.
+        largest: the largest absolute value of an output.
+        batches: the batch sizes that were tried.
+    """
+
+    difference: float
+    limit: float
+    largest: float
+    batches: tuple[int, ...]
+
+    def __str__(self) -> str:
+        sizes = " and ".join(map(str, self.batches))
+        return f"{self.difference:.2g} on batches of {sizes} random images, whose largest output is {self.largest:.3g}"
+
+
+def agreement(what: Exported, run: Callable[[np.ndarray], np.ndarray]) -> Agreement:
+    """Returns how well a file agrees with its model.
+
+    In float32, two correct computations of a model differ by rounding, which grows with the outputs. So the limit is
+    1e-4, or 1e-4 of the largest output if that is above 1.
+
+    In bfloat16, rounding to 8 bits changes the outputs of every model in another way, and no number fits all. So the
+    model's own rounding is the measure: bfloat16 may move the model's outputs away from those in float32, and the file
+    may be as far away again from the model.
+
+    Args:
+        what: what the file computes.
+        run: computes it by the file, from a batch of images.
+    """
+    batches = (what.batch,) if what.batch else (1, _OTHER_BATCH)
+    compute, params = jax.jit(what.computed, static_argnames="model"), split(what.model)[1]
+    half = what.model.arch.dtype == "bfloat16"
+    exact = changed(what.model, dtype="float32") if half else what.model
+    difference = rounding = largest = 0.0
+    for seed, batch in enumerate(batches):
+        images = what.images(batch, seed)
+        expected = np.asarray(compute(params, images))
+        difference = max(difference, _distance(run(images), expected))
+        largest = max(largest, float(np.abs(expected).max()))
+        if half:
+            rounding = max(rounding, _distance(np.asarray(Exported(exact, what.output).computed(params, images)), expected))
+    return Agreement(difference, max(LIMIT * max(1.0, largest), 2 * rounding), largest, batches)
+
+
+def _distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the largest absolute difference, or infinity if the shapes differ or a value is not a number."""
+    if found.shape != expected.shape:
+        return float("inf")
+    distance = float(np.abs(found - expected).max())
+    return distance if np.isfinite(distance) else float("inf")
+
+
+def check(found: Agreement, name: Any) -> None:
+    """Raises UserError if a file does not agree with its model."""
+    if not found.difference <= found.limit:
+        raise UserError(
+            f"{name} is not written, because it differs from the model by {found}, and may by {found.limit:.2g}; take "
+            "the other format, and report this with the output of vit_jax.convert --info"
+        )
