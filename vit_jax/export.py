@@ -9,8 +9,8 @@ array of images, (batch, height, width, 3), and resizes nothing. --batch is the 
 default. --image_size is the size of the images, that of the model's preprocessing by default; position embeddings are
 resampled for it now.
 
-Images are float32 in the model's range, (pixels / 255 - mean) / std. With --uint8 they are pixels from 0 to 255, and the
-file normalises them. --output is what the file computes, float32 (batch, …):
+Images are float32 in the model's range, (pixels / 255 - mean) / std. With --uint8 they are pixels from 0 to 255, and
+the file normalises them. --output is what the file computes, float32 (batch, …):
 
     logits           of the classes
     probabilities    the softmax of the logits
@@ -19,10 +19,10 @@ file normalises them. --output is what the file computes, float32 (batch, …):
 Beside the file, FILE.json describes it: the images it takes and how to make them from a photograph, what it computes,
 and the names of the classes.
 
-.onnx         for onnxruntime and others; needs pip install 'vit_jax[export]'. With --dtype=bfloat16 the weights take half
-              the space, and are computed with in float32.
-.stablehlo    the bytes that jax.export.deserialize reads, for CPU, CUDA and TPU at once. JAX can run them if its release
-              is up to six months newer than the one here, or up to three weeks older. They have no derivative.
+.onnx         for onnxruntime and others; needs pip install 'vit_jax[export]'. With --dtype=bfloat16 the weights take
+              half the space, and the file computes in float32 with them.
+.stablehlo    the bytes that jax.export.deserialize reads, for CPU, CUDA and TPU at once. JAX runs them if its release is
+              up to six months newer than the one here, or up to three weeks older. They have no derivative.
 
 Before the file gets its name, it is run on random images, and compared with the model. In float32, a difference above
 1e-4, or above 1e-4 of the largest output if that is above 1, is an error, and nothing is left behind. In bfloat16, the
@@ -65,9 +65,8 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     # Loading a model with a head of zeros gives a warning, which is hidden because it is an error if the head is used.
     logging.getLogger("vit_jax.checkpoints.model_file").setLevel(logging.ERROR)
     model = checkpoints.load(_MODEL.value, dtype=_DTYPE.value, **keywords)
-    found = export(
-        model, args[0], batch=batch, output=_OUTPUT.value, uint8=_UINT8.value, overwrite=_OVERWRITE.value
-    )  # fmt: skip
+    options = {"output": _OUTPUT.value, "uint8": _UINT8.value, "overwrite": _OVERWRITE.value}
+    found = export(model, args[0], batch=batch, **options)
     command_line.say(f"wrote {args[0]} and {args[0]}.json; it differs from the model by {found}")
 
 

@@ -64,7 +64,9 @@ def _resize(preprocessing: Preprocessing) -> str:
         return f"resize the whole image to {height}x{width_px} (height x width) by {how}"
     box = tuple(round(side * each / min(height, width_px)) for each in (height, width_px))
     if preprocessing.keep_aspect:
-        resized = f"resize the image, with its own aspect ratio, until it just covers {box[0]}x{box[1]} (height x width)"
+        resized = (
+            f"resize the image, with its own aspect ratio, until it just covers {box[0]}x{box[1]} (height x width)"
+        )
     else:
         resized = f"resize the whole image to {box[0]}x{box[1]} (height x width)"
     return f"{resized} by {how}; then crop its centre of {height}x{width_px}"

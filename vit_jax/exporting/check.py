@@ -1,5 +1,6 @@
 """Compares what a file computes with what its model computes, on random images."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,17 +50,19 @@ def agreement(what: Exported, run: Callable[[np.ndarray], np.ndarray]) -> Agreem
         run: computes it by the file, from a batch of images.
     """
     batches = (what.batch,) if what.batch else (1, _OTHER_BATCH)
-    compute, params = jax.jit(what.computed, static_argnames="model"), split(what.model)[1]
-    half = what.model.arch.dtype == "bfloat16"
-    exact = changed(what.model, dtype="float32") if half else what.model
+    params = split(what.model)[1]
+    compute = jax.jit(what.computed)
+    exact = None
+    if what.model.arch.dtype == "bfloat16":
+        exact = jax.jit(dataclasses.replace(what, model=changed(what.model, dtype="float32")).computed)
     difference = rounding = largest = 0.0
     for seed, batch in enumerate(batches):
         images = what.images(batch, seed)
         expected = np.asarray(compute(params, images))
         difference = max(difference, _distance(run(images), expected))
         largest = max(largest, float(np.abs(expected).max()))
-        if half:
-            rounding = max(rounding, _distance(np.asarray(Exported(exact, what.output).computed(params, images)), expected))
+        if exact:
+            rounding = max(rounding, _distance(np.asarray(exact(params, images)), expected))
     return Agreement(difference, max(LIMIT * max(1.0, largest), 2 * rounding), largest, batches)
 
 

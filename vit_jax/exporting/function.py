@@ -75,12 +75,12 @@ class Exported:
         pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
         return pixels if self.pixels else np.asarray(self.model.preprocessing.normalize(pixels))
 
-    def computed(self, params: Params, images: Array, model: Model | None = None) -> Float[Array, "batch outputs"]:
-        """Returns the output for a batch of images, with the given parameters and by default the file's model."""
-        bound = split(model or self.model)[0](params)
+    def computed(self, params: Params, images: Array) -> Float[Array, "batch outputs"]:
+        """Returns the output for a batch of images, float32, by the model with the given parameters."""
+        model = split(self.model)[0](params)
         if self.output == "features":
-            return bound.features(images).astype(jnp.float32)
-        logits = bound(images).astype(jnp.float32)
+            return model.features(images).astype(jnp.float32)
+        logits = model(images).astype(jnp.float32)
         return jax.nn.softmax(logits) if self.output == "probabilities" else logits
 
     @property

@@ -5,7 +5,9 @@ for bfloat16 on CPUs.
 """
 
 import contextlib
+import dataclasses
 import importlib
+import importlib.metadata
 import logging
 import pkgutil
 import warnings
@@ -16,6 +18,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from vit_jax.checkpoints import files
 from vit_jax.errors import UserError
 from vit_jax.exporting.function import DYNAMIC, INPUT, Exported, changed
 from vit_jax.exporting.primitives import simplified
@@ -28,38 +31,40 @@ def write(what: Exported, path: epath.Path) -> None:
     """Writes the file, which onnx's checker has checked.
 
     Raises:
-        UserError: jax2onnx can't convert a part of the model, or is not the version that this package needs.
+        UserError: jax2onnx can't convert a part of the model.
     """
     import onnx
 
-    batch = jax.export.symbolic_shape(DYNAMIC)[0]
     unrolled = changed(what.model, scan=False, remat="none")
-    with _quiet():
-        proto = _converted(Exported(unrolled, what.output, what.pixels), batch)
-        _drop_expansions(proto.graph)
-        if what.batch:
-            _fix_batch(proto.graph, what.batch)
-        onnx.checker.check_model(proto, full_check=True)
+    try:
+        with _quiet():
+            proto = _converted(dataclasses.replace(what, model=unrolled))
+            _drop_expansions(proto.graph)
+            if what.batch:
+                _fix_batch(proto.graph, what.batch)
+            onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # of any kind, from any part of the converter
+        raise UserError(
+            f"jax2onnx can't convert this model ({files.line(error)}); take OUT.stablehlo, and report this with the "
+            "output of vit_jax.convert --info"
+        ) from error
     path.write_bytes(proto.SerializeToString())
 
 
-def _converted(what: Exported, batch: Any) -> Any:
+def _converted(what: Exported) -> Any:
     """Returns the ONNX model, as a protocol buffer."""
     import jax2onnx
 
     _load_plugins()
-    function = what.function()
-    try:
-        return jax2onnx.to_onnx(
-            lambda images: simplified(function, images),
-            [what.spec(batch)],
-            model_name="vit_jax",
-            opset=OPSET,
-            input_names=[INPUT],
-            output_names=[what.output],
-        )
-    except NotImplementedError as error:
-        raise UserError(f"jax2onnx can't convert a part of this model ({' '.join(str(error).split())}); take OUT.stablehlo, or report it with the output of vit_jax.convert --info") from error  # noqa: E501
+    function, batch = what.function(), jax.export.symbolic_shape(DYNAMIC)[0]
+    return jax2onnx.to_onnx(
+        lambda images: simplified(function, images),
+        [what.spec(batch)],
+        model_name="vit_jax",
+        opset=OPSET,
+        input_names=[INPUT],
+        output_names=[what.output],
+    )
 
 
 def opened(path: epath.Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -74,8 +79,6 @@ def opened(path: epath.Path) -> Callable[[np.ndarray], np.ndarray]:
 
 def versions() -> dict[str, object]:
     """Returns what the description of a file says of its format."""
-    import importlib.metadata
-
     return {"format": "onnx", "opset": OPSET, "jax2onnx": importlib.metadata.version("jax2onnx")}
 
 

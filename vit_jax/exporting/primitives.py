@@ -55,11 +55,12 @@ def _evaluated(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], apply: 
     def value(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
+    found: Sequence[Any]
     for eqn in jaxpr.eqns:
         inputs = [value(atom) for atom in eqn.invars]
         if eqn.primitive.name in _CALLS:
-            inner = eqn.params.get("jaxpr") or eqn.params["call_jaxpr"]
-            found: Sequence[Any] = _evaluated(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs, apply)
+            inner: Any = eqn.params.get("jaxpr") or eqn.params["call_jaxpr"]
+            found = _evaluated(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs, apply)
         else:
             found = apply(eqn, inputs)
         values.update(zip(eqn.outvars, found, strict=True))
@@ -68,7 +69,7 @@ def _evaluated(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], apply: 
 
 def _is_fixed(eqn: JaxprEqn) -> bool:
     """Returns whether the shapes of an operation's outputs do not depend on the size of the batch."""
-    return all(isinstance(size, int) for var in eqn.outvars for size in var.aval.shape)
+    return all(isinstance(size, int) for var in eqn.outvars for size in getattr(var.aval, "shape", ()))
 
 
 def _known(eqn: JaxprEqn, inputs: list[Any], found: list[Any]) -> Sequence[Any]:
