@@ -21,8 +21,8 @@ and the names of the classes.
 
 .onnx         for onnxruntime and others; needs pip install 'vit_jax[export]'. With --dtype=bfloat16 the weights take
               half the space, and the file computes in float32 with them.
-.stablehlo    the bytes that jax.export.deserialize reads, for CPU, CUDA and TPU at once. JAX runs them if its release is
-              up to six months newer than the one here, or up to three weeks older. They have no derivative.
+.stablehlo    the bytes that jax.export.deserialize reads, for CPU, CUDA and TPU at once. JAX runs them if its release
+              is up to six months newer than the one here, or up to three weeks older. They have no derivative.
 
 Before the file gets its name, it is run on random images, and compared with the model. In float32, a difference above
 1e-4, or above 1e-4 of the largest output if that is above 1, is an error, and nothing is left behind. In bfloat16, the

@@ -45,6 +45,7 @@ def description(what: Exported, versions: dict[str, object], found: Agreement) -
         "resize": _resize(model.preprocessing),
         "preprocessing": dataclasses.asdict(model.preprocessing),
         "class_names": list(model.class_names),
+        "dtype": model.arch.dtype,
         "agreement": found._asdict(),
     }
 

@@ -12,7 +12,7 @@ from vit_jax.exporting.function import Exported, changed
 from vit_jax.models.functional import split
 
 LIMIT = 1e-4  # the largest difference in float32; relative to the largest output, if that is above 1
-_OTHER_BATCH = 3  # the second batch size that is tried if a file takes any
+_SOME = 3  # images in a batch, and then a batch of one, if a file takes any number
 
 
 class Agreement(NamedTuple):
@@ -22,7 +22,7 @@ class Agreement(NamedTuple):
         difference: the largest absolute difference of an output.
         limit: the largest that is allowed.
         largest: the largest absolute value of an output.
-        batches: the batch sizes that were tried.
+        batches: the numbers of images in the batches that were tried.
     """
 
     difference: float
@@ -49,20 +49,14 @@ def agreement(what: Exported, run: Callable[[np.ndarray], np.ndarray]) -> Agreem
         what: what the file computes.
         run: computes it by the file, from a batch of images.
     """
-    batches = (what.batch,) if what.batch else (1, _OTHER_BATCH)
-    params = split(what.model)[1]
-    compute = jax.jit(what.computed)
-    exact = None
+    batches = (what.batch,) if what.batch else (_SOME, 1)
+    params, images = split(what.model)[1], what.images(batches[0], seed=0)
+    expected = np.asarray(jax.jit(what.computed)(params, images))
+    difference = max(_distance(run(images[:batch]), expected[:batch]) for batch in batches)
+    largest, rounding = float(np.abs(expected).max()), 0.0
     if what.model.arch.dtype == "bfloat16":
-        exact = jax.jit(dataclasses.replace(what, model=changed(what.model, dtype="float32")).computed)
-    difference = rounding = largest = 0.0
-    for seed, batch in enumerate(batches):
-        images = what.images(batch, seed)
-        expected = np.asarray(compute(params, images))
-        difference = max(difference, _distance(run(images), expected))
-        largest = max(largest, float(np.abs(expected).max()))
-        if exact:
-            rounding = max(rounding, _distance(np.asarray(exact(params, images)), expected))
+        exact = dataclasses.replace(what, model=changed(what.model, dtype="float32"))
+        rounding = _distance(np.asarray(jax.jit(exact.computed)(params, images)), expected)
     return Agreement(difference, max(LIMIT * max(1.0, largest), 2 * rounding), largest, batches)
 
 

@@ -70,6 +70,6 @@ def _check_bytes(what: Exported, format: Any, path: epath.Path) -> None:
     if (size := count * format.bytes_of_weight(what)) > _MOST:
         smaller = "add --dtype=bfloat16" if format.bytes_of_weight(what) == 4 and path.suffix == ".onnx" else ""
         raise UserError(
-            f"the model's weights take {size / 2**30:.1f} GiB, and a {path.suffix} file holds at most 2; "
+            f"the model's weights take {size / 2**30:.1f} GiB, and {path.suffix} files hold at most 2; "
             f"{smaller or 'export a smaller model'}"
         )
