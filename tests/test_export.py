@@ -57,7 +57,7 @@ def test_writes_a_file_and_its_description(start, saved, tmp_path):
 def test_size_dtype_and_batch_of_stablehlo(start, saved, tmp_path):
     target = tmp_path / "model.stablehlo"
     (tmp_path / "model.stablehlo").write_text("old")
-    flags = [f"--model={saved}", "--image_size=24,20", "--dtype=bfloat16", "--batch=2", "--overwrite"]
+    flags = [f"--model={saved}", "--image_size=24x20", "--dtype=bfloat16", "--batch=2", "--overwrite"]
     assert ended(start("export", *flags, target, without=("tensorflow", "onnx", "jax2onnx")))[0] == 0
     about = json.loads((tmp_path / "model.stablehlo.json").read_text())
     assert about["input"]["shape"] == [2, 24, 20, 3] and about["platforms"] == ["cpu", "cuda", "tpu"]

@@ -6,8 +6,8 @@
 
 The model is a run's folder, its model.npz, or a checkpoint of any format that vit_jax.convert reads. The file takes one
 array of images, (batch, height, width, 3), and resizes nothing. --batch is the number of images, and any number by
-default. --image_size is the size of the images, that of the model's preprocessing by default; position embeddings are
-resampled for it now.
+default. --image_size is the size of the images, a number or HEIGHTxWIDTH, and that of the model's preprocessing by
+default; position embeddings are resampled for it now.
 
 Images are float32 in the model's range, (pixels / 255 - mean) / std. With --uint8 they are pixels from 0 to 255, and
 the file normalises them. --output is what the file computes, float32 (batch, …):
