@@ -38,12 +38,12 @@ class Agreement(NamedTuple):
 def agreement(what: Exported, run: Callable[[np.ndarray], np.ndarray]) -> Agreement:
     """Returns how well a file agrees with its model.
 
-    In float32, two correct computations of a model differ by rounding, which grows with the outputs. So the limit is
-    1e-4, or 1e-4 of the largest output if that is above 1.
+    In float32, two correct computations of a model differ by rounding, which grows with the outputs: the limit is 1e-4,
+    or 1e-4 of the largest output if that is above 1.
 
-    In bfloat16, rounding to 8 bits changes the outputs of every model in another way, and no number fits all. So the
-    model's own rounding is the measure: bfloat16 may move the model's outputs away from those in float32, and the file
-    may be as far away again from the model.
+    In bfloat16, two correct computations may be as far from each other as each is from the exact outputs. The limit is
+    twice the largest difference between the model in bfloat16 and the same model in float32, which is the sum of these
+    two distances, or the limit of float32 if that is larger.
 
     Args:
         what: what the file computes.
