@@ -40,7 +40,7 @@ def test_a_verb_is_its_module(run):
 
 
 def test_an_unknown_verb(run):
-    listed = "train, evaluate, predict, convert, analyze, study, prepare, demo, plan"
+    listed = "train, evaluate, predict, convert, export, analyze, study, prepare, demo, plan"
     assert run("trian") == (1, "", f"error: vit_jax has no verb 'trian'; it has {listed}\n")
 
 

@@ -25,6 +25,7 @@ _PUBLIC = {
     "read_images": "vit_jax.data",
     "train": "vit_jax.training",
     "evaluate": "vit_jax.evaluation",  # the module of this name is its command line, and is not for import
+    "export": "vit_jax.exporting",  # and so is this one
     "show": "vit_jax.showing",
     "read_metrics": "vit_jax.showing",
     "plot_metrics": "vit_jax.showing",

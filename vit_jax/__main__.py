@@ -11,6 +11,7 @@ VERBS = (
     ("evaluate", "evaluate", "judge models by the evaluations of a config"),
     ("predict", "predict", "classify images"),
     ("convert", "convert", "convert a checkpoint from one format to another"),
+    ("export", "export", "write a model as ONNX or StableHLO, to run it without this package"),
     ("analyze", "analyze", "draw what a model has learned, as the figures of the paper"),
     ("study", "study", "make many runs, and draw figures and a table of their results"),
     ("prepare", "prepare", "write a data set so that training reads it fast"),

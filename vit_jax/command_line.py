@@ -62,13 +62,16 @@ def define_file_keywords() -> Callable[[], dict[str, Any]]:
     """
     heads = flags.DEFINE_integer("num_heads", None, "Heads, where the file does not tell.", lower_bound=1)
     posemb = flags.DEFINE_string("posemb", None, "Position embeddings of a file without any: sincos2d or none.")
-    size = flags.DEFINE_list("image_size", None, "HEIGHT,WIDTH or one number, where the file does not tell.")
+    size = flags.DEFINE_list(
+        "image_size", None, "HEIGHT,WIDTH (or HEIGHTxWIDTH) or one number, where the file does not tell."
+    )
 
     def given() -> dict[str, Any]:
         keywords: dict[str, Any] = {"num_heads": heads.value, "posemb": posemb.value}
         if size.value:
+            sides = ",".join(size.value).replace("x", ",").split(",")
             try:
-                height, width_px = map(int, size.value * 2 if len(size.value) == 1 else size.value)
+                height, width_px = map(int, sides * 2 if len(sides) == 1 else sides)
             except ValueError:
                 raise UserError(f"--image_size takes a number or HEIGHT,WIDTH, not {','.join(size.value)}") from None
             keywords["image_size"] = height, width_px

@@ -93,11 +93,11 @@ class Attention(nnx.Module):
 
         def lines(x: Array) -> Array:
             """Returns `x` (batch, tokens, …) as (batch, lines, tokens of a line, …); a line is a row or a column."""
-            x = x.reshape(len(x), *grid, *x.shape[2:])
+            x = x.reshape(x.shape[0], *grid, *x.shape[2:])
             return x if self.axis == 1 else x.swapaxes(1, 2)
 
         def tokens(x: Array) -> Array:
-            return (x if self.axis == 1 else x.swapaxes(1, 2)).reshape(len(x), grid[0] * grid[1], *x.shape[3:])
+            return (x if self.axis == 1 else x.swapaxes(1, 2)).reshape(x.shape[0], grid[0] * grid[1], *x.shape[3:])
 
         q, k, v = lines(q), lines(k), lines(v)
         scores = jnp.einsum("blqhd,blkhd->bhlqk", q, k).astype(jnp.float32)

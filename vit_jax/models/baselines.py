@@ -33,7 +33,7 @@ class BiT(Model):
     def encode(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch positions width"]:
         """Returns the last feature map, flattened in raster order, after the final norm and ReLU. `key` is ignored."""
         x = self.resnet(self.preprocessing.normalize(images))
-        return x.reshape(len(x), -1, x.shape[-1])
+        return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
 class Mixer(Model):
@@ -73,5 +73,5 @@ class Mixer(Model):
         self, images: ArrayLike, key: Array | None, observer: Observer | None = None, change: Change | None = None
     ) -> Observed:
         x = self.stem(self.preprocessing.normalize(images))
-        x = x.reshape(len(x), -1, x.shape[-1])
-        return self.mixer(x if change is None else change(x), keys_of_rows(key, len(x)), observer)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        return self.mixer(x if change is None else change(x), keys_of_rows(key, x.shape[0]), observer)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -30,7 +31,7 @@ class MixingMlp(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch positions features"], keys: Keys | None = None
     ) -> Float[Array, "batch positions features"]:
-        x = nnx.gelu(flattened(self.dense1, x), approximate=True)  # (batch, positions, mlp)
+        x = jax.nn.gelu(flattened(self.dense1, x), approximate=True)  # (batch, positions, mlp)
         x = dropout(x, self.rate, fold_in(keys, 0))
         return dropout(flattened(self.dense2, x), self.rate, fold_in(keys, 1))
 

@@ -135,13 +135,13 @@ def head(arch: Architecture, features: int, rngs: nnx.Rngs) -> nnx.Linear:
     )
 
 
-def keys_of_rows(key: Any, batch: int) -> Keys | None:
+def keys_of_rows(key: Any, batch: Any) -> Keys | None:
     """Returns one PRNG key for each image of a batch, or None if `key` is None.
 
     Args:
         key: one key, which is folded with the index of each image, or an array of `batch` keys, which is returned. Keys
             of `jax.random.key` and of `jax.random.PRNGKey` give the same numbers.
-        batch: the number of images.
+        batch: the number of images; a symbol while a model is exported for any number.
 
     Raises:
         UserError: `key` is not a PRNG key, or an array of another number of keys.

@@ -77,8 +77,8 @@ def _at_hand(images: Any) -> bool:
     return images.is_fully_addressable if isinstance(images, jax.Array) else True
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) == 4 and shape[-1] == 3 and min(shape) > 0:
+def _check_shape(shape: tuple[Any, ...]) -> None:  # while a model is exported, the batch is a symbol
+    if len(shape) == 4 and shape[-1] == 3 and 0 not in shape:
         return
     if len(shape) == 4 and shape[0] == 0:
         mend = "an empty batch has no result; leave it out"
