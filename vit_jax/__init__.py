@@ -26,7 +26,7 @@ _PUBLIC = {
     "evaluate": "vit_jax.evaluation",  # the module of this name is its command line, and is not for import
     "UserError": "vit_jax.errors",
 }
-_FOLDERS = ("analysis", "checkpoints", "config", "data", "evaluation", "models", "sharding", "training")
+_FOLDERS = ("analysis", "checkpoints", "config", "data", "evaluation", "models", "sharding", "studies", "training")
 
 __all__ = [*_PUBLIC, *_FOLDERS]
 
