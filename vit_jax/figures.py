@@ -16,6 +16,7 @@ from vit_jax.checkpoints import files
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMN_INCHES = 3.4  # the width of a column of a paper
+_SCREEN_DPI = 144  # of figures in a notebook, whose pixels a screen of high resolution shows one to one
 
 _STYLE: Any = {
     "font.size": 8.0,
@@ -49,9 +50,22 @@ def style() -> Iterator[None]:
         yield
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows. It shows others only once `matplotlib.pyplot` is imported."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        with style():
+            self.savefig(content, format="png", dpi=_SCREEN_DPI)
+        return content.getvalue()
+
+
 def new(width: float = COLUMN_INCHES, height: float = 2.5) -> Figure:
-    """Returns an empty figure of a size in inches. It belongs to no window and is not kept by pyplot."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """Returns an empty figure of a size in inches.
+
+    It belongs to no window and is not kept by pyplot. In a notebook, the last value of a cell is shown if it is one.
+    """
+    figure = _Shown(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

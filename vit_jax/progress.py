@@ -1,11 +1,12 @@
 """Shows how far long work has come: by a bar on a terminal or in a notebook, and elsewhere by lines in the log."""
 
-import builtins
 import contextlib
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 _LOG = logging.getLogger(__name__)
 _QUIET_SECONDS = 20.0
@@ -20,13 +21,26 @@ def shown(what: str, total: int | None = None, unit: str = "images") -> Iterator
         total: the number of units of the whole work; None if it is not known.
         unit: what is counted, in the plural.
     """
-    if in_notebook() or sys.stderr.isatty():
-        from tqdm.auto import tqdm  # a widget in a notebook
-
-        with tqdm(total=total, desc=what, unit=f" {unit}", dynamic_ncols=True, leave=False) as bar:
-            yield bar.update
+    if shows_bars():
+        with bar(total=total, desc=what, unit=f" {unit}", leave=False) as shown_bar:
+            yield shown_bar.update
         return
     yield lines(what, total, unit)
+
+
+def shows_bars() -> bool:
+    """Returns whether standard error is a terminal or a notebook, where a bar can be redrawn."""
+    return in_notebook() or sys.stderr.isatty()
+
+
+def bar(**options: Any) -> Any:
+    """Returns a bar of tqdm: a widget in a notebook that has ipywidgets, else text. `options` are those of tqdm."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # it asks for ipywidgets, which a bar of text does not need
+        from tqdm.auto import tqdm
+    return tqdm(dynamic_ncols=True, **options)
 
 
 def lines(what: str, total: int | None = None, unit: str = "images") -> Callable[[int], None]:
@@ -55,5 +69,5 @@ def tell(text: str) -> None:
 
 def in_notebook() -> bool:
     """Returns whether this process is the kernel of a Jupyter or Colab notebook."""
-    shell = getattr(builtins, "get_ipython", lambda: None)()
-    return shell is not None and hasattr(shell, "kernel")
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

@@ -1,6 +1,5 @@
 """The base class of all models, which turns images into tokens, tokens into features, and features into logits."""
 
-import math
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +11,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
-from vit_jax.models import summary
+from vit_jax.models import summary, view
 from vit_jax.models.architecture import Architecture, Preprocessing
+from vit_jax.models.functional import flatten, split
 from vit_jax.models.observe import Observed, Observer
 from vit_jax.randomness import Keys, row_keys
 
@@ -41,14 +41,18 @@ class Model(nnx.Module):
         self.class_names = class_names
 
     def __repr__(self) -> str:
-        """Returns a short summary: the architecture, classes, preprocessing, and number of parameters per group."""
-        counts: dict[str, int] = {}
-        for path, leaf in nnx.to_flat_state(nnx.state(self)):
-            counts[str(path[0])] = counts.get(str(path[0]), 0) + math.prod(leaf.shape)
-        groups = ", ".join(f"{group} {count:,}" for group, count in counts.items())
-        lines = summary.rows(self.arch, self.preprocessing, self.class_names)
-        lines.append(("parameters", f"{sum(counts.values()):,}: {groups}"))
-        return f"{type(self).__name__}\n" + textwrap.indent(summary.table(lines), "  ")
+        """Returns a short summary: architecture, classes, preprocessing, parameters per group, and where they are."""
+        return f"{type(self).__name__}\n" + textwrap.indent(summary.table(self._summary()), "  ")
+
+    __str__ = __repr__  # that of Flax prints every field of every module
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows: the same summary, and below it a tree of the modules that can be unfolded."""
+        return view.html(self, self._summary())
+
+    def _summary(self) -> summary.Rows:
+        params = flatten(split(self)[1])
+        return [*summary.rows(self.arch, self.preprocessing, self.class_names), *summary.parameters(params)]
 
     def __call__(self, images: ArrayLike, *, key: Array | None = None) -> Float[Array, "batch classes"]:
         """Returns the logits, float32, or the features if the model has no head.

@@ -1,6 +1,12 @@
 """Describes a model in a few lines, for `repr(model)` and `python -m vit_jax.convert --info`."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
 
 from vit_jax.models import variants
 from vit_jax.models.architecture import Architecture, Preprocessing
@@ -40,6 +46,23 @@ def rows(arch: Architecture, preprocessing: Preprocessing | None, class_names: t
     ]
 
 
+def parameters(params: Mapping[str, Any]) -> Rows:
+    """Returns two further lines: how many parameters each group has, and where they are.
+
+    Args:
+        params: the parameters by path, whose first part is the group; arrays, or shapes alone.
+    """
+    counts: dict[str, int] = {}
+    places: dict[str, int] = {}
+    for path, leaf in params.items():
+        group, size, place = path.partition("/")[0], math.prod(leaf.shape), _place(leaf)
+        counts[group] = counts.get(group, 0) + size
+        places[place] = places.get(place, 0) + size
+    groups = ", ".join(f"{group} {count:,}" for group, count in counts.items())
+    where = next(iter(places)) if len(places) == 1 else "; ".join(f"{n:,} {place}" for place, n in places.items())
+    return [("parameters", f"{sum(counts.values()):,}: {groups}"), ("  where", where)]
+
+
 def table(lines: Rows) -> str:
     """Returns the lines as text, one pair per line, with the texts aligned in a column."""
     width = max(len(word) for word, _ in lines)
@@ -63,3 +86,24 @@ def _preprocessing(found: Preprocessing | None) -> str:
     crop = f"shorter side to {found.shorter_side}, then the centre of " if found.shorter_side else "the whole image to "
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (found.mean, found.std))
     return f"{crop}{_size(found.size)}, {found.interpolation}, mean {mean}, deviation {std}"
+
+
+def _place(leaf: Any) -> str:
+    """Returns where a parameter is: on which devices, and how it is split over them."""
+    if isinstance(leaf, jax.core.Tracer):
+        return "traced by JAX, without values"
+    if isinstance(leaf, np.ndarray):
+        return "NumPy arrays, in the host's memory"
+    if not isinstance(leaf, jax.Array):
+        return "shapes alone, without values"
+    if leaf.is_deleted():
+        return "deleted"
+    devices: set[Any] = leaf.sharding.device_set
+    device = min(devices, key=lambda device: device.id)
+    if len(devices) == 1:
+        return f"on device {device.platform}:{device.id} ({device.device_kind})"
+    several = f"{len(devices)} {device.platform} devices ({device.device_kind})"
+    if leaf.sharding.is_fully_replicated:
+        return f"whole on each of {several}"
+    axes = [str(axis) for axis in getattr(leaf.sharding, "spec", ()) if axis]
+    return f"split over {', '.join(axes)}{' of ' if axes else ''}{several}"

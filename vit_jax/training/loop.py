@@ -78,7 +78,7 @@ def _loop(run: Run, stop: Stop) -> dict[str, float]:
         if due.save:
             run.save(done, state)
         if stopping and not due.last:
-            run.say(f"{stop.name}: saved step {done} in {run.folder}; the same command goes on from there")
+            run.say(f"{stop.name}: saved step {done} in {run.folder}; {stop.restart} goes on from there")
             stop.end(done)
         run.evaluate(due.evaluations, done, state)
         if due.last:

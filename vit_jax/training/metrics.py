@@ -14,8 +14,8 @@ from typing import Protocol
 import jax
 from etils import epath
 
+from vit_jax import progress
 from vit_jax.config import Config
-from vit_jax.progress import in_notebook
 from vit_jax.training import metrics_wandb
 from vit_jax.training.metrics_file import FILE, MetricsFile, values_of
 from vit_jax.training.metrics_tensorboard import TensorBoard
@@ -116,10 +116,8 @@ class Progress:
         self._first: tuple[int, float] | None = None
         self._waited = 0.0  # seconds of waiting for data since `_since`
         self._bar = None
-        if first_process and (in_notebook() or sys.stderr.isatty()):
-            from tqdm.auto import tqdm  # a widget in a notebook
-
-            self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
+        if first_process and progress.shows_bars():
+            self._bar = progress.bar(total=total, initial=start, unit="step")
 
     def step(self, step: int) -> None:
         """Counts a step. The speed is measured from the end of the first step, so that compilation does not count."""

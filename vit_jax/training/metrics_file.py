@@ -25,9 +25,7 @@ class MetricsFile:
         self._path, self._append = folder / FILE, "://" not in str(folder)
         lines = self._path.read_bytes().splitlines() if self._path.exists() else []
         found, damaged = _by_step(lines)
-        if damaged:
-            size = sum(map(len, damaged))
-            _LOG.warning("%s: %d damaged lines (%d bytes) are dropped", self._path, len(damaged), size)
+        _warn_of(damaged, self._path)
         kept = {number: found[number] for number in sorted(found) if number <= step}
         self._lines = list(kept.values())
         self._newest, self._written = max(kept, default=0), time.monotonic()
@@ -79,11 +77,22 @@ def values_of(folder: epath.Path, step: int) -> dict[str, float]:
     return all_values(folder).get(step, {})
 
 
-def all_values(folder: epath.Path) -> dict[int, dict[str, float]]:
-    """Returns the values of every step in the `metrics.jsonl` of a folder, in order; empty if there are none."""
+def all_values(folder: epath.Path, *, warn: bool = False) -> dict[int, dict[str, float]]:
+    """Returns the values of every step in the `metrics.jsonl` of a folder, in order; empty if there are none.
+
+    Damaged lines, such as the last one after a kill, are left out, and with `warn` a warning counts them.
+    """
     path = folder / FILE
-    found, _ = _by_step(path.read_bytes().splitlines() if path.exists() else [])
+    found, damaged = _by_step(path.read_bytes().splitlines() if path.exists() else [])
+    if warn:
+        _warn_of(damaged, path)
     return {step: _values(found[step]) for step in sorted(found)}
+
+
+def _warn_of(damaged: list[bytes], path: epath.Path) -> None:
+    if damaged:
+        size = sum(map(len, damaged))
+        _LOG.warning("%s: %d damaged lines (%d bytes) are dropped", path, len(damaged), size)
 
 
 def _line(step: int, values: Mapping[str, float]) -> str:

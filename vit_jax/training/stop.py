@@ -5,10 +5,17 @@ import threading
 from types import FrameType
 from typing import Any, NoReturn, Self
 
+from vit_jax.errors import one_line
 from vit_jax.progress import in_notebook
 from vit_jax.training.hosts import Hosts
 
 _CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+class Interrupted(KeyboardInterrupt):
+    """What `Stop` raises after Ctrl-C or a notebook's interrupt. A notebook shows it without a traceback."""
+
+    _render_traceback_ = one_line
 
 
 class Stop:
@@ -59,14 +66,20 @@ class Stop:
 
     @property
     def name(self) -> str:
-        """The name of the received signal, for messages: "Ctrl-C" or "SIGTERM" (also if another process got it)."""
-        return "Ctrl-C" if self.received == signal.SIGINT else "SIGTERM"
+        """The name of the received signal, for messages; "SIGTERM" if another process got it."""
+        interrupt = "interrupt" if in_notebook() else "Ctrl-C"
+        return interrupt if self.received == signal.SIGINT else "SIGTERM"
+
+    @property
+    def restart(self) -> str:
+        """What continues the run, for messages."""
+        return "the same call" if in_notebook() else "the same command"
 
     def end(self, step: int) -> NoReturn:
         """Ends the run after the checkpoint of `step` is saved.
 
         Raises:
-            KeyboardInterrupt: one process received Ctrl-C and is the only process.
+            Interrupted: this process received Ctrl-C and is the only process.
             SystemExit: in all other cases; code 130 if this process received Ctrl-C, else 143.
         """
         self._end(f"saved step {step}")
@@ -74,5 +87,5 @@ class Stop:
     def _end(self, reason: str) -> NoReturn:
         # With several processes, `Hosts.fail_with` would treat a KeyboardInterrupt as a failure of the run.
         if self.received == signal.SIGINT and self._hosts.count == 1:
-            raise KeyboardInterrupt(reason) if reason else KeyboardInterrupt
+            raise Interrupted(reason) if reason else Interrupted
         raise SystemExit(_CODES.get(signal.Signals(self.received or signal.SIGTERM), 143))
