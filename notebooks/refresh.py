@@ -10,6 +10,7 @@ left as it is. The kernel is the Python that runs this file.
 
 import base64
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -22,9 +23,10 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 HERE = pathlib.Path(__file__).resolve().parent
-CELL_SECONDS = 180
+CELL_SECONDS = 600
 LARGEST_PICTURE = 150_000  # bytes
 PICTURE = "image/png"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -42,21 +44,24 @@ class _ThisPython(KernelSpecManager):
         return KernelSpec(argv=command, display_name="Python 3", language="python", metadata={"debugger": False})
 
 
-def executed(path: pathlib.Path, folder: pathlib.Path, env: Mapping[str, str] = os.environ) -> nbformat.NotebookNode:
+def executed(
+    path: pathlib.Path, folder: pathlib.Path, env: Mapping[str, str] = os.environ, seconds: float = CELL_SECONDS
+) -> nbformat.NotebookNode:
     """Returns a notebook with the outputs of all its cells, which are run from top to bottom in a kernel of their own.
 
     Args:
         path: the notebook; the file is not changed.
         folder: the working directory of the kernel.
         env: the environment variables of the kernel.
+        seconds: how long a cell may take.
 
     Raises:
-        Failed: a cell failed, took longer than `CELL_SECONDS`, or ended the kernel.
+        Failed: a cell failed, took too long, or ended the kernel.
     """
     notebook = nbformat.read(path, as_version=4)
     with contextlib.chdir(folder):  # the kernel's process starts here
-        kernel = AsyncKernelManager(kernel_spec_manager=_ThisPython())
-        client = NotebookClient(notebook, km=kernel, timeout=CELL_SECONDS, record_timing=False)
+        kernel = AsyncKernelManager(kernel_spec_manager=_ThisPython(), transport="ipc")
+        client = NotebookClient(notebook, km=kernel, timeout=seconds, record_timing=False)
         with client.setup_kernel(env=dict(env)):
             for index, cell in enumerate(notebook.cells):
                 try:
@@ -89,10 +94,20 @@ def cleared(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.execution_count = None
             cell.outputs = [
-                nbformat.v4.new_output("display_data", {PICTURE: base64.b64encode(picture).decode()})
+                nbformat.v4.new_output("display_data", {PICTURE: base64.b64encode(_small(picture)).decode()})
                 for picture in pictures(cell)
             ]
     return kept
+
+
+def _small(picture: bytes) -> bytes:
+    """Returns a PNG with at most 256 colours, which is a third as large; a PNG that has a palette already, as it is."""
+    image = Image.open(io.BytesIO(picture))
+    if image.mode == "P":
+        return picture
+    made = io.BytesIO()
+    image.convert("RGB").quantize(256).save(made, "PNG", optimize=True)
+    return made.getvalue()
 
 
 def main(names: list[str]) -> None:

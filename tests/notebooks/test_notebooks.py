@@ -6,13 +6,16 @@
 import ast
 import base64
 import functools
+import io
 import re
 import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from PIL import Image
 
 import vit_jax
 from helpers.notebooks import PATHS, ROOT, check, refresh
@@ -109,10 +112,11 @@ def test_a_failure_names_the_cell_and_the_error(tmp_path):
 
 
 def test_only_pictures_are_kept(tmp_path):
-    pixel = base64.b64encode(b"\x89PNG and more").decode()
-    path = written(tmp_path / "one.ipynb", "1", "2")
-    found = nbformat.read(path, as_version=4)
-    shown = {"image/png": pixel, "text/plain": "<Figure>"}
+    """Their colours are reduced to a palette, once."""
+    drawn = io.BytesIO()
+    Image.fromarray(np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)).save(drawn, "PNG")
+    shown = {"image/png": base64.b64encode(drawn.getvalue()).decode(), "text/plain": "<Figure>"}
+    found = nbformat.read(written(tmp_path / "one.ipynb", "1", "2"), as_version=4)
     found.cells[0].outputs = [
         nbformat.v4.new_output("stream", text="step 1"),
         nbformat.v4.new_output("execute_result", shown, execution_count=1, metadata={"image/png": {"width": 1}}),
@@ -120,6 +124,10 @@ def test_only_pictures_are_kept(tmp_path):
     ]
     found.cells[0].execution_count, found.metadata.widgets = 1, {"state": {}}
     kept = refresh.cleared(found)
-    assert [output.data for output in kept.cells[0].outputs] == [{"image/png": pixel}]
+    assert [[*output.data] for output in kept.cells[0].outputs] == [["image/png"]]
     assert kept.cells[0].execution_count is None and "widgets" not in kept.metadata
-    assert refresh.pictures(kept.cells[0]) == [b"\x89PNG and more"] and len(found.cells[0].outputs) == 3
+    (picture,) = refresh.pictures(kept.cells[0])
+    image = Image.open(io.BytesIO(picture))
+    assert (image.mode, image.size) == ("P", (8, 8))
+    np.testing.assert_allclose(np.asarray(image.convert("RGB")), np.asarray(Image.open(drawn)), atol=8)
+    assert refresh.cleared(kept) == kept and len(found.cells[0].outputs) == 3

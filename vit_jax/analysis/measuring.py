@@ -96,20 +96,19 @@ def measure(
         progress: is called with the number of images that were computed since its last call.
 
     Raises:
-        UserError: there is no image, one has not the model's size, or the model has no such layer or head.
+        UserError: there is no image, one is not as the model wants it, or the model has no such layer or head.
     """
     check_maps(model.arch, maps)
-    if isinstance(images, np.ndarray):
-        images = [(f"image {number}", image) for number, image in enumerate(images, 1)]
+    named = _named(images)
     if count is None:
-        images = list(images)
-        count = max(1, len(images))
+        named = list(named)
+        count = max(1, len(named))
     made: dict[str, np.ndarray] = {}
     made["filters"], made["filters_explained_variance"] = filters.principal_components(filters.patch_kernel(model))
     if (table := positions.table(model)) is not None:
         made["posemb_similarity"] = positions.similarity(table, model.arch.grid)
     shown: list[tuple[str, np.ndarray]] = []
-    kept = _observed(model, _remembered(_checked(images, model), shown), count, bool(maps), progress)
+    kept = _observed(model, _remembered(_checked(named, model), shown), count, bool(maps), progress)
     if not shown:
         raise UserError("there is no image that can be read to measure the model on; give at least one")
     names, photographs = zip(*shown, strict=True)
@@ -154,14 +153,25 @@ def check_maps(arch: Any, maps: Sequence[Map]) -> None:
             raise UserError(f"the model has no head {each.head}; --attention takes heads 0 to {arch.num_heads - 1}")
 
 
+def _named(images: Any) -> Iterable[Named]:
+    """Returns images with names, which those of an array do not have. Raises UserError if these are no pixels."""
+    if not hasattr(images, "shape"):
+        return images
+    if images.dtype != np.uint8:
+        raise UserError(
+            f"images of {images.dtype} are no pixels; give those that vit_jax.read_images returns, of uint8"
+        )
+    return [(f"image {number}", image) for number, image in enumerate(np.asarray(images), 1)]
+
+
 def _checked(images: Iterable[Named], model: Any) -> Iterator[Named]:
-    """Yields the images. Raises UserError if one is not as `vit_jax.read_images` makes it for the model."""
-    size = model.preprocessing.size
+    """Yields the images. Raises UserError if one has not the model's size."""
+    expected = (*model.preprocessing.size, 3)
     for name, image in images:
-        if np.shape(image) != (*size, 3) or image.dtype != np.uint8:
+        if np.shape(image) != expected:
             raise UserError(
-                f"{name} is an array {np.shape(image)} of {image.dtype}, and the model is measured on uint8 images "
-                f"{(*size, 3)}; vit_jax.read_images(paths, model) makes them of files"
+                f"{name} has the shape {np.shape(image)}, and the model is measured on images of {expected}; "
+                "vit_jax.read_images(paths, model) makes them of files"
             )
         yield name, image
 
