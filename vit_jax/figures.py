@@ -50,7 +50,7 @@ def style() -> Iterator[None]:
         yield
 
 
-class _Shown(Figure):
+class NotebookFigure(Figure):
     """A figure that a notebook shows. It shows others only once `matplotlib.pyplot` is imported."""
 
     def _repr_png_(self) -> bytes:
@@ -65,7 +65,7 @@ def new(width: float = COLUMN_INCHES, height: float = 2.5) -> Figure:
 
     It belongs to no window and is not kept by pyplot. In a notebook, the last value of a cell is shown if it is one.
     """
-    figure = _Shown(figsize=(width, height), layout="constrained")
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -105,5 +105,5 @@ def _place(leaf: Any) -> str:
     several = f"{len(devices)} {device.platform} devices ({device.device_kind})"
     if leaf.sharding.is_fully_replicated:
         return f"whole on each of {several}"
-    axes = [str(axis) for axis in getattr(leaf.sharding, "spec", ()) if axis]
+    axes = sorted({str(axis) for axis in getattr(leaf.sharding, "spec", ()) if axis})
     return f"split over {', '.join(axes)}{' of ' if axes else ''}{several}"

@@ -1,7 +1,7 @@
 """A table of a model's modules, with the shapes and the numbers of their parameters.
 
-`flax.nnx.tabulate` can't be used: it calls every module to learn its output, and the blocks of a stack have no call of
-their own outside of `jax.lax.scan`.
+`flax.nnx.tabulate` can't be used: it recognises a module that is called by its identity, and fails with a KeyError for
+our blocks, each of which is a new object that `stack.run` takes from a stack.
 """
 
 import dataclasses
@@ -10,9 +10,8 @@ import math
 from typing import Any
 
 import jax
-from flax import nnx
 
-from vit_jax.models.functional import flatten, is_stacked, split
+from vit_jax.models.functional import Params, flatten, is_stacked, split
 from vit_jax.models.model import Model
 
 _HEADS = ("module", "class", "parameters", "type", "count")
@@ -100,10 +99,10 @@ def _told(model: Model, path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[
 
 def _outputs(model: Model) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Returns the shapes of an image, and of what the model makes of it; nothing is computed."""
-    graph, params = nnx.split(model)
+    bind, params = split(model)
 
-    def made(params: nnx.State, images: jax.Array) -> dict[str, jax.Array]:
-        model = nnx.merge(graph, params)
+    def made(params: Params, images: jax.Array) -> dict[str, jax.Array]:
+        model = bind(params)
         tokens = model.encode(images)
         found = {"tokens": tokens, "features": model.pooled(tokens)}
         return {**found, "logits": model.logits(tokens)} if model.arch.num_classes else found

@@ -85,15 +85,15 @@ def _texts(titles: str | Iterable[Any] | None, count: int, letters: int) -> list
 
 def _pictures(images: Any) -> Iterator[Image.Image]:
     """Yields the images, in RGB and reduced to what can be seen. Raises UserError if one can't be shown."""
-    named = isinstance(images, str | os.PathLike)
-    several = [images] if named or isinstance(images, Image.Image) else _separate(images)
-    found = list(several)
-    paths = listed([os.fspath(each) for each in found if isinstance(each, str | os.PathLike)])
-    if (count := len(found) if len(paths) < len(found) else len(paths)) > _MOST:
-        raise UserError(f"{count:,} images are too many to show in one figure; give at most {_MOST}")
+    alone = isinstance(images, str | os.PathLike | Image.Image)
+    found: list[Any] = []
+    for each in [images] if alone else _separate(images):
+        found += listed([os.fspath(each)]) if isinstance(each, str | os.PathLike) else [each]
+    if len(found) > _MOST:
+        raise UserError(f"{len(found):,} images are too many to show in one figure; give at most {_MOST}")
     for index, each in enumerate(found):
-        if isinstance(each, str | os.PathLike):
-            yield from map(_read, listed([os.fspath(each)]))
+        if isinstance(each, str):
+            yield _read(each)
         else:
             yield _reduced(each if isinstance(each, Image.Image) else _pixels(each, index))
 

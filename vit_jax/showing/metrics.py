@@ -84,7 +84,7 @@ def _panel(axes: Axes, title: str, names: list[str], runs: Mapping[str, Values])
             style = _STYLES[kind % len(_STYLES)] if len(runs) > 1 else "-"
             parts = [run] if len(runs) > 1 else []
             parts += [name.rpartition("/")[0]] if len(names) > 1 else []
-            marker = "o" if len(points) < 20 else ""
+            marker = "o" if len(points) < 10 else ""
             if points:
                 axes.plot(
                     *zip(*points, strict=True), color=colour, ls=style, marker=marker, ms=2.5, label=" ".join(parts)
