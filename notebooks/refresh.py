@@ -44,6 +44,13 @@ class _ThisPython(KernelSpecManager):
         return KernelSpec(argv=command, display_name="Python 3", language="python", metadata={"debugger": False})
 
 
+class _Kernel(AsyncKernelManager):
+    """A kernel of this Python, which is spoken to by sockets in a folder and not by ports of the machine."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(kernel_spec_manager=_ThisPython(), transport="ipc", **options)
+
+
 def executed(
     path: pathlib.Path, folder: pathlib.Path, env: Mapping[str, str] = os.environ, seconds: float = CELL_SECONDS
 ) -> nbformat.NotebookNode:
@@ -60,8 +67,7 @@ def executed(
     """
     notebook = nbformat.read(path, as_version=4)
     with contextlib.chdir(folder):  # the kernel's process starts here
-        kernel = AsyncKernelManager(kernel_spec_manager=_ThisPython(), transport="ipc")
-        client = NotebookClient(notebook, km=kernel, timeout=seconds, record_timing=False)
+        client = NotebookClient(notebook, kernel_manager_class=_Kernel, timeout=seconds, record_timing=False)
         with client.setup_kernel(env=dict(env)):
             for index, cell in enumerate(notebook.cells):
                 try:
