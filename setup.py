@@ -92,6 +92,7 @@ setuptools.setup(
     description="Vision Transformers in JAX: train, transfer and use them, on a laptop or a TPU pod.",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
+    url="https://github.com/vit-jax/vit_jax",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",

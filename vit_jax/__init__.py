@@ -31,7 +31,7 @@ _PUBLIC = {
     "plot_metrics": "vit_jax.showing",
     "UserError": "vit_jax.errors",
 }
-_FOLDERS = ("analysis", "checkpoints", "config", "data", "evaluation", "models", "sharding", "training")
+_FOLDERS = ("analysis", "checkpoints", "config", "data", "evaluation", "models", "sharding", "studies", "training")
 
 __all__ = [*_PUBLIC, *_FOLDERS]
 

@@ -45,3 +45,7 @@ def arch(**keywords):
 
 def images(size=VIT["image_size"], batch=2):
     return np.random.default_rng(1).uniform(-1, 1, (batch, *size, 3)).astype(np.float32)
+
+
+def pixels(size=VIT["image_size"], batch=2):
+    return np.random.default_rng(1).integers(0, 256, (batch, *size, 3), np.uint8)

@@ -26,6 +26,9 @@ SHOWN = 256  # photographs that are kept to be drawn
 _TOP = 3
 
 
+Named = tuple[str, UInt8[np.ndarray, "height width_px 3"]]  # an image and its name
+
+
 class Map(NamedTuple):
     """Attention weights to draw: of one layer, counted from 0, and of one head or the mean of all (None)."""
 
@@ -67,8 +70,8 @@ class Analysis:
 
 def measure(
     model: Any,
-    images: Iterable[tuple[str, UInt8[np.ndarray, "height width_px 3"]]],
-    count: int,
+    images: UInt8[np.ndarray, "batch height width_px 3"] | Iterable[Named],
+    count: int | None = None,
     *,
     maps: Sequence[Map] = (),
     progress: Callable[[int], object] = lambda images: None,
@@ -86,21 +89,26 @@ def measure(
 
     Args:
         model: a model of any family.
-        images: names and pixels of at least one image, which has the model's size. They are read as they are needed.
+        images: at least one image of the model's size, as `vit_jax.read_images` returns them; or pairs of a name and
+            the pixels of an image, which are read as they are needed if `count` is given.
         count: how many there are about; it decides how many tokens are taken of each image for `cka`.
         maps: attention weights of single layers and heads to return.
         progress: is called with the number of images that were computed since its last call.
 
     Raises:
-        UserError: there is no image, or the model has no such layer or head.
+        UserError: there is no image, one is not as the model wants it, or the model has no such layer or head.
     """
     check_maps(model.arch, maps)
+    named = _named(images)
+    if count is None:
+        named = list(named)
+        count = max(1, len(named))
     made: dict[str, np.ndarray] = {}
     made["filters"], made["filters_explained_variance"] = filters.principal_components(filters.patch_kernel(model))
     if (table := positions.table(model)) is not None:
         made["posemb_similarity"] = positions.similarity(table, model.arch.grid)
     shown: list[tuple[str, np.ndarray]] = []
-    kept = _observed(model, _remembered(images, shown), count, bool(maps), progress)
+    kept = _observed(model, _remembered(_checked(named, model), shown), count, bool(maps), progress)
     if not shown:
         raise UserError("there is no image that can be read to measure the model on; give at least one")
     names, photographs = zip(*shown, strict=True)
@@ -145,7 +153,30 @@ def check_maps(arch: Any, maps: Sequence[Map]) -> None:
             raise UserError(f"the model has no head {each.head}; --attention takes heads 0 to {arch.num_heads - 1}")
 
 
-def _remembered(images: Iterable[tuple[str, np.ndarray]], shown: list[tuple[str, np.ndarray]]) -> Iterator[np.ndarray]:
+def _named(images: Any) -> Iterable[Named]:
+    """Returns images with names, which those of an array do not have. Raises UserError if these are no pixels."""
+    if not hasattr(images, "shape"):
+        return images
+    if images.dtype != np.uint8:
+        raise UserError(
+            f"images of {images.dtype} are no pixels; give those that vit_jax.read_images returns, of uint8"
+        )
+    return [(f"image {number}", image) for number, image in enumerate(np.asarray(images), 1)]
+
+
+def _checked(images: Iterable[Named], model: Any) -> Iterator[Named]:
+    """Yields the images. Raises UserError if one has not the model's size."""
+    expected = (*model.preprocessing.size, 3)
+    for name, image in images:
+        if np.shape(image) != expected:
+            raise UserError(
+                f"{name} has the shape {np.shape(image)}, and the model is measured on images of {expected}; "
+                "vit_jax.read_images(paths, model) makes them of files"
+            )
+        yield name, image
+
+
+def _remembered(images: Iterable[Named], shown: list[tuple[str, np.ndarray]]) -> Iterator[np.ndarray]:
     """Yields the images, and appends the first ones to `shown` with their names."""
     for name, image in images:
         if len(shown) < SHOWN:

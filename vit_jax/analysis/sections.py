@@ -1,12 +1,15 @@
 """The figures of an analysis in the order of the report, each with what it shows and where it comes from."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from vit_jax import figures as styled
 from vit_jax.analysis import photographs, plots
 from vit_jax.analysis.measuring import Analysis, Map
+from vit_jax.errors import UserError
 
 
 class Section(NamedTuple):
@@ -104,3 +107,29 @@ def figures(section: Section, analysis: Analysis) -> Iterator[tuple[str, Figure]
         return
     for page, figure in enumerate(photographs.pages(analysis, section.name), 1):
         yield f"{section.name}_{page:02d}", figure
+
+
+def draw(analysis: Analysis, name: str, page: int = 1) -> Figure:
+    """Returns one figure of an analysis, which a notebook shows. `analysis.missing` says which do not apply, and why.
+
+    Args:
+        analysis: what `measure` returns.
+        name: the figure, such as `filters`; the names of all are those in `analysis.arrays` that `NAMES` has, and the
+            `Map.name` of each map that was asked for.
+        page: of a figure that is drawn over the photographs, 12 on a page, the first of which is 1.
+
+    Raises:
+        UserError: there is no such figure or page, or the figure does not apply to the model.
+    """
+    known = {section.name: section for section in sections(analysis.maps)}
+    if name not in known:
+        raise UserError(f"there is no figure {name!r}; the figures are {', '.join(known)}")
+    if name in analysis.missing:
+        raise UserError(f"{name} can't be drawn: {analysis.missing[name]} analysis.missing lists what does not apply")
+    with styled.style():
+        found = next(itertools.islice(figures(known[name], analysis), page - 1, None), None) if page > 0 else None
+    if found is None:
+        raise UserError(
+            f"the figure {name} has no page {page}; pages count from 1 and have {photographs.PER_PAGE} images"
+        )
+    return found[1]
