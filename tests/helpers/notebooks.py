@@ -15,15 +15,16 @@ _SPEC.loader.exec_module(refresh)
 
 
 def check(name, tmp_path):
-    """Runs a notebook whole, on the devices and with the compiler's options that a user has.
+    """Runs a notebook whole, on one device.
 
-    With the options of the tests, compiling is faster and training slower. The notebook writes to temporary folders
-    alone, and has pictures in those cells that have some on the page before running.
+    It writes to temporary folders alone, and has pictures in those cells that have some on the page before running.
     """
     here, temporary = tmp_path / "here", tmp_path / "temporary"
     here.mkdir()
     temporary.mkdir()
-    env = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    env = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
+    if "XLA_FLAGS" in env:  # level 0 compiles fastest, but what a notebook trains then takes longer than the compiler
+        env["XLA_FLAGS"] = env["XLA_FLAGS"].replace("backend_optimization_level=0", "backend_optimization_level=1")
     made = refresh.executed(PATHS[name], here, {**env, "TMPDIR": str(temporary)}, CELL_SECONDS)
     assert not list(here.iterdir())
     stored = nbformat.read(PATHS[name], as_version=4)
