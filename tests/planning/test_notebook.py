@@ -1,10 +1,7 @@
 """The notebook about slices runs from top to bottom; it compiles for TPUs."""
 
-import pytest
-
 from helpers.notebooks import check
 
 
-def test_pods(tmp_path):
-    pytest.importorskip("libtpu")
+def test_pods(tpu_compiler, tmp_path):
     check("pods", tmp_path)
