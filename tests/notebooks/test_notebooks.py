@@ -6,6 +6,7 @@
 import ast
 import base64
 import functools
+import importlib
 import io
 import re
 import subprocess
@@ -78,15 +79,17 @@ def test_the_addresses_are_those_of_the_repository(notebook):
 def test_what_it_names_is_there(notebook):
     """Names of the package, imports of it, and files of configs/ and launch/."""
     name, found = notebook
-    chains = set()
+    chains, imports = set(), set()
     for tree in code_of(found.cells):
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and re.fullmatch(r"vit_jax(\.\w+)+", ast.unparse(node)):
                 chains.add(ast.unparse(node))
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "vit_jax":
-                chains |= {f"{node.module}.{alias.name}" for alias in node.names}
+                imports |= {(node.module, alias.name) for alias in node.names}
     for chain in chains:
         functools.reduce(getattr, chain.split(".")[1:], vit_jax)
+    for module, imported in imports:
+        assert hasattr(importlib.import_module(module), imported), f"{module}.{imported}"
     text = "\n".join(cell.source for cell in found.cells)
     for module in re.findall(r"-m (vit_jax\.\w+)", text):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
