@@ -36,7 +36,7 @@ class Failed(Exception):
     """A cell of a notebook failed; says which cell, its code and the error."""
 
 
-class _ThisPython(KernelSpecManager):
+class ThisPython(KernelSpecManager):
     """Gives the Python that runs this file as the only kernel, whichever kernels are installed."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
@@ -48,7 +48,7 @@ class _Kernel(AsyncKernelManager):
     """A kernel of this Python, which is spoken to by sockets in a folder and not by ports of the machine."""
 
     def __init__(self, **options: object) -> None:
-        super().__init__(kernel_spec_manager=_ThisPython(), transport="ipc", **options)
+        super().__init__(kernel_spec_manager=ThisPython(), transport="ipc", **options)
 
 
 def executed(

@@ -57,8 +57,8 @@ def test_a_folder_of_photographs(start, photographs, tmp_path):
     code, said, err = ended(start(*command, "--attention=1.0", without=("tensorflow",)))
     (photographs / "torn.png").unlink()
     assert code == 1 and said.splitlines() == [f"wrote {out}/report.html"]
-    *_, named, last = err.splitlines()
-    assert f"{photographs}/torn.png can't be read as an image" in named
+    *before, last = err.splitlines()
+    assert any(f"{photographs}/torn.png can't be read as an image" in line for line in before)
     assert last == "error: 1 of 6 images can't be read; they are named above"
     pages = ("rollout_01", "attention_1_0_01")
     assert names(out) == sorted(
@@ -155,7 +155,9 @@ def test_class_names_are_no_formulas(tmp_path):
             {"posemb_similarity": "no table of position embeddings (posemb=relative, rope=0)"},
             marks=pytest.mark.slow,
         ),
-        ("Ti/16", {"pool": "gap", "attention": "axial", "posemb_at": "layers"}, NAMES, {}),
+        pytest.param(
+            "Ti/16", {"pool": "gap", "attention": "axial", "posemb_at": "layers"}, NAMES, {}, marks=pytest.mark.slow
+        ),
         pytest.param(
             "R+Ti/16", {"pool": "tok+gap", "registers": 1, "num_classes": 0}, NAMES, {}, marks=pytest.mark.slow
         ),

@@ -68,8 +68,18 @@ def test_mistakes_are_found_before_jax(start, goldens, tmp_path, args, said):
     ("args", "limit", "said"),
     [
         (["{tmp}/none.npz", "{there}"], "", "there is no checkpoint {tmp}/none.npz"),
-        (["{golden}", "{there}", "--format=torch"], "", "unknown format 'torch'; there are original, big_vision,"),
-        (["{golden}", "{there}", "--format=timm"], "", "{there} can't be of the format timm, whose files end in .safe"),
+        pytest.param(
+            ["{golden}", "{there}", "--format=torch"],
+            "",
+            "unknown format 'torch'; there are original, big_vision,",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["{golden}", "{there}", "--format=timm"],
+            "",
+            "{there} can't be of the format timm, whose files end in .safe",
+            marks=pytest.mark.slow,
+        ),
         (["{golden}", "{there}", "--format=bit"], "", "the format bit has no place for a model of the family vit"),
         (["{golden}", "{there}"], "ulimit -f 40", "{there} can't be written (File too large)"),
     ],

@@ -103,6 +103,7 @@ def test_error_after_jax_is_one_sentence_too(start, tmp_path, args, said):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_full_disk(start, tmp_path):
     process = start("main", SMALL, f"--workdir={tmp_path}/run", limit="ulimit -f 8", JAX_ENABLE_COMPILATION_CACHE="0")
     said = f"can't be written to {tmp_path}/run/checkpoints", "File too large", "goes on from the checkpoint before"

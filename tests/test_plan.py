@@ -35,6 +35,7 @@ def test_a_plan_and_its_files(tpu_compiler, start, tmp_path):
     assert (tmp_path / "step.txt").read_text().startswith("HloModule")
 
 
+@pytest.mark.slow
 def test_sweep(tpu_compiler, start, tmp_path):
     file = tmp_path / "sweep.json"
     sweep = "--sweep=global_batch_size=16,18", "--sweep=mesh.fsdp=1,4", f"--json={file}"

@@ -210,8 +210,8 @@ def test_mistakes_are_found_before_jax(start, run, images, tmp_path, args, said)
 @pytest.mark.parametrize(
     ("model", "image", "said"),
     [
-        ("{tmp}/none", "{image}", "there is no checkpoint {tmp}/none"),
-        ("{tmp}", "{image}", "{tmp} is no run's folder"),
+        pytest.param("{tmp}/none", "{image}", "there is no checkpoint {tmp}/none", marks=pytest.mark.slow),
+        pytest.param("{tmp}", "{image}", "{tmp} is no run's folder", marks=pytest.mark.slow),
         ("{image}", "{image}", "{image} "),
         ("{tmp}/headless.npz", "{image}", "has no head"),
         ("{tmp}/zeros.npz", "{image}", "has a head of zeros, as the public ImageNet-21k files do"),

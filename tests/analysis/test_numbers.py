@@ -201,7 +201,7 @@ def test_position_similarity(posemb, where):
         {"pool": "gap", "registers": 1, "class_token": True},
         pytest.param({"pool": "tok", "registers": 1, "distilled": True, "scan": False}, marks=pytest.mark.slow),
         pytest.param({"pool": "tok+gap"}, marks=pytest.mark.slow),
-        {"pool": "map", "attention": "axial"},
+        pytest.param({"pool": "map", "attention": "axial"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

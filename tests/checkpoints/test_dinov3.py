@@ -39,7 +39,9 @@ def published(goldens, tmp_path):
     return put
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name", [name if "gated" in name else pytest.param(name, marks=pytest.mark.slow) for name in HEADS]
+)
 def test_images_of_another_size(goldens, name):
     """Positions follow the images, without any table; `scan` or not."""
     golden = np.load(goldens / "dinov3_other_size.npz")

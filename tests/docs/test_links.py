@@ -29,7 +29,7 @@ def test_links_lead_somewhere(name):
         target = urllib.parse.urlsplit(link)
         if target.scheme:
             assert target.scheme == "https" and target.netloc in HOSTS, link
-            if (ours := OURS.fullmatch(target.path)):
+            if ours := OURS.fullmatch(target.path):
                 assert (ROOT / ours[1]).is_file(), link
             continue
         file = (ROOT / name).parent / target.path if target.path else ROOT / name

@@ -79,6 +79,7 @@ def test_once_a_moment_and_once_a_model(small, passed, tmp_path):
     assert sum(passed) == TRAIN + TEST and measures.keys() == {"near", "probe"}
 
 
+@pytest.mark.slow
 def test_a_run_computes_them_once_a_step(small, passed, tmp_path):
     batches = {"batch_size": 8}  # those of the training have 16 images, and some are made ahead
     sections = {"near": {**NEAR, **batches, "every_steps": 6}, "probe": {**PROBE, **batches}}

@@ -4,24 +4,15 @@ import contextlib
 import os
 import pathlib
 import queue
-import sys
 import time
 
 from jupyter_client import KernelManager
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
 import vit_jax
+from helpers.notebooks import refresh
 
 ROOT = pathlib.Path(vit_jax.__file__).resolve().parents[1]
 _SECONDS = 300  # for a cell, on a busy machine
-
-
-class _ThisPython(KernelSpecManager):
-    """Gives the Python of the tests as the kernel, whichever kernels are installed."""
-
-    def get_kernel_spec(self, kernel_name):
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=command, display_name="Python 3", language="python")
 
 
 class Kernel:
@@ -66,7 +57,7 @@ class Kernel:
 def kernel(*path):
     """Yields a kernel that imports this vit_jax, and first of all modules in the folders `path`."""
     places = os.pathsep.join(map(str, (*path, ROOT, ROOT / "tests")))
-    manager = KernelManager(kernel_spec_manager=_ThisPython())
+    manager = KernelManager(kernel_spec_manager=refresh.ThisPython())
     manager.start_kernel(env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": places})
     client = manager.client()
     try:

@@ -11,7 +11,11 @@ from vit_jax.errors import UserError
 
 @pytest.mark.parametrize(
     ("name", "keywords"),
-    [("Ti/16", {"registers": 2}), ("R+Ti/16", {"pool": "gap"}), ("Mixer-S/32", {})],
+    [
+        ("Ti/16", {"registers": 2}),
+        pytest.param("R+Ti/16", {"pool": "gap"}, marks=pytest.mark.slow),
+        ("Mixer-S/32", {}),
+    ],
     ids=["vit", "hybrid", "mixer"],
 )
 def test_the_embedded_patches_are_changed_and_the_tokens_of_the_patches_returned(name, keywords):

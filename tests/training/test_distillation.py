@@ -59,7 +59,7 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-@pytest.mark.parametrize("size", [16, 4])
+@pytest.mark.parametrize("size", [pytest.param(16, marks=pytest.mark.slow), 4])
 def test_the_teacher_sees_the_students_images_in_its_own_form(tmp_path, batch, size):
     """Compares with Pillow's resizing, which also widens its filter if images become smaller."""
     model, teacher = student(), vit_jax.load(saved(tmp_path / "model.npz", size=size))

@@ -78,6 +78,7 @@ def leaves(tree):
     return jax.tree_util.tree_flatten_with_path(tree)[0]
 
 
+@pytest.mark.slow
 def test_accumulated_equals_one_batch(small):
     found = []
     for parts in (1, 2):

@@ -39,6 +39,7 @@ def test_transfer_starts_from_the_averaged_weights(small, finished, tmp_path, so
         np.testing.assert_array_equal(new[name], old[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_longer_training_of_a_finished_run(small, finished, tmp_path, caplog):
     """A finished run can only be trained longer by a new run from its weights and head.
 

@@ -105,7 +105,7 @@ def ends_as(uninterrupted, folder, start, command=COMMAND):
 @pytest.mark.parametrize(
     "moments",
     [
-        (writing, saved, logged(2)),
+        (writing, saved),
         pytest.param((logged(2), writing, saved, logged(EVERY), writing_another), marks=pytest.mark.slow),
     ],
 )

@@ -80,12 +80,8 @@ def test_stacked_layers_are_what_single_layers_are(params, name, reference):
             np.testing.assert_allclose(found, -expected["x"], rtol=2e-5, atol=1e-5, err_msg=f"{path} {layer}")
 
 
-QUICK = ("adam",)
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in sorted(OPTIMIZERS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_scanned_equals_unrolled_and_sharded_equals_whole(small, name):
     """For each optimizer, scanning and sharding do not change the result, also with one layer of the stack frozen."""
     still = {"optimizer.freeze": ("encoderblock_1/", "^embedding/")}

@@ -61,6 +61,7 @@ def test_empty_image_folder(small, images, tmp_path):
     refused(small(images), tmp_path / "run", "there are no images", str(tmp_path / "images"))
 
 
+@pytest.mark.slow
 def test_corrupt_images(small, images, tmp_path, caplog):
     bad = sorted((tmp_path / "images" / "train").rglob("*.png"))[:2]
     for path in bad:

@@ -60,8 +60,8 @@ def with_broken_checkpoint(folder):
     ("damage", "said"),
     [
         (lambda folder: None, "going on from the checkpoint of step 12"),
-        (without_checkpoint, "going on from the checkpoint of step 9"),
-        (without_checkpoints, "step 2 of 12"),
+        pytest.param(without_checkpoint, "going on from the checkpoint of step 9", marks=pytest.mark.slow),
+        pytest.param(without_checkpoints, "step 2 of 12", marks=pytest.mark.slow),
         (with_leftovers, "going on from the checkpoint of step 9"),
         (with_broken_checkpoint, "went back from checkpoint 12 to the one before, 9"),
     ],

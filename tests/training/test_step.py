@@ -92,7 +92,10 @@ def test_sharded_equals_whole(config, whole, mesh):
         pytest.param({"model.scan": False}, marks=pytest.mark.slow),
         pytest.param({"model.remat": "full"}, marks=pytest.mark.slow),
         pytest.param({"model.remat": "dots", "model.scan": False}, marks=pytest.mark.slow),
-        {"model.remat": "offload", "optimizer.offload": True, "mesh.data": 2, "mesh.fsdp": 4},
+        pytest.param(
+            {"model.remat": "offload", "optimizer.offload": True, "mesh.data": 2, "mesh.fsdp": 4},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )

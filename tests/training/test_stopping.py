@@ -104,7 +104,7 @@ def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
     ("name", "wrapper", "saved"),
     [
         ("make_step", lambda step: Once(step, terminate, at=5), 5),
-        ("make_step", lambda step: Once(step, terminate, at=6), 6),
+        pytest.param("make_step", lambda step: Once(step, terminate, at=6), 6, marks=pytest.mark.slow),
         ("make_evaluations", lambda found: {"test": Once(found["test"], terminate)}, 7),
         ("make_step", lambda step: Once(step, terminate, at=12), None),
     ],
@@ -125,7 +125,7 @@ def test_sigterm_saves(small, finished, tmp_path, monkeypatch, name, wrapper, sa
     assert numbers(tmp_path / "run") == numbers(finished)
 
 
-@pytest.mark.parametrize(("at", "saved"), [(1, [3, 6]), (2, [9, 12])])
+@pytest.mark.parametrize(("at", "saved"), [pytest.param(1, [3, 6], marks=pytest.mark.slow), (2, [9, 12])])
 def test_an_evaluation_that_fails_loses_no_step(small, finished, tmp_path, monkeypatch, at, saved):
     """The checkpoint comes first, and the evaluation is made when the run is resumed."""
 
