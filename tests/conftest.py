@@ -6,6 +6,7 @@ programs are cached, so that none is compiled twice.
 
 import atexit
 import functools
+import gc
 import os
 import pathlib
 import runpy
@@ -44,6 +45,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+# JAX makes so many objects while it traces that the garbage collector's search for cycles takes a tenth of the tests'
+# time. It is made rarer, but not switched off, so that memory stays bounded.
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.hookimpl(tryfirst=True)
