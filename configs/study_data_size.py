@@ -114,6 +114,8 @@ def _pretrain(model: str, examples: int, seed: int, tiny: bool) -> config_lib.Se
     config.evaluations.test.every_percent = 50.0 if tiny else 10.0
     _set_model(config, model, tiny)
     config.evaluations.fewshot = config_lib.evaluation(kind="fewshot", name="digits", batch_size=256)
+    if tiny:
+        config.total_steps, config.evaluations.fewshot.draws = 40, 1
     return config
 
 
