@@ -167,6 +167,7 @@ def test_a_model_is_judged_at_its_own_size(small, run):
     assert other == found
 
 
+@pytest.mark.slow
 def test_each_data_set_is_opened_once(small, run, tmp_path, monkeypatch):
     """A data set is opened once for all the evaluated models, and once for all evaluations of a training run."""
     opened, really = [], sources._opened

@@ -45,7 +45,7 @@ def ended(process):
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("file", ["", "model.npz"])
+@pytest.mark.parametrize("file", ["", pytest.param("model.npz", marks=pytest.mark.slow)])
 def test_prints_names(start, run, images, file):
     code, out, err = ended(start("predict", f"--model={run / file}", "--top=2", *images, without=("tensorflow",)))
     assert (code, err) == (0, "")
@@ -109,7 +109,9 @@ def album(tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("count", "every"), [(60, 20), pytest.param(2000, 100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "every"), [pytest.param(*many, marks=pytest.mark.slow) for many in ((60, 20), (2000, 100))]
+)
 def test_all_that_can_be_read_is_in_the_files(start, run, album, tmp_path, count, every):
     """What is written is what the model makes of each image alone; the others are named in their places."""
     folder, bad = album(count, every)

@@ -113,7 +113,7 @@ def sharded(digits):
     return make
 
 
-QUICK = ("R+", "Mixer")
+QUICK = ("Mixer",)
 
 
 @pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES])

@@ -55,7 +55,7 @@ def test_shapes(images, pool, posemb):
 @pytest.mark.parametrize(
     "options",
     [
-        {"attention_dropout": 0.0, "remat": "full"},
+        pytest.param({"attention_dropout": 0.0, "remat": "full"}, marks=pytest.mark.slow),
         pytest.param({"attention_dropout": 0.0, "parallel": True, "layer_scale": 0.1}, marks=pytest.mark.slow),
         {"attention_dropout": 0.0, "registers": 1, "distilled": True, "qk_norm": True},
         pytest.param({}, marks=pytest.mark.slow),  # attention dropout is drawn for all queries, so it is not short

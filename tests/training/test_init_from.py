@@ -22,7 +22,7 @@ def only_checkpoints(folder):
     [
         pytest.param(lambda run: run, marks=pytest.mark.slow),
         pytest.param(lambda run: run / "model.npz", marks=pytest.mark.slow),
-        only_checkpoints,
+        pytest.param(only_checkpoints, marks=pytest.mark.slow),
     ],
 )
 def test_transfer_starts_from_the_averaged_weights(small, finished, tmp_path, source):

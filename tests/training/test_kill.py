@@ -105,7 +105,7 @@ def ends_as(uninterrupted, folder, start, command=COMMAND):
 @pytest.mark.parametrize(
     "moments",
     [
-        (writing, saved),
+        (saved, writing),
         pytest.param((logged(2), writing, saved, logged(EVERY), writing_another), marks=pytest.mark.slow),
     ],
 )
@@ -123,6 +123,7 @@ def test_killed_again_and_again(uninterrupted, start, tmp_path, moments):
     ends_as(uninterrupted, folder, start)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_with_143(uninterrupted, start, tmp_path):
     folder = tmp_path / "run"
     process = start(*COMMAND, f"--workdir={folder}")

@@ -71,6 +71,7 @@ def test_trains_in_a_thread(small, finished, tmp_path):
     assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_checkpoints_hold_the_step_they_are_named_after(small, finished, tmp_path):
     """A checkpoint holds the values of its step, although the next steps reuse the buffers while it is written."""
     config = small({"checkpoint.every_steps": 1, "checkpoint.keep": 100})

@@ -111,7 +111,12 @@ def test_the_values_of_patches():
 
 
 @pytest.mark.parametrize(
-    ("variant", "target"), [*(("vit", target) for target in TARGETS), ("hybrid", "downsized"), ("mixer", "pixels")]
+    ("variant", "target"),
+    [
+        *(("vit", target) for target in TARGETS),
+        pytest.param("hybrid", "downsized", marks=pytest.mark.slow),
+        pytest.param("mixer", "pixels", marks=pytest.mark.slow),
+    ],
 )
 def test_measures_are_those_of_the_definition(variant, target):
     """The measures of each image by NumPy; the encoder returns the corrupted patches as they are."""
@@ -172,6 +177,7 @@ def source(small, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run(source):
     """The loss falls, the evaluation tells the task's measures, and the model has neither head nor decoder."""
     found = lines(source)

@@ -59,7 +59,11 @@ def _adafactor(step):
 
 
 @pytest.mark.parametrize(
-    ("name", "reference"), [pytest.param("lamb", _lamb, marks=pytest.mark.slow), ("adafactor", _adafactor)]
+    ("name", "reference"),
+    [
+        pytest.param("lamb", _lamb, marks=pytest.mark.slow),
+        pytest.param("adafactor", _adafactor, marks=pytest.mark.slow),
+    ],
 )
 def test_stacked_layers_are_what_single_layers_are(params, name, reference):
     """Our optimizers on stacks give the same as those of optax on each layer, after two updates."""

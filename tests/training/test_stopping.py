@@ -143,6 +143,7 @@ def test_an_evaluation_that_fails_loses_no_step(small, finished, tmp_path, monke
     assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_learning_rate_that_explodes(small, tmp_path):
     with pytest.raises(UserError, match=r"is (nan|inf) at step \d+, and .*config.optimizer.learning_rate"):
         vit_jax.train(small({"optimizer.learning_rate": 1e30}), tmp_path / "run")
