@@ -153,7 +153,12 @@ def test_a_part_that_can_not_be_converted(monkeypatch, tmp_path):
 def test_what_a_model_has_not(tmp_path):
     refused(models.create(num_classes=0), tmp_path / "a.onnx", "the model has no head, so it has no logits")
     zeros = vit_jax.create("Ti/16", image_size=16, width=16, depth=1, mlp_dim=16, num_heads=1, num_classes=3)
-    refused(zeros, tmp_path / "a.onnx", "a head of zeros, so it has no probabilities", output="probabilities")
+    refused(
+        zeros,
+        tmp_path / "a.onnx",
+        "a head of zeros, as the public ImageNet-21k files do, so it has no probabilities",
+        output="probabilities",
+    )
     refused(zeros, tmp_path / "a.onnx", "output is 'tokens'; it takes logits, probabilities or", output="tokens")
     refused(zeros, tmp_path / "a.onnx", "batch is 0; a batch has at least one image", batch=0)
 

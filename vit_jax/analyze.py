@@ -25,7 +25,7 @@ from absl import flags
 from vit_jax import __version__, command_line, progress
 from vit_jax.errors import UserError
 
-_MODEL = flags.DEFINE_string("model", None, "A run's folder or a checkpoint file.")
+_model = command_line.define_model()
 _IMAGES = flags.DEFINE_multi_string(
     "images", [], "A folder with images or an image file, or several with commas between them."
 )
@@ -39,10 +39,8 @@ _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
-    if overrides:
-        raise UserError(f"analyze takes no config; leave out --config.{overrides[0][0]}")
-    if _MODEL.value is None:
-        raise UserError("which model? add --model=FOLDER_OR_FILE")
+    command_line.refuse_config("analyze", overrides)
+    name = _model()
     if not (places := [*_IMAGES.value, *args]):
         raise UserError("which images? add --images=FOLDER, or name files after the flags")
     if _OUT.value is None:
@@ -60,7 +58,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
     from vit_jax.models.summary import rows
 
     check_folder(epath.Path(_OUT.value), _OVERWRITE.value)
-    model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
+    model = checkpoints.load(name, **_FILE_KEYWORDS())
     maps = tuple(dict.fromkeys(Map(*each) for each in chosen_maps))
     check_maps(model.arch, maps)
     unreadable: list[str] = []
@@ -70,7 +68,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         found = measure(model, images, count, maps=maps, progress=step)
     with progress.shown("drawing", unit="figures") as step:
         about = {
-            "model": _MODEL.value,
+            "model": name,
             **{key.strip(): text for key, text in rows(model.arch, model.preprocessing, model.class_names)},
             "images": _of_images(found.images, chosen.found, len(unreadable)),
             "made by": f"vit_jax {__version__}",

@@ -20,7 +20,17 @@ from vit_jax import distributed, logs
 from vit_jax.config_file import load_config
 from vit_jax.errors import UserError
 
-__all__ = ["Override", "define_file_keywords", "define_processes", "load_config", "matches", "run", "say"]
+__all__ = [
+    "Override",
+    "define_file_keywords",
+    "define_model",
+    "define_processes",
+    "load_config",
+    "matches",
+    "refuse_config",
+    "run",
+    "say",
+]
 
 flags.disclaim_key_flags()  # flags that this module defines for a verb then appear in the verb's --help
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
@@ -52,6 +62,24 @@ def matches(text: str) -> list[str]:
     if not (found := sorted(glob.glob(text, recursive=True))):
         raise UserError(f"nothing matches the pattern {text}; check its spelling and the folder it starts from")
     return found
+
+
+def refuse_config(verb: str, overrides: list[Override]) -> None:
+    """Raises UserError if a verb that takes no config got a flag that sets a key."""
+    if overrides:
+        raise UserError(f"{verb} takes no config; leave out --config.{overrides[0][0]}")
+
+
+def define_model() -> Callable[[], str]:
+    """Defines the flag --model. Returns a function that returns its value; it raises UserError if there is none."""
+    flag = flags.DEFINE_string("model", None, "A run's folder or a checkpoint file.")
+
+    def given() -> str:
+        if flag.value is None:
+            raise UserError("which model? add --model=FOLDER_OR_FILE")
+        return flag.value
+
+    return given
 
 
 def define_file_keywords() -> Callable[[], dict[str, Any]]:

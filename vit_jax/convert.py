@@ -34,8 +34,7 @@ _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
-    if overrides:
-        raise UserError(f"convert takes no config; leave out --config.{overrides[0][0]}")
+    command_line.refuse_config("convert", overrides)
     if _LIST.value:
         from vit_jax.checkpoints import fetch
 

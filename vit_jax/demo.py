@@ -31,7 +31,7 @@ from vit_jax.errors import UserError
 
 _SAMPLES = 24  # images of --images that are shown
 
-_MODEL = flags.DEFINE_string("model", None, "A run's folder or a checkpoint file.")
+_model = command_line.define_model()
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to serve at; 0.0.0.0 for all of this machine.")
 _PORT = flags.DEFINE_integer("port", 7860, "The port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
 _IMAGES = flags.DEFINE_multi_string("images", [], "Images to click on the page: a folder or files.")
@@ -39,12 +39,10 @@ _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
-    if overrides:
-        raise UserError(f"demo takes no config; leave out --config.{overrides[0][0]}")
+    command_line.refuse_config("demo", overrides)
     if args:
         raise UserError(f"demo takes no arguments, and got {args[0]}; name images to click with --images=FOLDER")
-    if _MODEL.value is None:
-        raise UserError("which model? add --model=FOLDER_OR_FILE")
+    name = _model()
     # A folder `gradio` in the working directory is also found, as a package without an origin.
     spec = importlib.util.find_spec("gradio")
     if spec is None or spec.origin is None:
@@ -59,13 +57,13 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
         from vit_jax import checkpoints, data  # imports JAX, which is slow: after the user's mistakes are found
         from vit_jax.page.look import looker
 
-        model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
+        model = checkpoints.load(name, **_FILE_KEYWORDS())
         readable = data.readable(paths, model.preprocessing, [])  # the others are named on standard error
         samples = [(os.path.basename(path), image) for path, image in readable]
         from vit_jax.page import layout
 
-        name = os.path.basename(os.path.abspath(_MODEL.value)) if os.path.exists(_MODEL.value) else _MODEL.value
-        page = layout.layout(model, name, looker(model), samples)
+        title = os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name
+        page = layout.layout(model, title, looker(model), samples)
 
         def ready() -> None:
             if server.is_open(listener):

@@ -37,7 +37,7 @@ from absl import flags
 from vit_jax import command_line
 from vit_jax.errors import UserError
 
-_MODEL = flags.DEFINE_string("model", None, "A run's folder or a checkpoint file.")
+_model = command_line.define_model()
 _BATCH = flags.DEFINE_string("batch", "dynamic", "The number of images in a batch, or dynamic for any number.")
 _OUTPUT = flags.DEFINE_enum("output", "logits", ["logits", "probabilities", "features"], "What the file computes.")
 _UINT8 = flags.DEFINE_bool("uint8", False, "Take pixels from 0 to 255 as uint8, and normalise them in the file.")
@@ -47,10 +47,8 @@ _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
-    if overrides:
-        raise UserError(f"export takes no config; leave out --config.{overrides[0][0]}")
-    if _MODEL.value is None:
-        raise UserError("which model? add --model=FOLDER_OR_FILE")
+    command_line.refuse_config("export", overrides)
+    name = _model()
     if len(args) != 1:
         raise UserError("export takes one file to write, such as model.onnx or model.stablehlo, after the flags")
     batch, keywords = _batch(_BATCH.value), _FILE_KEYWORDS()
@@ -64,7 +62,7 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
 
     # Loading a model with a head of zeros gives a warning, which is hidden because it is an error if the head is used.
     logging.getLogger("vit_jax.checkpoints.model_file").setLevel(logging.ERROR)
-    model = checkpoints.load(_MODEL.value, dtype=_DTYPE.value, **keywords)
+    model = checkpoints.load(name, dtype=_DTYPE.value, **keywords)
     options = {"output": _OUTPUT.value, "uint8": _UINT8.value, "overwrite": _OVERWRITE.value}
     found = export(model, args[0], batch=batch, **options)
     command_line.say(f"wrote {args[0]} and {args[0]}.json; it differs from the model by {found}")

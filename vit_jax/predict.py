@@ -39,7 +39,7 @@ from vit_jax.errors import UserError
 if TYPE_CHECKING:
     from vit_jax.predicting import Prediction
 
-_MODEL = flags.DEFINE_string("model", None, "A run's folder or a checkpoint file.")
+_model = command_line.define_model()
 _TOP = flags.DEFINE_integer("top", 5, "How many classes to name for each image.", lower_bound=1)
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "jsonl", "csv"], "How to write the predictions.")
 _OUTPUT = flags.DEFINE_string("output", None, "Write the predictions to this file instead of printing them.")
@@ -52,10 +52,8 @@ _FILE_KEYWORDS = command_line.define_file_keywords()
 
 
 def main(args: list[str], overrides: list[command_line.Override]) -> None:
-    if overrides:
-        raise UserError(f"predict takes no config; leave out --config.{overrides[0][0]}")
-    if _MODEL.value is None:
-        raise UserError("which model? add --model=FOLDER_OR_FILE")
+    command_line.refuse_config("predict", overrides)
+    name = _model()
     if not args:
         raise UserError("which images? name files, folders or patterns after the flags, or - for standard input")
     _check_places()
@@ -65,8 +63,8 @@ def main(args: list[str], overrides: list[command_line.Override]) -> None:
 
     # Loading a model with a head of zeros gives a warning, which is hidden because it is an error below.
     logging.getLogger("vit_jax.checkpoints.model_file").setLevel(logging.ERROR)
-    model = checkpoints.load(_MODEL.value, **_FILE_KEYWORDS())
-    classifies = _classifies(model)
+    model = checkpoints.load(name, **_FILE_KEYWORDS())
+    classifies = _classifies(model, name)
     format, count = FORMATS[_FORMAT.value], min(_TOP.value, model.arch.num_classes)
     tells_errors = classifies and format.tells_errors
     unreadable, kept = 0, []
@@ -122,17 +120,16 @@ def _from_stdin() -> list[str]:
     return paths
 
 
-def _classifies(model: Any) -> bool:
+def _classifies(model: Any, name: str) -> bool:
     """Returns whether the model can classify. Raises UserError if it can't and classes are wanted."""
-    from vit_jax.models.class_names import has_classes
+    from vit_jax.models.class_names import lacking
 
-    if has_classes(model):
+    if not (lacks := lacking(model)):
         return True
     if _FEATURES.value and not _OUTPUT.value:
         return False
-    what = "a head of zeros, as the public ImageNet-21k files do" if model.arch.num_classes else "no head"
     raise UserError(
-        f"{_MODEL.value} has {what}, so it can't classify; fine-tune it with --config.init_from first, or ask for "
+        f"{name} has {lacks}, so it can't classify; fine-tune it with --config.init_from first, or ask for "
         "--features=FILE.npz without --output"
     )
 

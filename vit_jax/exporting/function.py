@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import UserError
 from vit_jax.models.build import abstract
-from vit_jax.models.class_names import has_classes
+from vit_jax.models.class_names import lacking
 from vit_jax.models.functional import Params, split
 from vit_jax.models.model import Model
 from vit_jax.values import either
@@ -51,9 +51,8 @@ class Exported:
             raise UserError(f"batch is {self.batch!r}; it takes a number of images, or dynamic for any number")
         if self.batch is not None and self.batch < 1:
             raise UserError(f"batch is {self.batch}; a batch has at least one image")
-        if self.output != "features" and not has_classes(self.model):
-            what = "a head of zeros" if self.model.arch.num_classes else "no head"
-            raise UserError(f"the model has {what}, so it has no {self.output}; take --output=features")
+        if self.output != "features" and (lacks := lacking(self.model)):
+            raise UserError(f"the model has {lacks}, so it has no {self.output}; take --output=features")
 
     @property
     def dtype(self) -> np.dtype:

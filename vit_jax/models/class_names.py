@@ -51,9 +51,20 @@ class Top(NamedTuple):
     probability: float
 
 
+def lacking(model: Any) -> str:
+    """Returns why a model can't classify, as the end of "the model has …", or "" if it can.
+
+    It can if it has a head that is not all zeros, as a new head is.
+    """
+    if not model.arch.num_classes:
+        return "no head"
+    trained = any(np.any(part) for part in jax.tree.leaves(split(model.head)[1]))
+    return "" if trained else "a head of zeros, as the public ImageNet-21k files do"
+
+
 def has_classes(model: Any) -> bool:
-    """Returns whether a model can classify: it has a head, and the head is not all zeros, as a new head is."""
-    return bool(model.arch.num_classes) and any(np.any(part) for part in jax.tree.leaves(split(model.head)[1]))
+    """Returns whether a model can classify; `lacking` says why it can't."""
+    return not lacking(model)
 
 
 def top(model: Any, logits: Float[np.ndarray, "batch classes"], count: int) -> tuple[tuple[Top, ...], ...]:

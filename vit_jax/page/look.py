@@ -12,7 +12,7 @@ from vit_jax.analysis import attention
 from vit_jax.analysis.measuring import Map
 from vit_jax.analysis.observations import grid_of
 from vit_jax.errors import UserError
-from vit_jax.models.class_names import Top, has_classes, top
+from vit_jax.models.class_names import Top, lacking, top
 from vit_jax.models.functional import Params, split
 from vit_jax.models.observe import Observer
 
@@ -45,9 +45,8 @@ def missing(model: Any) -> dict[str, str]:
     Raises UserError if it can fill neither.
     """
     reasons = {}
-    if not has_classes(model):
-        what = "a head of zeros, as the public ImageNet-21k files have" if model.arch.num_classes else "no head"
-        reasons["classes"] = f"There are no classes, because this model has {what}: fine-tune it to classify."
+    if lacks := lacking(model):
+        reasons["classes"] = f"There are no classes, because this model has {lacks}: fine-tune it to classify."
     if model.arch.family != "vit":
         family = {"bit": "a BiT ResNet", "mixer": "an MLP-Mixer"}[model.arch.family]
         reasons["attention"] = f"There is no map of attention, because {family} has no attention."

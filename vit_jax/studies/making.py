@@ -7,8 +7,7 @@ from etils import epath
 
 from vit_jax import config_file, logs
 from vit_jax.studies import checks, execute, record, spec
-
-WATCH_SECONDS = 30.0  # as the command's --watch_seconds
+from vit_jax.training.hosts import WATCH_SECONDS
 
 
 def make_study(
