@@ -1,6 +1,5 @@
 """The command `demo`: its page in a real browser, how it ends, and its errors."""
 
-import json
 import pathlib
 import re
 import signal
@@ -43,9 +42,9 @@ guard(socket, "getaddrinfo", lambda host, *rest: host)
 def run(tmp_path_factory):
     """Returns a run's folder with a model whose images are not square, and whose classes have names."""
     folder = tmp_path_factory.mktemp("run")
-    vit_jax.save(create(), folder / "model.npz")
-    described = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**described, "class_names": NAMES}))
+    model = create()
+    model.class_names = NAMES
+    vit_jax.save(model, folder / "model.npz")
     return folder
 
 
