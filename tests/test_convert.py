@@ -80,7 +80,12 @@ def test_mistakes_are_found_before_jax(start, goldens, tmp_path, args, said):
             "{there} can't be of the format timm, whose files end in .safe",
             marks=pytest.mark.slow,
         ),
-        (["{golden}", "{there}", "--format=bit"], "", "the format bit has no place for a model of the family vit"),
+        pytest.param(
+            ["{golden}", "{there}", "--format=bit"],
+            "",
+            "the format bit has no place for a model of the family vit",
+            marks=pytest.mark.slow,
+        ),
         (["{golden}", "{there}"], "ulimit -f 40", "{there} can't be written (File too large)"),
     ],
 )

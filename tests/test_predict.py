@@ -214,7 +214,7 @@ def test_mistakes_are_found_before_jax(start, run, images, tmp_path, args, said)
         pytest.param("{tmp}/none", "{image}", "there is no checkpoint {tmp}/none", marks=pytest.mark.slow),
         pytest.param("{tmp}", "{image}", "{tmp} is no run's folder", marks=pytest.mark.slow),
         ("{image}", "{image}", "{image} "),
-        ("{tmp}/headless.npz", "{image}", "has no head"),
+        pytest.param("{tmp}/headless.npz", "{image}", "has no head", marks=pytest.mark.slow),
         ("{tmp}/zeros.npz", "{image}", "has a head of zeros, as the public ImageNet-21k files do"),
     ],
 )

@@ -87,11 +87,14 @@ def _named(key: str) -> str:
 
 
 def typed(config: schema.Config | Mapping[str, Any] | ml_collections.ConfigDict) -> schema.Config:
-    """Checks a ConfigDict or nested dict and returns it as a frozen `Config`. A `Config` is returned unchanged.
+    """Checks a ConfigDict or nested dict and returns it as a frozen `Config`.
+
+    Keys that are missing get their defaults. An int may become a float, and a list a tuple. A `Config` is returned
+    unchanged, and is not checked again.
 
     Raises:
         UserError: a key is unknown, a value has the wrong type or is out of range, two values contradict each other, or
-            a key is set that has no effect with the other values.
+            a key differs from its default although the other values leave it without effect.
     """
     if isinstance(config, schema.Config):
         return config

@@ -90,6 +90,16 @@ def test_both_write_what_they_read(size):
                 assert transformers(written, size=size) == settings
 
 
+def test_what_transformers_can_not_have_is_said(caplog):
+    """Only a box that is not square, which the image covers with its aspect ratio kept, can't be had."""
+    torch_preprocessing.to_transformers(Preprocessing((32, 48), 36, keep_aspect=False))
+    torch_preprocessing.to_transformers(Preprocessing((48, 48), 54))
+    assert not caplog.text
+    written = torch_preprocessing.to_transformers(Preprocessing((32, 48), 36))
+    assert "transformers can't resize images to cover 32x48 pixels and keep their aspect ratio" in caplog.text
+    assert (written["crop_size"], written["size"]) == ({"height": 32, "width": 48}, {"shortest_edge": 48})
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [

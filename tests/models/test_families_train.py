@@ -147,9 +147,10 @@ def test_sharded_equals_whole(sharded, digits, case, monkeypatch):
                 "encoder/blocks/attention/query/kernel": (1, 4, 1, 1),
             },
         ),
-        (
+        pytest.param(
             "BiT",
             {"resnet/block2/unit1/conv1/kernel": (1, 1, 1, 4), "resnet/block1/units/conv3/kernel": (1, 1, 1, 1, 4)},
+            marks=pytest.mark.slow,
         ),
         (
             "Mixer",

@@ -145,9 +145,10 @@ def job(small):
     ("name", "keywords", "patterns", "forwards"),
     [
         ("S/16", {"depth": 4}, (PROBE,), 1.0),
-        ("S/16", {"depth": 4}, ("encoderblock",), 2.07),  # the patches' embedding is trained, below all blocks
+        # The patches' embedding is trained, below all blocks.
+        pytest.param("S/16", {"depth": 4}, ("encoderblock",), 2.07, marks=pytest.mark.slow),
         ("S/16", {"depth": 4}, ("MlpBlock",), 2.40),
-        ("S/16", {"depth": 4}, ("^head/",), 2.95),
+        pytest.param("S/16", {"depth": 4}, ("^head/",), 2.95, marks=pytest.mark.slow),
         # Half of the encoder: the stack is one array, so that only the embedding is saved.
         ("S/16", {"depth": 4}, ("encoderblock_[01]/", "^embedding/", "^cls", "pos_embedding"), 2.91),
         ("BiT-R50x1", {"stages": (1, 1, 1, 1)}, (PROBE,), 1.0),

@@ -43,8 +43,13 @@ def test_tables_by_a_loop(kind, specials):
 
 @pytest.mark.parametrize(
     ("kind", "at", "attention"),
-    [(kind, at, "full") for kind in posemb.TABLES for at in ("stem", "layers", "shared")]
-    + [("learned", at, "axial") for at in ("stem", "layers", "shared")],
+    [("learned", at, attention) for at in ("stem", "layers", "shared") for attention in ("full", "axial")]
+    + [
+        pytest.param(kind, at, "full", marks=() if at == "layers" else pytest.mark.slow)
+        for kind in posemb.TABLES
+        if kind != "learned"
+        for at in ("stem", "layers", "shared")
+    ],
 )
 def test_where_positions_are_added(kind, at, attention):
     """Position embeddings are added where `posemb_at` says.

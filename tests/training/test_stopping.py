@@ -74,7 +74,10 @@ def test_ctrl_c_saves_and_says_where_it_goes_on(small, finished, tmp_path, monke
     assert (tmp_path / "run" / "model.npz").read_bytes() == (finished / "model.npz").read_bytes()
 
 
-@pytest.mark.parametrize(("act", "number"), [(terminate, signal.SIGTERM), (interrupt, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("act", "number"),
+    [(terminate, signal.SIGTERM), pytest.param(interrupt, signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_a_signal_that_comes_too_late_reaches_the_caller(small, tmp_path, monkeypatch, act, number):
     """In its last step the run is completed, and a handler of the caller's own learns of the signal."""
     wrap(monkeypatch, "make_step", lambda step: Once(step, act, at=2))
@@ -106,7 +109,7 @@ def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
         ("make_step", lambda step: Once(step, terminate, at=5), 5),
         pytest.param("make_step", lambda step: Once(step, terminate, at=6), 6, marks=pytest.mark.slow),
         ("make_evaluations", lambda found: {"test": Once(found["test"], terminate)}, 7),
-        ("make_step", lambda step: Once(step, terminate, at=12), None),
+        pytest.param("make_step", lambda step: Once(step, terminate, at=12), None, marks=pytest.mark.slow),
     ],
     ids=["training", "when an evaluation is due", "evaluation", "last step"],
 )

@@ -30,11 +30,13 @@ def principal_components(
 ) -> tuple[Float[np.ndarray, "components height width 3"], Float[np.ndarray, " components"]]:
     """Returns the first principal components of the filters, and the share of the variance that each explains.
 
-    Each filter is one point, and the mean of all filters is subtracted. The components have unit length.
+    Each filter is one point, and the mean of all filters is subtracted. The components have unit length; the one that
+    explains the most is the first.
 
     Args:
         kernel: the filters, along the last axis.
-        count: the largest number of components. There are fewer if there are fewer filters, or fewer numbers in one.
+        count: the largest number of components. There are fewer if there are fewer filters, or if a filter has fewer
+            weights.
     """
     points = np.moveaxis(kernel, -1, 0).reshape(kernel.shape[-1], -1)
     found = PCA(min(count, *points.shape), svd_solver="full").fit(points)

@@ -84,6 +84,6 @@ def check_folder(folder: epath.Path, overwrite: bool) -> None:
 
 
 def _earlier(folder: epath.Path) -> list[epath.Path]:
-    """Returns the files of an earlier analysis in a folder, the report first."""
+    """Returns the files in a folder that have a name that analyses give: the report first, the others by name."""
     ours = [path for path in folder.iterdir() if path.name in (NUMBERS, REPORT) or _OURS.fullmatch(path.name)]
     return sorted(ours, key=lambda path: (path.name != REPORT, path.name))

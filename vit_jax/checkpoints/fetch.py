@@ -221,9 +221,11 @@ def _beside(url: str) -> list[str]:
 
 
 def _download(response: Any, target: epath.Path) -> None:
-    """Writes the body of a response to a file, and shows a progress bar on a terminal.
+    """Writes the body of an HTTP response to a file, and shows a progress bar on a terminal.
 
-    Raises an error of `_FAILURES` if the connection ends before the whole file has come.
+    Raises:
+        OSError: the file can't be written, or fewer bytes arrive than the response has announced.
+        http.client.HTTPException: the connection fails.
     """
     size, done = int(response.headers.get("Content-Length") or 0), 0
     with target.open("wb") as file, tqdm(total=size or None, unit="B", unit_scale=True, disable=None) as bar:

@@ -22,7 +22,10 @@ _OF_HUB = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "
 
 
 def other_suffix(path: epath.Path) -> str:
-    """Returns the error message for a file whose suffix is neither `.npz` nor `.safetensors`."""
+    """Returns the error message for a file whose name does not end as those of checkpoints that are read.
+
+    For a file of PyTorch or of another known library it says what to do with it.
+    """
     if path.name.endswith(".bin.index.json"):
         return (
             f"{path} is the index of a PyTorch checkpoint in shards, whose pickles are not read here; load the model "

@@ -52,7 +52,10 @@ def _random(image: bytes | np.ndarray, spec: Spec, position: int, out: np.ndarra
 
 
 def default_side(size: Size) -> int:
-    """Returns the shorter side that random crops are cut from by default: 8/7 of the crop's, as 256/224."""
+    """Returns the default of `shorter_side` for the crop `random`, in pixels: 8/7 of the crop's shorter side.
+
+    For crops of 224 pixels it is 256, as is common.
+    """
     return round(min(size) * 8 / 7)
 
 

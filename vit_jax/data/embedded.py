@@ -22,10 +22,10 @@ NAMES = ("digits", "mnist5k")
 
 
 def prepare(name: str, data_dir: str) -> None:
-    """Writes the data set `name`, one of `NAMES`, to `data_dir` in the format array_record.
+    """Writes the data set `name`, one of `NAMES`, to `data_dir` in the format array_record, if it is not there yet.
 
-    The data set gets its final name only when it is complete. If several processes write it at the same time, the
-    result of the first is kept.
+    It is written to a temporary folder, which is renamed when it is complete. If several processes write it at the same
+    time, the result of the one that is ready first is kept, and the others return without an error.
 
     Raises:
         UserError: `data_dir` can't be written, or the package with the images is not installed.

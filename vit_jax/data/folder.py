@@ -88,7 +88,13 @@ class FolderSource:
 
     @functools.cached_property
     def _files(self) -> list[tuple[tuple[int, ...], str]]:
-        """For each image of the split, its labels and its path below the split's folder, in the shuffled order."""
+        """The labels of each image of the split, and its path below `_folder`, in an order that is shuffled once.
+
+        The order depends on the number of images alone. Images that are held out are left out, and counted in `_left`.
+
+        Raises:
+            UserError: there are no images, or none of a class to train on, or labels.csv names one that is missing.
+        """
         found = self._listed()
         order = np.random.default_rng(0).permutation(len(found))
         files = [found[i] for i in order[self._place.positions(len(order))]]

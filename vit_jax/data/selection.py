@@ -10,7 +10,10 @@ from vit_jax.errors import UserError
 
 
 class Source(Protocol):
-    """A base split. Sources are sent to worker processes, so they can be pickled."""
+    """Numbered examples with labels: a whole split of a data set (a base split), or a `Selection` of such splits.
+
+    Sources are sent to worker processes, and therefore must allow pickling.
+    """
 
     @property
     def class_names(self) -> tuple[str, ...]: ...

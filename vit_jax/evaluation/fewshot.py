@@ -30,15 +30,18 @@ def accuracies(
     num_classes: int,
     l2: Sequence[float],
 ) -> np.ndarray:
-    """Returns the accuracy on the test images for each strength of the regularisation, float64 (strengths,).
+    """Returns the accuracy of linear least squares on the test images, for each strength of its regularisation.
 
     Args:
-        train_features: of the images learned from, (images, features).
-        train_labels: their classes, integers (images,) from 0 to below `num_classes`.
-        test_features: (images, features), as many features as those of `train_features`.
-        test_labels: their classes.
+        train_features: the features of the images that the classifier is fitted to, (images, features).
+        train_labels: the classes of these images, integers (images,) from 0 to `num_classes - 1`.
+        test_features: the features of the images that it is tested on, (images, features), at least one image.
+        test_labels: the classes of these images, integers (images,).
         num_classes: the number of classes.
-        l2: the strengths, each at least 1e-6.
+        l2: the strengths, each at least 1e-6; `LeastSquares` says what they mean.
+
+    Returns:
+        The shares of test images that are classified correctly, 0 to 1, float64 (strengths,).
 
     Raises:
         UserError: a feature is not finite.

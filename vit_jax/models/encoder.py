@@ -31,7 +31,8 @@ class Scope(NamedTuple):
 class Block(nnx.Module):
     """A pre-norm Transformer block: attention and an MLP, each with dropout and stochastic depth.
 
-    With `arch.parallel` the two run side by side on the same norm, else one after the other.
+    With `arch.parallel`, both read the same normalised input, and their outputs are added. Otherwise the MLP follows
+    the attention.
 
     Args:
         arch: the architecture.

@@ -34,7 +34,18 @@ def resize(
 
 @functools.lru_cache(maxsize=64)
 def matrix(old: int, new: int, method: str = "bilinear") -> np.ndarray:
-    """Returns the matrix (new, old), float64, that interpolates `old` values at `new` positions. Its rows sum to 1."""
+    """Returns the matrix, float64 (new, old), that interpolates a line of `old` values to `new` values.
+
+    Each row sums to 1, up to rounding. The array is cached, and must not be changed.
+
+    Args:
+        old: the number of values before.
+        new: the number of values after.
+        method: a key of `METHODS`.
+
+    Raises:
+        UserError: the method is unknown.
+    """
     if old == new:
         return np.eye(old)
     if method == "bilinear":

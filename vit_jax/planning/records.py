@@ -57,9 +57,10 @@ class Records:
         """Opens the records of a search.
 
         Args:
-            file: the JSON file, or None to keep nothing.
-            made_with: what `made_with` returns for this search.
-            resume: whether to take over the plans that the file holds.
+            file: the JSON file; None to keep the plans in memory alone.
+            made_with: what tells this search from others, as the function `made_with` of this module returns it.
+            resume: whether to take over the plans that the file holds. If not, a complete search of the same job in the
+                file is replaced by the first new plan.
 
         Raises:
             UserError: the file holds something other than plans, or plans of another search; or it holds those of an

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Example(NamedTuple):
-    """An example that is read and not yet written.
+    """An example that has been read and is not written yet.
 
     Attributes:
-        image: the bytes of its image file, or the error that reading it raised.
-        record: returns the serialized `tf.train.Example` with the image that it is given.
+        image: the bytes of its image file, or the error that reading it raised; empty if images are not re-encoded.
+        record: `record(image)` returns the serialized `tf.train.Example` of the example with another image. If images
+            are not re-encoded, it ignores `image` and returns the record as it was read.
     """
 
     image: bytes | Exception

@@ -42,7 +42,10 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class Wandb:
-    """Logging to Weights & Biases (W&B), in addition to other logs; needs `pip install 'vit_jax[wandb]'`."""
+    """Settings of Weights & Biases (W&B), which is used, in addition to the other logs, if `project` is set.
+
+    It needs `pip install 'vit_jax[wandb]'`.
+    """
 
     project: str | None = key(None, "W&B project that receives the metrics and the config; None to not use W&B")
     entity: str | None = key(

@@ -80,16 +80,17 @@ def patches_of(
 
 def colours(
     pixels: Float[Array, "batch height width_px 3"], grid: tuple[int, int], cells: int
-) -> Int[Array, "batch patches cells"]:
-    """Returns the mean colours of each patch's cells as classes, 64 red + 8 green + blue, with levels of 0 to 7.
+) -> Int[Array, "batch patches cells_of_a_patch"]:
+    """Returns the mean colour of each cell of each patch as a class, 64 red + 8 green + blue, with levels of 0 to 7.
 
-    The arithmetic is of integers, so that an image has the same classes wherever they are computed.
+    A level is the mean of a channel divided by 32, rounded down. Pixels are rounded to integers first, and sums of
+    integers are exact, so that an image has the same classes on every device.
 
     Args:
         pixels: the images, 0 to 255.
         grid: the number of patches along (height, width).
-        cells: into how many cells each side of a patch is cut; `cells` times `cells` classes are returned, in raster
-            order.
+        cells: the number of cells along each side of a patch, which has `cells` times `cells` of them, in raster order.
+            The number of pixels along a side of the image is a multiple of `grid` times `cells`.
     """
     rounded = jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.int32)
     each = patches_of(rounded, (grid[0] * cells, grid[1] * cells))  # (batch, cells of the image, values)

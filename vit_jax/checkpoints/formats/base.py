@@ -156,10 +156,10 @@ def need_place(name: str, arch: Architecture, **allowed: Sequence[Any]) -> None:
 
 @contextlib.contextmanager
 def understood(name: str, what: str) -> Iterator[None]:
-    """Turns errors about unexpected values in a JSON file into a UserError that names the file.
+    """A context in which a JSON file is read: an error about its values becomes a UserError that names the file.
 
     Args:
-        name: the checkpoint beside which the JSON file is.
+        name: the path of the checkpoint, beside which the JSON file is.
         what: the name of the JSON file, or of the part of it that is read.
     """
     try:

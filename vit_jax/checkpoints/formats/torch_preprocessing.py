@@ -209,8 +209,9 @@ def _both(size: Any) -> tuple[int, int]:
 def to_transformers(preprocessing: Preprocessing) -> dict[str, Any]:
     """Returns the content of `preprocessor_config.json` for a preprocessing.
 
-    transformers can't crop to a size that is not square and keep the aspect ratio too. A warning then says that it
-    crops less than this package.
+    transformers can't resize an image to cover a box that is not square and keep the image's aspect ratio. If the
+    preprocessing does that, the result is only near to it, and a warning says so. Another warning is logged if the
+    preprocessing does not reduce aliasing, which transformers always does.
     """
     _warn_of_aliasing("transformers", preprocessing)
     height, width_px = preprocessing.size
@@ -233,7 +234,12 @@ def to_transformers(preprocessing: Preprocessing) -> dict[str, Any]:
         box = {key: edge * side // min(height, width_px) for key, edge in config["crop_size"].items()}
         return {**config, "image_processor_type": "DeiTImageProcessor", "size": box}
     if height != width_px:
-        _LOG.warning("transformers crops images of %dx%d pixels less closely than this model", height, width_px)
+        _LOG.warning(
+            "transformers can't resize images to cover %dx%d pixels and keep their aspect ratio; it resizes them to "
+            "another size than this model does, before both crop them",
+            height,
+            width_px,
+        )
     return {
         **config,
         "image_processor_type": "BitImageProcessor",
