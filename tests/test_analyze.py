@@ -146,9 +146,10 @@ def test_class_names_are_no_formulas(tmp_path):
             "Mixer-S/16", {}, ("filters", "token_norms", "cka"),
             dict.fromkeys(("posemb_similarity", "attention_distance", "attention_entropy", "rollout"), "An MLP-Mixer"),
         ),
-        (
+        pytest.param(
             "Ti/16", {"pool": "map", "registers": 2, "posemb": "none", "rope": 100.0}, [*NAMES[:1], *NAMES[2:]],
             {"posemb_similarity": "no table of position embeddings (posemb=none, rope=100)"},
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "Ti/16", {"posemb": "relative"}, [*NAMES[:1], *NAMES[2:]],

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.folders import checkpoints, lines
 
-STEPS, EVERY = 48, 4
+STEPS, EVERY = 32, 4
 COMMAND = (
     "main",
     f"--config={pathlib.Path(__file__).parents[1] / 'small.py'}",

@@ -190,7 +190,7 @@ def test_average(plain, batch):
     assert np.any(state.params["head"]["kernel"])  # the head starts at zero
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd"])
+@pytest.mark.parametrize("name", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_first_moment_in_bfloat16(plain, batch, name):
     plain.optimizer.name, plain.optimizer.moment_dtype = name, "bfloat16"
     _, state = run(plain, batches=[batch])
