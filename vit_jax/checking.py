@@ -210,7 +210,7 @@ def _check_units(section: Any, prefix: str) -> None:
 
 
 def _check_together(config: schema.Config) -> None:
-    """Raises UserError if values in different sections contradict each other."""
+    """Raises UserError if the values of two keys contradict each other."""
     if config.init_head == "keep" and config.init_from is None:
         raise UserError("nothing reads config.init_head='keep': it needs config.init_from; set that or leave it out")
     if config.data.subset is not None and config.data.labels_per_class is not None:

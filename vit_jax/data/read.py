@@ -63,9 +63,9 @@ def readable(
 
 
 def read_ahead(paths: Sequence[epath.PathLike], preprocessing: Any, batch_size: int) -> Generator[list[Read]]:
-    """Yields the path and the pixels of every file, or why it can't be read, in lists of `batch_size`, in order.
+    """Yields a `Read` for every file, in the order of `paths`, in lists of `batch_size`; the last one may be shorter.
 
-    Further lists are made in threads while the caller works on one.
+    A `Read` has the path, and either the pixels or the error. Further lists are made in threads meanwhile.
     """
 
     def make(number: int) -> list[Read]:
@@ -105,7 +105,7 @@ def read_image(path: epath.PathLike, preprocessing: Any) -> np.ndarray:
 
 
 def prepared(content: bytes, preprocessing: Any) -> np.ndarray:
-    """Returns the image in the bytes of a file as `read_image` does. Raises the errors of the decoders."""
+    """Returns the same pixels as `read_image`, from the content of a file. Raises the errors of the decoders."""
     return decode.for_evaluation(
         content,
         preprocessing.size,

@@ -77,11 +77,13 @@ def _readable(subject: Subject, params: Params, dataset: Dataset, some: str, non
 
 
 def open_split(subject: Subject) -> Split:
-    """Returns the whole split to learn from and the images of the evaluation's split that are not in it, to test on.
+    """Returns what an evaluation learns from and what it tests on.
+
+    It learns from the whole `train_split`, and tests on the images of `split` that are not in `train_split`.
 
     Raises:
-        UserError: as `open_learned`, or no image is left to test on. `known` raises it, too, if a feature is not
-            finite, or none of the images can be read that are learned from or tested.
+        UserError: as `open_learned`, or no image is left to test on. The function `known` of the result raises it, too:
+            if a feature is not finite, if no image to learn from can be read, or if no image to test on can be read.
     """
     section, key = subject.section, f"config.evaluations.{subject.name}"
     learned, label_of = open_learned(subject)

@@ -26,7 +26,7 @@ _FREE = {
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One instruction of a computation, split into its parts, as text."""
+    """One line of a computation's text, split into its parts."""
 
     name: str
     shape: str  # of the result; for a tuple the shapes of all its parts
@@ -308,7 +308,10 @@ def _fusion(
 
 
 def _read(name: str, number: int, computations: dict[str, list[Instruction]]) -> int | None:
-    """Returns the bytes that a fusion reads of operand `number` if it only takes slices of it, and otherwise None."""
+    """Returns the bytes that a fusion reads of operand `number`, or None if it may read the whole operand.
+
+    The bytes are those of the slices that it takes. An operand that is only updated in place is not read: 0 bytes.
+    """
     body = computations[name]
     names = {i.name for i in body if i.opcode == "parameter" and i.rest.startswith(f"{number})")}
     total = 0

@@ -53,11 +53,12 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Prepares a data set, or goes on with it, or finds that it is prepared already.
+    """Prepares a data set, continues a preparation that was interrupted, or finds that it is complete already.
 
     Raises:
-        UserError: the data set can't be read or the folder not written; it holds something else; images can't be read,
-            and `settings.corrupt` is "fail"; or the preparation was begun with other settings.
+        UserError: the settings are not valid; the data set can't be read; the folder can't be written, holds something
+            else, or is in use by another process; images can't be read and `settings.corrupt` is "fail"; or the
+            preparation was begun with other settings.
     """
     files.check_folder(settings.out, "--out")
     origin = _opened(settings)
@@ -140,7 +141,11 @@ def _alone(folder: epath.Path) -> Iterator[None]:
 def _planned(
     folder: epath.Path, settings: Settings, origin: Origin, wanted: Mapping[str, Any], name: str
 ) -> list[Shard]:
-    """Returns the shards, whose number is decided when the preparation begins and kept in a file."""
+    """Returns the shards. Their number is decided once, when the preparation begins, and kept in a file.
+
+    Raises:
+        UserError: the preparation was begun with other settings.
+    """
     path = folder / _PLAN
     if path.exists():
         begun = files.read_json(path)

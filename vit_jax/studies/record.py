@@ -219,7 +219,10 @@ def _read(path: epath.Path, run: Run) -> Result | None:
 
 
 def _is_whole(made: Mapping[str, Any]) -> bool:
-    """Returns whether what `result.json` holds of a stage has all that is read of it. Raises KeyError if not."""
+    """Returns whether the entry of a stage in `result.json` has values of the right types that fit together.
+
+    Raises KeyError if a key is missing that is read later.
+    """
     numbers = [made[key] for key in ("steps", "parameters", "exaflops", "seconds")] if "curves" in made else []
     dicts = [made[key] for key in ("settings", "config", "values")] + [made.get("curves", {})]
     best = made["kind"] == Best.__name__

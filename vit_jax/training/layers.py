@@ -18,7 +18,7 @@ def per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformati
 
     The state is a dict. Its entry "single" is the state of `inner` for the parameters that are not stacked. For each
     depth D there is an entry "stacks_of_D", the state of `inner` for the stacks of D layers, with a leading axis D on
-    all its leaves. The leaves keep the paths of the parameters that they belong to.
+    all its leaves. Inside each entry, the moments of a parameter have the same path as the parameter.
     """
 
     def init(params: Params) -> dict[str, Any]:

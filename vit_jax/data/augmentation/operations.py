@@ -58,7 +58,7 @@ def applied(planes: jax.Array, operation: Operation) -> jax.Array:
 
 
 def _matrices(operation: Operation, height: int, width_px: int) -> jax.Array:
-    """Returns the matrices of `affine.warped`; that of the identity for rows without a geometric operation."""
+    """Returns the argument `matrices` of `affine.warped`; rows without a geometric operation have the identity."""
     angle = jnp.deg2rad(operation.amount_of("rotate", 0))
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     y, x = height / 2, width_px / 2  # the centre, which rotations keep

@@ -30,9 +30,10 @@ class Entry:
     Attributes:
         splits: the number of examples in each base split.
         num_classes: the number of classes.
-        class_names: the names of the classes, by label; None if the list would be long.
-        made: splits by name that are made of base splits, such as `train[:800]`. If there are any, users name these.
-        dataset: the name in TensorFlow Datasets, if it is another.
+        class_names: the names of the classes, by label; None if the catalog does not list them.
+        made: the splits that users name, and for each the part of the base splits that it stands for, such as
+            `train[:800]`. If there are none, users name the base splits.
+        dataset: the name in TensorFlow Datasets; None if the catalog has the same name.
         label: how labels are computed; None if they are a feature.
         factor: pixels are multiplied by it, for images that are stored as 0 and 1.
     """
