@@ -47,11 +47,7 @@ def opened(path):
     return lambda images: session.run([output.name], {argument.name: images})[0]
 
 
-# Their siblings have the same operations.
-SLOW = ("unrolled, learned2d, qk_norm, norm_after_pool", "distilled, pre_logits", "R+")
-
-
-@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES])
+@pytest.mark.parametrize("case", CASES)
 def test_every_family(case, tmp_path):
     """A file with any batch size agrees with its model to 1e-4, of batches of 1, 3 and 64 images."""
     name, options = CASES[case]

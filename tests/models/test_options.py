@@ -51,7 +51,7 @@ QUICK = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [c if c == QUICK[0] else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
+@pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def test_same_numbers_and_gradients(case):
     """The loss and the gradients do not depend on whether blocks are scanned or unrolled, nor on what is recomputed."""
     name, options = CASES[case]

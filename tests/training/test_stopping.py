@@ -109,7 +109,7 @@ def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
         ("make_step", lambda step: Once(step, terminate, at=5), 5),
         pytest.param("make_step", lambda step: Once(step, terminate, at=6), 6, marks=pytest.mark.slow),
         ("make_evaluations", lambda found: {"test": Once(found["test"], terminate)}, 7),
-        pytest.param("make_step", lambda step: Once(step, terminate, at=12), None, marks=pytest.mark.slow),
+        ("make_step", lambda step: Once(step, terminate, at=12), None),
     ],
     ids=["training", "when an evaluation is due", "evaluation", "last step"],
 )

@@ -41,7 +41,7 @@ def matrix(old: int, new: int, method: str = "bilinear") -> np.ndarray:
     Args:
         old: the number of values before.
         new: the number of values after.
-        method: a key of `METHODS`.
+        method: one of `METHODS`; not checked if `old` equals `new`.
 
     Raises:
         UserError: the method is unknown.
