@@ -1,5 +1,7 @@
 """Builds a model from its name or from its architecture."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +11,7 @@ from vit_jax.models import variants
 from vit_jax.models.architecture import Architecture, Preprocessing
 from vit_jax.models.baselines import BiT, Mixer
 from vit_jax.models.functional import Params, split
+from vit_jax.models.keys import ParameterKeys
 from vit_jax.models.model import Model
 from vit_jax.models.vit import VisionTransformer
 
@@ -27,7 +30,7 @@ def create(name: str = "B/16", *, seed: int = 0, **keywords: Any) -> Model:
     Raises:
         UserError: the variant or a keyword is unknown, or sizes do not fit together.
     """
-    return build(variants.named(name, **keywords), rngs=nnx.Rngs(seed))
+    return build(variants.named(name, **keywords), rngs=ParameterKeys(jax.random.key(seed)))
 
 
 def build(
@@ -53,9 +56,18 @@ def abstract(
     arch: Architecture, preprocessing: Preprocessing | None = None, class_names: tuple[str, ...] = ()
 ) -> Model:
     """Returns the model that `build` makes, with `jax.ShapeDtypeStruct`s instead of arrays as its parameters."""
-    return nnx.eval_shape(lambda: build(arch, preprocessing, class_names, rngs=nnx.Rngs(0)))
+    bind, shapes = _abstract(arch, preprocessing, class_names)
+    return bind(shapes)
 
 
 def abstract_params(arch: Architecture) -> Params:
     """Returns the parameters of an architecture as a nested dict of `jax.ShapeDtypeStruct`s."""
-    return split(nnx.eval_shape(lambda: build(arch, rngs=nnx.Rngs(jax.random.key(0)))))[1]
+    return jax.tree.map(lambda shape: shape, _abstract(arch, None, ())[1])
+
+
+@functools.lru_cache(maxsize=64)
+def _abstract(
+    arch: Architecture, preprocessing: Preprocessing | None, class_names: tuple[str, ...]
+) -> tuple[Callable[[Params], Any], Params]:
+    """Returns the abstract model as `split` does. One command asks for the same model several times."""
+    return split(nnx.eval_shape(lambda: build(arch, preprocessing, class_names, rngs=ParameterKeys(jax.random.key(0)))))

@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from vit_jax import sharding
+from vit_jax.models.keys import ParameterKeys
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -34,7 +35,7 @@ REMAT: dict[str, Callable[..., Any]] = {
 
 def stacked(make: Callable[[nnx.Rngs], M], depth: int, rngs: nnx.Rngs) -> M:
     """Returns a stack of `depth` modules: `make(rngs)` for each, with random streams of its own."""
-    return jax.vmap(lambda key: make(nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
+    return jax.vmap(lambda key: make(ParameterKeys(key)))(jax.random.split(rngs.params(), depth))
 
 
 def run(
