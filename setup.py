@@ -22,7 +22,6 @@ REQUIREMENTS = [
     "absl-py>=2.1",
     "array_record>=0.8; sys_platform != 'win32'",  # what tfds.data_source reads
     "clu>=0.0.12",
-    "dm-pix>=0.4.5",  # changes of hue
     "etils[epath]>=1.9",
     "flax>=0.12",
     "grain>=0.2.15",

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import zlib
 
@@ -174,6 +175,14 @@ def test_sharded_equals_whole(settings):
     for one, other in zip(whole, sharded, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
         assert np.abs(np.asarray(one) - other).mean() < 1e-5
+
+
+def test_one_program_equals_one_operation_after_the_other():
+    """A fused program may compute a value twice and round it differently, which must not decide a pixel's hue."""
+    turned, rotated = config_lib.Augmentation(hue=0.1), config_lib.Augmentation(rotate_degrees=20.0)
+    found, _ = jitted(IMAGES * 255, LABELS, KEYS, dataclasses.replace(rotated, hue=0.1))
+    expected, _ = jitted(jitted(IMAGES * 255, LABELS, KEYS, rotated)[0], LABELS, KEYS, turned)
+    np.testing.assert_allclose(found, expected, atol=1e-2)
 
 
 def test_types_shapes_and_range():

@@ -49,11 +49,7 @@ def adjusted(
     images = _blend(images, 0.0, brightness)
     images = _blend(images, _grey(images).mean((1, 2, 3), keepdims=True), contrast)
     images = _blend(images, _grey(images), saturation)
-    if turn is None:
-        return images
-    import dm_pix  # only needed here
-
-    return jnp.clip(jax.vmap(dm_pix.adjust_hue)(images / 255, turn) * 255, 0, 255)
+    return images if turn is None else _turned(images, turn)
 
 
 def _factors(drawn: jax.Array, most: float) -> jax.Array:
@@ -69,3 +65,23 @@ def _blend(images: jax.Array, other: jax.Array | float, factor: jax.Array) -> ja
 def _grey(images: jax.Array) -> jax.Array:
     """Returns the images in grey, (batch, height, width_px, 1)."""
     return (images * jnp.array(_WEIGHTS)).sum(-1, keepdims=True)
+
+
+def _turned(images: jax.Array, turn: jax.Array) -> jax.Array:
+    """Returns the images with each colour moved around the colour circle of HSV, by `turn` (batch,) in turns.
+
+    Channels are compared in pairs, and never with the greatest one by ==, as dm_pix does: where XLA computes a value
+    twice and rounds it differently, no channel equals the greatest, and the colour is another one.
+    """
+    red, green, blue = jnp.moveaxis(images, -1, 0)
+    least, greatest = images.min(-1), images.max(-1)
+    spread = greatest - least
+    unit = jnp.where(spread > 0, spread, 1)
+    sixths = jnp.where(  # of the circle, from red over yellow, green, cyan, blue and magenta
+        (red >= green) & (red >= blue),
+        (green - blue) / unit,
+        jnp.where(green >= blue, 2 + (blue - red) / unit, 4 + (red - green) / unit),
+    )
+    sixths = (sixths + 6 * turn[:, None, None]) % 6
+    shares = [jnp.abs(sixths - 3) - 1, 2 - jnp.abs(sixths - 2), 2 - jnp.abs(sixths - 4)]
+    return least[..., None] + spread[..., None] * jnp.clip(jnp.stack(shares, -1), 0, 1)
