@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Key
 
 from vit_jax.models import variants
 from vit_jax.models.architecture import Architecture, Preprocessing
@@ -62,7 +63,12 @@ def abstract(
 
 def abstract_params(arch: Architecture) -> Params:
     """Returns the parameters of an architecture as a nested dict of `jax.ShapeDtypeStruct`s."""
-    return jax.tree.map(lambda shape: shape, _abstract(arch, None, ())[1])
+    return jax.tree.map(lambda shape: shape, _abstract(arch, None, ())[1])  # a copy, which callers may change
+
+
+def initial_params(arch: Architecture, key: Key[Array, ""]) -> Params:
+    """Returns freshly initialised parameters of an architecture; may be traced."""
+    return split(build(arch, rngs=ParameterKeys(key)))[1]
 
 
 @functools.lru_cache(maxsize=64)

@@ -34,7 +34,7 @@ REMAT: dict[str, Callable[..., Any]] = {
 
 
 def stacked(make: Callable[[nnx.Rngs], M], depth: int, rngs: nnx.Rngs) -> M:
-    """Returns a stack of `depth` modules: `make(rngs)` for each, with random streams of its own."""
+    """Returns a stack of `depth` modules: `make(rngs)` for each, with initial keys of its own (`ParameterKeys`)."""
     return jax.vmap(lambda key: make(ParameterKeys(key)))(jax.random.split(rngs.params(), depth))
 
 

@@ -16,9 +16,8 @@ from jax.sharding import Mesh
 from vit_jax import config as config_lib
 from vit_jax import sharding
 from vit_jax.errors import UserError
-from vit_jax.models.build import build
-from vit_jax.models.functional import Params, split
-from vit_jax.models.keys import ParameterKeys
+from vit_jax.models.build import initial_params
+from vit_jax.models.functional import split
 from vit_jax.planning import plans, search, slices
 from vit_jax.planning.compiling import model_of
 from vit_jax.studies.spec import LargestBatch, Speed, Stage
@@ -81,10 +80,7 @@ def _compiled(config: config_lib.Config, mesh: Mesh, images: jax.Array) -> tuple
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return bind(params)(images)
 
-    def drawn() -> Params:
-        return split(build(model.arch, rngs=ParameterKeys(jax.random.key(0))))[1]
-
-    draw = jax.jit(drawn, out_shardings=placed).lower().compile()
+    draw = jax.jit(lambda: initial_params(model.arch, jax.random.key(0)), out_shardings=placed).lower().compile()
     inputs = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
     return draw, jax.jit(logits).lower(inputs, images).compile()
 

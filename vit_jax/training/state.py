@@ -13,9 +13,8 @@ from jaxtyping import Array
 
 from vit_jax import config as config_lib
 from vit_jax import data, sharding
-from vit_jax.models.build import build
+from vit_jax.models.build import initial_params
 from vit_jax.models.functional import TASK, Params, flatten, is_own, of_model, split, unflatten
-from vit_jax.models.keys import ParameterKeys
 from vit_jax.models.model import Model
 from vit_jax.randomness import stream_key
 from vit_jax.tasks import Learner, make_task
@@ -100,7 +99,7 @@ def create_state(config: Any, model: Model, params: Params | None = None, mesh: 
 
         def draw(given: Params, root: Array) -> TrainState:
             key = jax.random.wrap_key_data(root)
-            drawn = split(build(model.arch, rngs=ParameterKeys(stream_key(key, "parameters"))))[1]
+            drawn = initial_params(model.arch, stream_key(key, "parameters"))
             return initial(config, learner.with_own(drawn, key, given))
 
         return jax.jit(draw, out_shardings=shardings)(given, root)

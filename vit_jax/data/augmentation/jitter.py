@@ -70,8 +70,9 @@ def _grey(images: jax.Array) -> jax.Array:
 def _turned(images: jax.Array, turn: jax.Array) -> jax.Array:
     """Returns the images with each colour moved around the colour circle of HSV, by `turn` (batch,) in turns.
 
-    Channels are compared in pairs, and never with the greatest one by ==, as dm_pix does: where XLA computes a value
-    twice and rounds it differently, no channel equals the greatest, and the colour is another one.
+    The hue is that of Python's `colorsys`. Channels are compared in pairs, and never with the greatest one by ==, as
+    dm_pix does: where XLA computes a value twice and rounds it differently, no channel equals the greatest, and the
+    colour is another one.
     """
     red, green, blue = jnp.moveaxis(images, -1, 0)
     least, greatest = images.min(-1), images.max(-1)
